@@ -1,0 +1,183 @@
+"""Aggregates: state that events made, and the decisions that record new ones. Pure: no store is known here."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_origin
+from uuid import UUID
+
+from eventstore.errors import InvalidArgument, UnknownEventType
+from eventstore.event import Event
+from eventstore.names import check_category, check_name
+from eventstore.types import described_fields, learn
+
+A = TypeVar("A", bound="Aggregate[Any]")
+S = TypeVar("S", bound="Aggregate[Any]")
+E = TypeVar("E", bound=Event)
+
+_INTERNAL = frozenset({"id", "_version", "_pending"})
+
+
+def handles(event_class: type[E]) -> Callable[[Callable[[S, E], None]], Callable[[S, E], None]]:
+    """Declare a method as the handler of one class of events: ``@handles(OrderShipped)``. In place of ``apply``."""
+
+    def declare(method: Callable[[S, E], None]) -> Callable[[S, E], None]:
+        method.__dict__["_handles"] = event_class
+        return method
+
+    return declare
+
+
+class Aggregate(Generic[A]):
+    """Something with an identity whose state follows from its events.
+
+    A class of aggregates says how an event changes the state, either by overriding ``apply`` or by one method for each
+    class of events, declared with ``@handles``; and offers methods that decide, and ``_record`` what they decided.
+    Class-level values, ``dataclasses.field(default_factory=...)`` too, are defaults of which every instance has its own.
+
+    ``category`` names the aggregate's streams, ``{category}-{id}``; it is the class's name unless its body says otherwise.
+    ``snapshot_version`` is to be raised when handlers change in a way that makes earlier snapshots wrong.
+    """
+
+    category: ClassVar[str] = "Aggregate"
+    snapshot_version: ClassVar[int] = 1
+    _defaults: ClassVar[dict[str, Callable[[], Any]]] = {}
+    _handlers: ClassVar[dict[type[Event], str]] = {}
+
+    id: UUID | str
+
+    def __init__(self, id: UUID | str) -> None:  # noqa: A002 it is called that everywhere
+        if not isinstance(id, UUID):
+            check_name(f"the id of {type(self).__name__}", id)
+        self.id = id
+        self._version = 0
+        self._pending: list[Event] = []
+        for name, make in self._defaults.items():
+            self.__dict__[name] = make()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.category = check_category(cls.__dict__.get("category", cls.__name__))
+        cls._defaults = cls._defaults | _own_defaults(cls)
+        cls._handlers = cls._handlers | _own_handlers(cls)
+
+    @property
+    def version(self) -> int:
+        """The version of its stream that it stands at: what is stored, without what is pending."""
+        return self._version
+
+    @property
+    def pending(self) -> tuple[Event, ...]:
+        """The events that were recorded and are not stored yet."""
+        return tuple(self._pending)
+
+    def clear_pending(self) -> None:
+        """Forget the pending events. The state that they made stays."""
+        self._pending.clear()
+
+    def apply(self, event: Event) -> None:
+        """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared for it."""
+        for cls in type(event).__mro__:
+            name = self._handlers.get(cls)
+            if name is not None:
+                getattr(self, name)(event)
+                return
+        raise UnknownEventType(
+            event.event_type,
+            f"{event.event_type} of {type(self).__name__} {self.id}",
+            f"{type(self).__name__} declares no handler for it: add one with @handles, or override apply",
+        )
+
+    def _record(self, event: Event) -> None:
+        """Apply an event, then keep it to be stored. If ``apply`` raises, it is not kept."""
+        if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"only events can be recorded, not {type(event).__name__}")
+        self.apply(event)
+        self._pending.append(event)
+
+    @classmethod
+    def from_events(cls, id: UUID | str, events: Iterable[Event]) -> Self:  # noqa: A002
+        """The aggregate that these events, as they were read, lead to."""
+        aggregate = cls(id)
+        aggregate.replay(events)
+        return aggregate
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Apply events that follow on its version, as they were read."""
+        apply = self.apply
+        for event in events:
+            apply(event)
+            self._version += 1
+
+    def snapshot_state(self) -> dict[str, Any]:
+        """What a snapshot keeps: every attribute. To be overridden together with ``restore_state``."""
+        return {name: value for name, value in self.__dict__.items() if name not in _INTERNAL}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Put back what ``snapshot_state`` gave, in a new instance."""
+        self.__dict__.update(state)
+
+    @classmethod
+    def class_schema(cls) -> str:
+        """A fingerprint of what the state consists of: another one makes a snapshot void."""
+        learn(cls)
+        text = "\n".join([f"{cls.category} {cls.snapshot_version}", *described_fields(cls)])
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def stream_id_of(cls: type[Aggregate[Any]], aggregate_id: UUID | str) -> str:
+    """The stream of an aggregate. Raises InvalidArgument for an id that can't be."""
+    if not isinstance(aggregate_id, UUID):
+        check_name(f"the id of {cls.__name__}", aggregate_id)
+    return check_name("stream_id", f"{cls.category}-{aggregate_id}")
+
+
+def _own_defaults(cls: type[Aggregate[Any]]) -> dict[str, Callable[[], Any]]:
+    annotations = cls.__dict__.get("__annotations__", {})
+    defaults: dict[str, Callable[[], Any]] = {}
+    for name, value in list(cls.__dict__.items()):
+        if name.startswith("__") or name in Aggregate.__dict__ or _is_class_variable(annotations.get(name)):
+            continue
+        if isinstance(value, dataclasses.Field):
+            defaults[name] = _factory_of(value)
+            delattr(cls, name)
+        elif not callable(value) and not hasattr(value, "__get__"):
+            defaults[name] = _copier_of(value)
+    return defaults
+
+
+def _is_class_variable(annotation: Any) -> bool:
+    return (
+        get_origin(annotation) is ClassVar
+        or annotation is ClassVar
+        or str(annotation).startswith(("ClassVar", "typing.ClassVar"))
+    )
+
+
+def _factory_of(specifier: dataclasses.Field[Any]) -> Callable[[], Any]:
+    if specifier.default_factory is not dataclasses.MISSING:
+        return specifier.default_factory
+    if specifier.default is dataclasses.MISSING:
+        raise InvalidArgument("a field of an aggregate needs a default or a default_factory: it starts without events")
+    return _copier_of(specifier.default)
+
+
+def _copier_of(value: Any) -> Callable[[], Any]:
+    return lambda: copy.deepcopy(value)
+
+
+def _own_handlers(cls: type[Aggregate[Any]]) -> dict[type[Event], str]:
+    handlers: dict[type[Event], str] = {}
+    for name, method in cls.__dict__.items():
+        event_class = getattr(method, "__dict__", {}).get("_handles")
+        if event_class is None:
+            continue
+        if event_class in handlers:
+            raise InvalidArgument(
+                f"{cls.__name__} declares two handlers for {event_class.__name__}: {handlers[event_class]} and {name}"
+            )
+        handlers[event_class] = name
+    return handlers

@@ -1,0 +1,81 @@
+"""The driver of operations for blocking stores, and the rows of methods that every such store has."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from eventstore import operations
+from eventstore.event import Event
+from eventstore.operations import LogReader, Operation, Pause, Request
+from eventstore.store import EventStore
+
+T = TypeVar("T")
+
+
+def run(operation: Operation[T], execute: Callable[[Any], Any]) -> T:
+    """Carry out what an operation asks for, one request after the other, and return its result."""
+    reply: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            request = operation.send(reply) if error is None else operation.throw(error)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        reply = error = None
+        # Outside of the try above: a StopIteration raised in here is no result.
+        try:
+            if isinstance(request, Pause):
+                time.sleep(request.seconds)
+            else:
+                reply = execute(request)
+        except Exception as raised:  # noqa: BLE001 the operation decides what to do about it; what it leaves, it raises
+            error = raised
+
+
+class BlockingStore(EventStore):
+    """A store that carries out requests one by one."""
+
+    _strict: bool
+
+    @abstractmethod
+    def _execute(self, request: Request) -> Any:
+        """The reply to a request. Raises EventStoreErrors only."""
+
+    def _run(self, operation: Operation[T]) -> T:
+        return run(operation, self._execute)
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        return self._run(operations.append(stream_id, events, expected_version))
+
+    def read(
+        self,
+        stream_id: str,
+        from_version: int = 0,
+        to_version: int | None = None,
+        *,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> list[Event]:
+        return self._run(
+            operations.read(stream_id, from_version, to_version, limit, backwards=backwards, strict=self._strict)
+        )
+
+    def read_all(
+        self,
+        from_position: int = 0,
+        batch_size: int = 1000,
+        *,
+        to_position: int | None = None,
+        event_types: Sequence[str] | None = None,
+        category: str | None = None,
+    ) -> Iterator[Event]:
+        pages = LogReader(from_position, batch_size, to_position, event_types, category, strict=self._strict)
+        return self._events(pages)
+
+    def _events(self, pages: LogReader) -> Iterator[Event]:
+        while page := self._run(pages.next_page()):
+            yield from page

@@ -1,0 +1,345 @@
+"""Values and bytes: msgpack, lossless or refused. docs/format.md says what each byte is."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import struct
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgpack
+
+from eventstore.errors import DeserializationError, SerializationError
+from eventstore.event import is_required
+from eventstore.scan import count_values
+from eventstore.types import registered_class, registered_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MAX_BYTES = 16 * 1024 * 1024
+"""The largest data, metadata or snapshot, encoded."""
+MAX_DEPTH = 64
+"""How deeply containers may stand in each other."""
+MAX_VALUES = 1_000_000
+"""How many values one of them may hold in all. Counted only where there are more than UNCOUNTED_BYTES."""
+UNCOUNTED_BYTES = 1024 * 1024
+"""So few bytes become 80 MB of objects at the most, whatever they say."""
+
+BIG_INT, DECIMAL, UUID_, DATETIME, DATE, TIME, TIMEDELTA, TUPLE, SET, FROZENSET, ENUM, DATACLASS = range(1, 13)
+_CONTAINERS = frozenset({TUPLE, SET, FROZENSET, ENUM, DATACLASS})
+
+EMPTY_MAP = b"\x80"
+
+_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 a clock's reading, whatever its zone
+_MICROSECOND = timedelta(microseconds=1)
+_PLAIN: frozenset[type] = frozenset({str, int, float, bool, type(None), bytes, UUID, Decimal, date, timedelta})
+
+
+class _Refused(Exception):
+    """A value that can't be stored; collects the path to it on the way out."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.path: list[str] = []
+
+
+# --- what may be stored -----------------------------------------------------------------------------------------------
+
+
+def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # noqa: C901, PLR0912 one branch a kind
+    """Raise _Refused for what would not come back equal and of the same type. Sees every container, however nested."""
+    kind = type(value)
+    if kind in plain:
+        return
+    if depth > MAX_DEPTH:
+        raise _Refused(f"nested more than {MAX_DEPTH} deep, or inside itself")
+    if kind is dict:
+        for key, item in value.items():
+            _check_part(key, f"[{key!r}]", depth, plain)
+            _check_part(item, f".{key}" if isinstance(key, str) else f"[{key!r}]", depth, plain)
+    elif kind is list or kind is tuple:
+        for index, item in enumerate(value):
+            _check_part(item, f"[{index}]", depth, plain)
+    elif kind is set or kind is frozenset:
+        for item in value:
+            _check_part(item, "{...}", depth, plain)
+    elif kind is datetime or kind is time:
+        _check_offset(value)
+    elif kind is str:  # Only where texts are looked at one by one, to find the one that is no UTF-8.
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refused("a str with a lone surrogate is no text in UTF-8") from None
+    elif isinstance(value, enum.Enum):
+        _registered(kind)
+        if isinstance(value, enum.Flag):
+            return
+        if kind[value.name] is not value:
+            raise _Refused(f"{value!r} is not found by its name")
+    elif dataclasses.is_dataclass(value):
+        _check_dataclass(value, depth, plain)
+    else:
+        raise _Refused(_advice(kind))
+
+
+def _check_part(value: Any, step: str, depth: int, plain: frozenset[type]) -> None:
+    if type(value) in plain:
+        return
+    try:
+        _check(value, depth + 1, plain)
+    except _Refused as refused:
+        refused.path.append(step)
+        raise
+
+
+def _check_offset(value: datetime | time) -> None:
+    offset = value.utcoffset()
+    if value.tzinfo is not None and offset is None:
+        raise _Refused("its zone has an offset only together with a date: store the datetime, or use a fixed offset")
+    if offset is not None and offset.microseconds:
+        raise _Refused("its offset from UTC is not whole seconds")
+
+
+def _registered(cls: type) -> str:
+    name = registered_name(cls)
+    if name is None:
+        raise _Refused(f"{cls.__qualname__} is not registered: decorate it with @eventstore.register_type")
+    if registered_class(name) is not cls:
+        raise _Refused(f"the name {name!r} belongs to a newer definition of {cls.__qualname__} by now")
+    return name
+
+
+def _check_dataclass(value: Any, depth: int, plain: frozenset[type]) -> None:
+    cls = type(value)
+    _registered(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for name in getattr(value, "__dict__", {}):
+        if name not in fields:
+            raise _Refused(f"{cls.__qualname__} has an attribute {name!r} that is no field of it, and would be lost")
+    for name in fields:
+        if not hasattr(value, name):
+            raise _Refused(f"{cls.__qualname__} has no value for its field {name!r}")
+        _check_part(getattr(value, name), f".{name}", depth, plain)
+
+
+def _advice(kind: type) -> str:
+    for base in (str, int, float, bytes, dict, list, tuple, set, UUID, Decimal, datetime, date):
+        if issubclass(kind, base):
+            return f"a {kind.__qualname__} would come back as a {base.__name__}: convert it to one"
+    if issubclass(kind, bytearray | memoryview):
+        return f"a {kind.__qualname__} would come back as bytes: convert it to bytes"
+    return (
+        f"values of type {kind.__module__}.{kind.__qualname__} are not among those that can be stored; "
+        "convert it to one of them, or make it a dataclass"
+    )
+
+
+# --- to bytes ---------------------------------------------------------------------------------------------------------
+
+
+def _pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, default=_to_extension, strict_types=True)
+    return packed
+
+
+def _to_extension(value: Any) -> msgpack.ExtType:
+    writer = _WRITERS.get(type(value))
+    if writer is not None:
+        code, write = writer
+        return msgpack.ExtType(code, write(value))
+    if isinstance(value, enum.Flag):
+        return msgpack.ExtType(ENUM, _pack([_registered(type(value)), value.value]))
+    if isinstance(value, enum.Enum):
+        return msgpack.ExtType(ENUM, _pack([_registered(type(value)), value.name]))
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return msgpack.ExtType(DATACLASS, _pack([_registered(type(value)), fields]))
+
+
+def _write_int(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _write_zone(offset: timedelta | None, fold: int) -> bytes:
+    seconds = b"" if offset is None else struct.pack(">i", offset // timedelta(seconds=1))
+    return seconds + b"\x01" * fold
+
+
+def _write_datetime(value: datetime) -> bytes:
+    microseconds = (value.replace(tzinfo=None) - _NAIVE_EPOCH) // _MICROSECOND
+    return struct.pack(">q", microseconds) + _write_zone(value.utcoffset(), value.fold)
+
+
+def _write_time(value: time) -> bytes:
+    seconds = value.hour * 3600 + value.minute * 60 + value.second
+    return struct.pack(">q", seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)
+
+
+_WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
+    int: (BIG_INT, _write_int),
+    Decimal: (DECIMAL, lambda value: str(value).encode()),
+    UUID: (UUID_, lambda value: value.bytes),
+    datetime: (DATETIME, _write_datetime),
+    date: (DATE, lambda value: struct.pack(">i", value.toordinal())),
+    time: (TIME, _write_time),
+    timedelta: (TIMEDELTA, lambda value: struct.pack(">iii", value.days, value.seconds, value.microseconds)),
+    tuple: (TUPLE, lambda value: _pack(list(value))),
+    set: (SET, lambda value: _pack(list(value))),
+    frozenset: (FROZENSET, lambda value: _pack(list(value))),
+}
+
+
+def encode(subject: str, value: dict[Any, Any]) -> bytes:
+    """A dict as bytes. Raises SerializationError, which names ``subject`` and the path of what can't be stored."""
+    try:
+        _check(value, 0)
+        try:
+            packed = _pack(value)
+        except UnicodeEncodeError:
+            _check(value, 0, _PLAIN - {str})
+            raise
+        if len(packed) > UNCOUNTED_BYTES:
+            _check_size(packed)
+    except _Refused as refused:
+        path = "".join(reversed(refused.path)).removeprefix(".")
+        raise SerializationError(subject, path, refused.reason) from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise SerializationError(subject, "", str(error)) from error
+    return packed
+
+
+# --- from bytes -------------------------------------------------------------------------------------------------------
+
+
+def _unpack(packed: bytes) -> Any:
+    return msgpack.unpackb(packed, ext_hook=_from_extension, strict_map_key=False)
+
+
+def _from_extension(code: int, payload: bytes) -> Any:
+    if code == UUID_:
+        return UUID(bytes=payload)
+    reader = _READERS.get(code)
+    if reader is None:
+        raise ValueError(f"the extension type {code} is not known: a newer release may have written it")
+    return reader(payload)
+
+
+def _read_zone(payload: bytes) -> tuple[timezone | None, int]:
+    fold = len(payload) % 4
+    if len(payload) > 5 or fold > 1 or (fold and payload[-1:] != b"\x01"):
+        raise ValueError("a time zone has 0 or 4 bytes, and one more, 01, in the second fold of a clock")
+    if len(payload) < 4:
+        return None, fold
+    return timezone(timedelta(seconds=struct.unpack_from(">i", payload)[0])), fold
+
+
+def _read_datetime(payload: bytes) -> datetime:
+    zone, fold = _read_zone(payload[8:])
+    naive = _NAIVE_EPOCH + timedelta(microseconds=struct.unpack_from(">q", payload)[0])
+    return naive.replace(tzinfo=zone, fold=fold)
+
+
+def _read_time(payload: bytes) -> time:
+    zone, fold = _read_zone(payload[8:])
+    seconds, microsecond = divmod(struct.unpack_from(">q", payload)[0], 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return time(hour, minute, second, microsecond, tzinfo=zone, fold=fold)
+
+
+def _read_list(payload: bytes) -> list[Any]:
+    items = _unpack(payload)
+    if type(items) is not list:
+        raise ValueError("a tuple's or set's payload is an array")
+    return items
+
+
+def _read_set(payload: bytes, kind: type[set[Any] | frozenset[Any]]) -> Any:
+    items = _read_list(payload)
+    found = kind(items)
+    if len(found) != len(items):
+        raise ValueError("a set holds a member twice")
+    return found
+
+
+def _read_enum(payload: bytes) -> enum.Enum:
+    name, member = _unpack(payload)
+    cls = registered_class(name)
+    if cls is None or not issubclass(cls, enum.Enum):
+        raise ValueError(f"no Enum is registered as {name!r}")
+    if issubclass(cls, enum.Flag):
+        return cls(member)
+    if member not in cls.__members__:
+        raise ValueError(f"{cls.__qualname__} has no member {member!r}")
+    return cls[member]
+
+
+def _read_dataclass(payload: bytes) -> Any:
+    name, values = _unpack(payload)
+    cls = registered_class(name)
+    if cls is None or not dataclasses.is_dataclass(cls):
+        raise ValueError(f"no dataclass is registered as {name!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    if values.keys() != fields.keys():
+        values = completed(values, fields)
+    found = object.__new__(cls)
+    for field, value in values.items():
+        object.__setattr__(found, field, value)
+    return found
+
+
+_READERS: dict[int, Callable[[bytes], Any]] = {
+    BIG_INT: lambda payload: int.from_bytes(payload, "big", signed=True),
+    DECIMAL: lambda payload: Decimal(payload.decode("ascii")),
+    DATETIME: _read_datetime,
+    DATE: lambda payload: date.fromordinal(struct.unpack(">i", payload)[0]),
+    TIME: _read_time,
+    TIMEDELTA: lambda payload: timedelta(*struct.unpack(">iii", payload)),
+    TUPLE: lambda payload: tuple(_read_list(payload)),
+    SET: lambda payload: _read_set(payload, set),
+    FROZENSET: lambda payload: _read_set(payload, frozenset),
+    ENUM: _read_enum,
+    DATACLASS: _read_dataclass,
+}
+
+
+def decode(packed: bytes) -> dict[Any, Any]:
+    """The dict that ``encode`` gave these bytes for. Raises DeserializationError."""
+    try:
+        if len(packed) > UNCOUNTED_BYTES:
+            _check_size(packed)
+        value = _unpack(packed)
+    except Exception as error:  # whatever damaged bytes lead to is one error for the caller
+        raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
+    if type(value) is not dict:
+        raise DeserializationError("msgpack", "it is no map")
+    return value
+
+
+def _check_size(packed: bytes) -> None:
+    """Raise ValueError for bytes that are too many, or that would become too many objects."""
+    if len(packed) > MAX_BYTES:
+        raise ValueError(f"it has {len(packed):,} bytes; at most {MAX_BYTES:,} are possible")
+    if count_values(packed, _CONTAINERS, MAX_VALUES) > MAX_VALUES:
+        raise ValueError(f"it holds more than {MAX_VALUES:,} values")
+
+
+def completed(values: dict[Any, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:
+    """What an older or newer class stored, as this one has it: defaults for what is missing, without what it dropped.
+
+    Raises ValueError for a missing field that has no default.
+    """
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in values:
+            found[name] = values[name]
+        elif is_required(field):
+            raise ValueError(f"it was stored without the field {name!r}, which has no default: give it one")
+        elif field.default_factory is dataclasses.MISSING:
+            found[name] = field.default
+        else:
+            found[name] = field.default_factory()
+    return found

@@ -1,0 +1,138 @@
+"""Every error that the library raises, under one root.
+
+An error says what happened, carries the facts that a handler needs as attributes, and ends with what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+
+class EventStoreError(Exception):
+    """The root: ``except EventStoreError`` catches whatever this library raises."""
+
+
+class InvalidArgument(EventStoreError, ValueError):
+    """An argument that can't be: refused before anything was sent or changed."""
+
+
+class InvalidOperation(EventStoreError):
+    """An operation that the present state does not allow. Aggregates raise it for their own rules."""
+
+
+class DuplicateType(EventStoreError):
+    """Two classes claim one stored name.
+
+    ``name`` is the name, ``first`` and ``second`` are the classes.
+    """
+
+    def __init__(self, name: str, first: type, second: type) -> None:
+        self.name = name
+        self.first = first
+        self.second = second
+        super().__init__(
+            f"the name {name!r} already belongs to {first.__module__}.{first.__qualname__}, so "
+            f"{second.__module__}.{second.__qualname__} can't have it too: rename the class, or give it "
+            'a name of its own, an event by `event_type: str = "..."` in its body, another type by '
+            '`register_type(cls, name="...")`'
+        )
+
+
+class ConcurrencyError(EventStoreError):
+    """The stream is not where the append expected it. Nothing of the append was stored.
+
+    ``actual_version`` is the stream's version at that moment, or None where the server could not tell it: two
+    transactions that waited for each other, or a snapshot of the caller's transaction that is too old to see it.
+    """
+
+    def __init__(self, stream_id: str, expected_version: object, actual_version: int | None) -> None:
+        self.stream_id = stream_id
+        self.expected_version = expected_version
+        self.actual_version = actual_version
+        actual = (
+            "another transaction changed it meanwhile"
+            if actual_version is None
+            else ("it does not exist" if actual_version == 0 else f"it is at version {actual_version}")
+        )
+        super().__init__(
+            f"stream {stream_id!r} was expected at {expected_version!r}, but {actual}; nothing was stored: "
+            "read the stream again and decide again"
+        )
+
+
+class AggregateNotFound(EventStoreError):
+    """No event of this aggregate is stored. ``aggregate_type`` is its class, ``aggregate_id`` the id asked for."""
+
+    def __init__(self, aggregate_type: type, aggregate_id: object) -> None:
+        self.aggregate_type = aggregate_type
+        self.aggregate_id = aggregate_id
+        super().__init__(f"there is no {aggregate_type.__name__} with id {aggregate_id}: no event of it is stored")
+
+
+class SerializationError(EventStoreError):
+    """A value that can't be stored so that it comes back equal. Nothing was sent.
+
+    ``subject`` names what holds it (an event type, or a snapshot), ``path`` the way to the value: ``items[0].price``.
+    """
+
+    def __init__(self, subject: str, path: str, reason: str) -> None:
+        self.subject = subject
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{subject}: {path or 'the data'} can't be stored: {reason}")
+
+
+class DeserializationError(EventStoreError):
+    """Stored bytes that don't give what they should. ``subject`` names what was read."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        self.subject = subject
+        self.reason = reason
+        super().__init__(f"{subject} can't be read: {reason}")
+
+
+class UnknownEventType(DeserializationError):
+    """An event type without a class, met by a strict reader or by an aggregate without a handler for it."""
+
+    def __init__(self, event_type: str, subject: str, reason: str) -> None:
+        self.event_type = event_type
+        super().__init__(subject, reason)
+
+
+class SnapshotError(EventStoreError):
+    """A snapshot that can't be used or written. Repositories log it and replay; they never raise it."""
+
+
+class SchemaError(EventStoreError):
+    """The database's schema is missing, older or newer than this library, or was altered. ``schema`` is its name."""
+
+    def __init__(self, schema: str, reason: str) -> None:
+        self.schema = schema
+        super().__init__(f"schema {schema!r}: {reason}")
+
+
+class StoreUnavailable(EventStoreError):
+    """The store could not be reached, or refused for now (time-out, disk full, shutdown). Nothing was stored.
+
+    ``sqlstate`` is the server's code, where there is one.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(message)
+
+
+class AppendOutcomeUnknown(EventStoreError):
+    """The answer to an append or a commit was lost, and whether it is stored could not be found out in time.
+
+    Appending the *same* event objects again with the same expected version is safe: they are stored once.
+    """
+
+    def __init__(self, stream_id: str, event_ids: Sequence[UUID]) -> None:
+        self.stream_id = stream_id
+        self.event_ids = tuple(event_ids)
+        super().__init__(
+            f"the answer to an append of {len(self.event_ids)} event(s) to {stream_id!r} was lost: they may or may not "
+            "be stored; append the same event objects again, they will be stored once"
+        )

@@ -1,0 +1,317 @@
+"""Events: what happened, as the application says it.
+
+A class of events is a dataclass with keyword arguments; it need not be decorated. Its fields are what is stored::
+
+    class OrderShipped(Event):
+        tracking_number: str
+
+    OrderShipped(tracking_number="1Z", metadata={"user": "ann"})
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+from inspect import Parameter, Signature
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
+from uuid import UUID
+
+from eventstore.errors import DuplicateType, InvalidArgument
+from eventstore.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+"""Where the microseconds of a record's timestamp start: PostgreSQL's own epoch, so that nothing needs converting."""
+
+ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position"})
+"""The attributes that every event has beside its own fields."""
+
+_event_classes: dict[str, type[Event]] = {}
+
+
+class Record(NamedTuple):
+    """An event as a store keeps it: what a row of the table is, column by column."""
+
+    stream_id: str
+    version: int
+    position: int
+    event_id: bytes
+    event_type: str
+    data: bytes
+    metadata: bytes
+    timestamp: bytes
+    """Microseconds since 2000-01-01T00:00Z, eight bytes, the highest first."""
+    utc_offset: int
+    """Seconds east of UTC."""
+
+
+def event_class(event_type: str) -> type[Event] | None:
+    """The class that was defined with this event type, if any."""
+    return _event_classes.get(event_type)
+
+
+def new_event_id() -> UUID:
+    """A version 7 UUID (RFC 9562): milliseconds since 1970, then 74 random bits. Later ids sort behind earlier ones."""
+    number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    return UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62)
+
+
+@lru_cache(maxsize=256)
+def _zone(utc_offset: int) -> timezone:
+    return timezone(timedelta(seconds=utc_offset)) if utc_offset else UTC
+
+
+def _checked_envelope(event_id: object, timestamp: object, metadata: object) -> dict[str, Any]:
+    if event_id is None:
+        event_id = new_event_id()
+    elif not isinstance(event_id, UUID):
+        raise InvalidArgument(f"event_id must be a UUID, not {type(event_id).__name__}")
+    if timestamp is None:
+        timestamp = datetime.now(UTC)
+    elif not isinstance(timestamp, datetime):
+        raise InvalidArgument(f"timestamp must be a datetime, not {type(timestamp).__name__}")
+    else:
+        offset = timestamp.utcoffset()
+        if offset is None:
+            raise InvalidArgument(f"timestamp {timestamp} has no time zone; use datetime.now(UTC), or give it one")
+        if offset.microseconds:
+            raise InvalidArgument(f"timestamp {timestamp} has an offset that is not whole seconds")
+    if metadata is None:
+        metadata = {}
+    elif not isinstance(metadata, dict):
+        raise InvalidArgument(f"metadata must be a dict, not {type(metadata).__name__}")
+    return {
+        "event_id": event_id,
+        "timestamp": timestamp,
+        "metadata": metadata,
+        "stream_id": "",
+        "version": 0,
+        "position": 0,
+    }
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field,))
+class _KeywordFields:
+    """Tells type checkers that classes below have a dataclass's constructor; ``Event`` itself is one of them."""
+
+
+class Event(_KeywordFields):
+    """Something that happened. Two events are equal if their ids, types, data, metadata and timestamps are.
+
+    ``Event(event_type="OrderShipped", data={...})`` works without a class. In a class of events, annotated names are
+    its fields, and ``event_type`` is the class's name unless the body says ``event_type: str = "..."``.
+
+    Raises InvalidArgument for a naive timestamp, an event_id that is no UUID, or metadata or data that is no dict.
+    """
+
+    if (
+        TYPE_CHECKING
+    ):  # At run time they are in the instance only, and decoded from what is stored when first asked for.
+        event_id: UUID = dataclasses.field(default_factory=new_event_id)
+        """Names the event for ever; the key by which a second append of it is recognised."""
+        event_type: str = dataclasses.field(init=False)
+        """The name under which events of this class are stored."""
+        timestamp: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
+        """When it happened: aware, now in UTC by default. Its offset is kept, a zone's name is not."""
+        metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+        """What is known about the event without being part of it: the user, the request, the cause."""
+        stream_id: str = dataclasses.field(init=False, default="")
+        """The stream that it was read from; empty before."""
+        version: int = dataclasses.field(init=False, default=0)
+        """Its place in the stream, from 1; 0 before it was read."""
+        position: int = dataclasses.field(init=False, default=0)
+        """Its place in the whole log, rising with gaps; 0 before it was read."""
+
+    _fields: ClassVar[Mapping[str, dataclasses.Field[Any]] | None] = None
+
+    def __init__(
+        self,
+        *,
+        event_type: str,
+        data: dict[Any, Any] | None = None,
+        event_id: UUID | None = None,
+        timestamp: datetime | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        if data is not None and not isinstance(data, dict):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"data must be a dict, not {type(data).__name__}")
+        check_name("event_type", event_type)
+        self.__dict__.update(_checked_envelope(event_id, timestamp, metadata))
+        self.__dict__["event_type"] = event_type
+        self.__dict__["_data"] = {} if data is None else data
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _make_event_class(cls)
+
+    @property
+    def data(self) -> dict[Any, Any]:
+        """The event's own fields by name, as they are stored."""
+        if self._fields is None:
+            data: dict[Any, Any] = self.__dict__["_data"]
+            return data
+        return {name: self.__dict__[name] for name in self._fields}
+
+    if not TYPE_CHECKING:  # Checkers would take it for a promise that every attribute exists.
+
+        def __getattr__(self, name: str) -> Any:
+            record: Record | None = self.__dict__.get("_record")
+            if record is None or name not in ENVELOPE:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            stream_id, version, position, event_id, _, _, _, timestamp, utc_offset = record
+            microseconds = int.from_bytes(timestamp, signed=True)
+            local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
+            self.__dict__.update(
+                event_id=UUID(bytes=event_id),
+                timestamp=local.replace(tzinfo=_zone(utc_offset)),
+                stream_id=stream_id,
+                version=version,
+                position=position,
+            )
+            return self.__dict__[name]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Event):
+            return NotImplemented
+        return (
+            type(self) is type(other)
+            and self.event_id == other.event_id
+            and self.event_type == other.event_type
+            and self.data == other.data
+            and self.metadata == other.metadata
+            and self.timestamp == other.timestamp
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.event_id)
+
+    def __repr__(self) -> str:
+        fields = self.data
+        if self._fields is None:
+            fields = {"event_type": self.event_type, "data": fields}
+        shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        return f"{type(self).__name__}({shown})"
+
+
+def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:
+    """An aware datetime as a record keeps it: ``timestamp`` and ``utc_offset``."""
+    since = timestamp - EPOCH
+    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    offset = timestamp.utcoffset() or timedelta()
+    return microseconds.to_bytes(8, signed=True), offset.days * 86_400 + offset.seconds
+
+
+def stored_event(cls: type[Event], fields: dict[str, Any], metadata: dict[str, Any], record: Record) -> Event:
+    """The event that a record holds, without calling its class: history is not validated again."""
+    event = object.__new__(cls)
+    attributes = event.__dict__
+    attributes.update(fields)
+    attributes["metadata"] = metadata
+    attributes["_record"] = record
+    return event
+
+
+def stored_plain_event(data: dict[Any, Any], metadata: dict[str, Any], record: Record) -> Event:
+    """The same for a type that no class was defined for."""
+    return stored_event(Event, {"_data": data, "event_type": record[4]}, metadata, record)
+
+
+def _make_event_class(cls: type[Event]) -> None:
+    """Give a class below Event its fields, its constructor and its name, before a decorator sees it.
+
+    The result is a dataclass in all but the constructor, whether the class is decorated with @dataclass or not.
+    """
+    if "__slots__" in cls.__dict__:
+        raise InvalidArgument(f"{cls.__qualname__}: an event's class can't have slots")
+    annotations: dict[str, Any] = dict(cls.__dict__.get("__annotations__", {}))
+    for name in annotations.keys() & (ENVELOPE | {"data"}):
+        raise InvalidArgument(f"{cls.__qualname__}: a field can't be called {name!r}, every event has that already")
+    # KW_ONLY allows a default before a non-default, in this call and in the decorator's.
+    cls.__annotations__ = {"_": dataclasses.KW_ONLY, **annotations}
+    for name, method in _METHODS.items():
+        if name not in cls.__dict__:
+            setattr(cls, name, method)  # A decorator leaves alone what is there.
+    specifiers = {n: v for n, v in cls.__dict__.items() if isinstance(v, dataclasses.Field)}
+    dataclasses.dataclass(cls)
+    for name, specifier in specifiers.items():
+        setattr(cls, name, specifier)  # For the decorator, which would otherwise find the field without its default.
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "event_type"}
+    for field in fields.values():
+        if not field.init:
+            raise InvalidArgument(
+                f"{cls.__qualname__}.{field.name}: every field of an event is stored and given to its constructor; "
+                "make a computed one a property"
+            )
+    _claim(cls)
+    cls._fields = fields
+    cls.__signature__ = _signature(fields)  # type: ignore[attr-defined] # what help() and inspect look for
+
+
+def _claim(cls: type[Event]) -> None:
+    event_type = cls.__dict__.get("event_type", cls.__name__)
+    check_name(f"{cls.__qualname__}.event_type", event_type)
+    owner = _event_classes.get(event_type)
+    # The same class defined again: a module reloaded, a notebook's cell run twice, a function called twice.
+    if owner and (owner.__module__, owner.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise DuplicateType(event_type, owner, cls)
+    cls.event_type = event_type
+    _event_classes[event_type] = cls
+
+
+def _construct(self: Event, /, *args: Any, **values: Any) -> None:
+    cls = type(self)
+    if args:
+        raise TypeError(f"{cls.__name__}() takes keyword arguments only")
+    fields = cls._fields or {}
+    event_type = values.pop("event_type", cls.event_type)
+    if event_type != cls.event_type:
+        raise InvalidArgument(
+            f"an event of class {cls.__name__} has the event_type {cls.event_type!r}, not {event_type!r}"
+        )
+    attributes = self.__dict__
+    attributes.update(
+        _checked_envelope(values.pop("event_id", None), values.pop("timestamp", None), values.pop("metadata", None))
+    )
+    for name, field in fields.items():
+        if name in values:
+            attributes[name] = values.pop(name)
+        elif field.default is not dataclasses.MISSING:
+            attributes[name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            attributes[name] = field.default_factory()
+        else:
+            missing = [n for n, f in fields.items() if n not in values and n not in attributes and is_required(f)]
+            raise TypeError(f"{cls.__name__}() needs the keyword argument(s) {', '.join(map(repr, missing))}")
+    if values:
+        raise TypeError(f"{cls.__name__}() has no field called {', '.join(map(repr, values))}")
+    if hasattr(cls, "__post_init__"):
+        self.__post_init__()
+
+
+_METHODS = {
+    "__init__": _construct,
+    "__eq__": Event.__eq__,
+    "__hash__": Event.__hash__,
+    "__repr__": Event.__repr__,
+}
+
+
+def is_required(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field has neither a default nor a factory of one."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _signature(fields: Mapping[str, dataclasses.Field[Any]]) -> Signature:
+    own = [
+        Parameter(
+            n, Parameter.KEYWORD_ONLY, annotation=f.type, default=Parameter.empty if is_required(f) else f.default
+        )
+        for n, f in fields.items()
+    ]
+    common = [Parameter(n, Parameter.KEYWORD_ONLY, default=None) for n in ("event_id", "timestamp", "metadata")]
+    return Signature([*own, *common])

@@ -1,0 +1,107 @@
+"""The stores in memory: for tests, with the same promises, errors and threads as the real ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from eventstore.blocking import BlockingStore
+from eventstore.errors import InvalidArgument
+from eventstore.memory_engine import MemoryEngine, Transaction
+from eventstore.operations import Append, Request
+from eventstore.store import EventStore, Snapshot, SnapshotStore
+
+
+class InMemoryEventStore(BlockingStore):
+    """A store that lives as long as the object. With ``strict``, events of unknown types are refused on reading."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._engine = MemoryEngine()
+        self._strict = strict
+
+    def _execute(self, request: Request) -> Any:
+        if not isinstance(request, Append):
+            with self._engine.changed:
+                return self._engine.answer(request, None)
+        with _transaction(self._engine) as transaction:
+            return _append(self._engine, request, transaction)
+
+    @contextmanager
+    def transaction(self) -> Generator[EventStore, None, None]:
+        with _transaction(self._engine) as transaction:
+            yield _TransactionStore(self._engine, transaction, strict=self._strict)
+
+    def bind(self, connection: Any) -> EventStore:
+        """``connection`` is what this store's ``transaction()`` gave."""
+        if not isinstance(connection, _TransactionStore) or connection._engine is not self._engine:
+            raise InvalidArgument("a store in memory can be bound only to a transaction of its own")
+        return connection
+
+
+class _TransactionStore(BlockingStore):
+    def __init__(self, engine: MemoryEngine, transaction: Transaction, *, strict: bool) -> None:
+        self._engine = engine
+        self._transaction = transaction
+        self._strict = strict
+
+    def _execute(self, request: Request) -> Any:
+        if isinstance(request, Append):
+            return _append(self._engine, request, self._transaction)
+        with self._engine.changed:
+            return self._engine.answer(request, self._transaction)
+
+    @contextmanager
+    def transaction(self) -> Generator[EventStore, None, None]:
+        with self._engine.changed:
+            savepoint = self._engine.savepoint(self._transaction)
+        try:
+            yield self
+        except BaseException:
+            with self._engine.changed:
+                self._engine.rollback_to(savepoint, self._transaction)
+            raise
+
+    def bind(self, connection: Any) -> EventStore:  # noqa: ARG002 the interface's
+        raise InvalidArgument("this store is bound already: bind the one that it came from")
+
+
+class InMemorySnapshotStore(SnapshotStore):
+    """Snapshots that live as long as the object."""
+
+    def __init__(self) -> None:
+        self._snapshots: dict[tuple[str, str], Snapshot] = {}
+        self._lock = threading.Lock()
+
+    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
+        with self._lock:
+            return self._snapshots.get((aggregate_type, aggregate_id))
+
+    def save(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            self._snapshots[snapshot.aggregate_type, snapshot.aggregate_id] = snapshot
+
+    def delete(self, aggregate_type: str, aggregate_id: str) -> None:
+        with self._lock:
+            self._snapshots.pop((aggregate_type, aggregate_id), None)
+
+
+@contextmanager
+def _transaction(engine: MemoryEngine) -> Generator[Transaction, None, None]:
+    with engine.changed:
+        transaction = engine.begin()
+    try:
+        yield transaction
+        with engine.changed:
+            engine.commit(transaction)
+    finally:
+        with engine.changed:
+            engine.rollback(transaction)
+
+
+def _append(engine: MemoryEngine, request: Append, transaction: Transaction) -> int | None:
+    with engine.changed:
+        while not engine.try_lock(request.stream_id, transaction):
+            engine.changed.wait()
+        return engine.append(request, transaction)

@@ -1,0 +1,211 @@
+"""The memory store's tables, locks and transactions: what PostgreSQL does for the other one, by the same rules."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from eventstore.errors import InvalidOperation
+from eventstore.event import Record
+from eventstore.operations import Append, ReadLog, ReadStream, Request, SafePosition
+
+_position = attrgetter("position")
+
+
+@dataclass(eq=False)
+class Transaction:
+    """One that is open: what it has appended, the streams that it holds, and the bound of its positions."""
+
+    records: list[Record] = field(default_factory=list)
+    locks: set[str] = field(default_factory=set)
+    bound: int | None = None
+    """The last position drawn before its own; what it registered for readers."""
+    waiting_for: str | None = None
+    failed: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Savepoint:
+    """Where a transaction can go back to."""
+
+    records: int
+    locks: frozenset[str]
+    bound: int | None
+
+
+class MemoryEngine:
+    """All methods are to be called with ``changed`` held; it is notified when locks are released."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self._log: list[Record] = []
+        self._streams: dict[str, list[Record]] = {}
+        self._event_ids: set[bytes] = set()
+        self._last_position = 0
+        self._holders: dict[str, Transaction] = {}
+        self._open: set[Transaction] = set()
+
+    def begin(self) -> Transaction:
+        transaction = Transaction()
+        self._open.add(transaction)
+        return transaction
+
+    def commit(self, transaction: Transaction) -> None:
+        self._check(transaction)
+        for record in transaction.records:
+            self._streams.setdefault(record.stream_id, []).append(record)
+            self._event_ids.add(record.event_id)
+            if not self._log or self._log[-1].position < record.position:
+                self._log.append(record)
+            else:
+                insort(self._log, record, key=_position)
+        self._end(transaction)
+
+    def rollback(self, transaction: Transaction) -> None:
+        if not transaction.ended:
+            self._end(transaction)
+
+    def savepoint(self, transaction: Transaction) -> Savepoint:
+        self._check(transaction)
+        return Savepoint(len(transaction.records), frozenset(transaction.locks), transaction.bound)
+
+    def rollback_to(self, savepoint: Savepoint, transaction: Transaction) -> None:
+        del transaction.records[savepoint.records :]
+        transaction.bound = savepoint.bound
+        self._release(transaction, transaction.locks - savepoint.locks)
+        transaction.failed = False
+
+    def try_lock(self, stream_id: str, transaction: Transaction) -> bool:
+        """Take a stream's lock for a transaction, unless another one holds it: then its end is to be waited for.
+
+        A transaction that would wait for one that waits for it fails, as the server's deadlock detection makes it.
+        """
+        self._check(transaction)
+        holder = self._holders.setdefault(stream_id, transaction)
+        transaction.waiting_for = None if holder is transaction else stream_id
+        if holder is transaction:
+            transaction.locks.add(stream_id)
+            return True
+        for other in self._awaited(holder):
+            if other is transaction:
+                self._fail(transaction)
+                return True
+        return False
+
+    def append(self, request: Append, transaction: Transaction) -> int | None:
+        """The reply to a request whose stream is locked."""
+        if transaction.failed:
+            return None
+        if transaction.bound is None:
+            transaction.bound = self._last_position
+        stream = self._stream(request.stream_id, transaction)
+        last, expected, count = len(stream), request.expected_version, len(request.records)
+        if expected != last:
+            ids = [record.event_id for record in request.records]
+            first = expected + 1 if expected >= 0 else self._first_of(ids, stream, transaction)
+            if first is not None and count and [r.event_id for r in stream[first - 1 : first - 1 + count]] == ids:
+                return first + count - 1
+            if first is not None or (expected == -2 and last == 0):  # noqa: PLR2004 ExpectedVersion.STREAM_EXISTS
+                return -1 - last
+        for version, new in enumerate(request.records, last + 1):
+            self._last_position += 1
+            transaction.records.append(Record(request.stream_id, version, self._last_position, *new))
+        return last + count
+
+    def _first_of(self, ids: list[bytes], stream: Sequence[Record], transaction: Transaction) -> int | None:
+        """The lowest version at which the stream holds one of these event ids."""
+        wanted = set(ids)
+        if wanted.isdisjoint(self._event_ids) and not transaction.records:
+            return None
+        return next((record.version for record in stream if record.event_id in wanted), None)
+
+    def read_stream(self, request: ReadStream, transaction: Transaction | None) -> Sequence[Record]:
+        stream = self._stream(request.stream_id, transaction)
+        found = stream[request.from_version : max(request.to_version, 0)]
+        if request.backwards:
+            found = found[::-1]
+        return found[: request.limit]
+
+    def safe_position(self, request: SafePosition, transaction: Transaction | None) -> int:
+        log = self._visible(transaction)
+        highest = log[-1].position if log else 0
+        bounds = [t.bound for t in self._open if t is not transaction and t.bound is not None]
+        if min(bounds, default=highest) >= highest:
+            return max(request.after, highest)
+        settled = max(request.after, min(bounds))
+        for record in log[bisect_right(log, settled, key=_position) :][:1000]:
+            if record.position != settled + 1:
+                break
+            settled += 1
+        return settled
+
+    def read_log(self, request: ReadLog, transaction: Transaction | None) -> list[Record]:
+        found: list[Record] = []
+        log = self._visible(transaction)
+        prefix = "" if request.category is None else f"{request.category}-"
+        for index in range(bisect_right(log, request.after, key=_position), len(log)):
+            record = log[index]
+            if record.position > request.upto or len(found) == request.limit:
+                break
+            if record.stream_id.startswith(prefix) and (
+                request.event_types is None or record.event_type in request.event_types
+            ):
+                found.append(record)
+        return found
+
+    def answer(self, request: Request, transaction: Transaction | None) -> Sequence[Record] | int:
+        """The reply to a request that reads."""
+        if transaction is not None:
+            self._check(transaction)
+        match request:
+            case ReadStream():
+                return self.read_stream(request, transaction)
+            case SafePosition():
+                return self.safe_position(request, transaction)
+            case ReadLog():
+                return self.read_log(request, transaction)
+            case Append():
+                raise AssertionError("appends take locks")
+
+    def _stream(self, stream_id: str, transaction: Transaction | None) -> Sequence[Record]:
+        committed = self._streams.get(stream_id, [])
+        own = transaction.records if transaction else []
+        return [*committed, *(r for r in own if r.stream_id == stream_id)] if own else committed
+
+    def _visible(self, transaction: Transaction | None) -> list[Record]:
+        if transaction is None or not transaction.records:
+            return self._log
+        return sorted([*self._log, *transaction.records], key=_position)
+
+    def _awaited(self, holder: Transaction) -> Iterator[Transaction]:
+        """Whom a transaction waits for, and whom that one waits for, and so on."""
+        current: Transaction | None = holder
+        while current is not None:
+            yield current
+            current = self._holders.get(current.waiting_for) if current.waiting_for is not None else None
+
+    def _check(self, transaction: Transaction) -> None:
+        if transaction.ended:
+            raise InvalidOperation("this transaction has ended: begin another one")
+        if transaction.failed:
+            raise InvalidOperation("this transaction has failed earlier, and can only be rolled back")
+
+    def _fail(self, transaction: Transaction) -> None:
+        transaction.failed = True
+        transaction.records.clear()
+        self._release(transaction, transaction.locks)
+
+    def _end(self, transaction: Transaction) -> None:
+        transaction.ended = True
+        self._open.discard(transaction)
+        self._release(transaction, transaction.locks)
+
+    def _release(self, transaction: Transaction, streams: set[str]) -> None:
+        for stream_id in streams:
+            del self._holders[stream_id]
+        transaction.locks = transaction.locks - streams
+        self.changed.notify_all()

@@ -1,0 +1,35 @@
+"""What may be the name of a stream, a category, an event type: one rule for all of them."""
+
+from __future__ import annotations
+
+from eventstore.errors import InvalidArgument
+
+MAX_NAME_BYTES = 255
+"""The longest name, in bytes of UTF-8. The database holds the same limit."""
+
+
+def check_name(what: str, name: object) -> str:
+    """Return ``name`` if it is a str of 1 to 255 bytes of UTF-8 without NUL; else raise InvalidArgument."""
+    if not isinstance(name, str):
+        raise InvalidArgument(f"{what} must be a str, not {type(name).__name__}")
+    if not name:
+        raise InvalidArgument(f"{what} must not be empty")
+    if "\0" in name:
+        raise InvalidArgument(f"{what} {name[:40]!r} must not contain NUL")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{what} {name[:40]!r} has a lone surrogate, which is no text in UTF-8") from None
+    if size > MAX_NAME_BYTES:
+        raise InvalidArgument(
+            f"{what} {name[:40]!r}... has {size} bytes in UTF-8; at most {MAX_NAME_BYTES} are possible"
+        )
+    return name
+
+
+def check_category(name: object) -> str:
+    """Return ``name`` if it can be a category, which also must not contain "-": there the id of a stream begins."""
+    category = check_name("category", name)
+    if "-" in category:
+        raise InvalidArgument(f"category {category!r} must not contain '-', which ends it in a stream id")
+    return category

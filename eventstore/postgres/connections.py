@@ -1,0 +1,108 @@
+"""Where a store's connections come from: a pool of the caller's, or one of its own, opened when first used."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TypeAlias
+
+import psycopg
+from psycopg import Connection
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+from eventstore.errors import InvalidArgument, InvalidOperation
+from eventstore.postgres.failures import unavailable
+
+Pool: TypeAlias = ConnectionPool[Connection[TupleRow]]
+
+
+class CallersPool:
+    """Connections of a pool that belongs to the caller."""
+
+    def __init__(self, pool: Pool) -> None:
+        if not isinstance(pool, ConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"a psycopg_pool.ConnectionPool is needed, not {type(pool).__name__}")
+        self._pool = pool
+        self._pid = os.getpid()
+
+    def pool(self) -> Pool:
+        if os.getpid() != self._pid:
+            raise InvalidOperation(
+                "this process was forked after the store had got its pool, whose connections belong to the parent: "
+                "make a pool and a store in the child, or use PostgresEventStore.connect, which does so by itself"
+            )
+        return self._pool
+
+    def close(self) -> None:
+        """Leave the pool to the caller."""
+
+
+class OwnPool:
+    """A pool for each process, opened when first used: after a fork the child opens its own."""
+
+    def __init__(self, dsn: str, max_size: int) -> None:
+        self._dsn = dsn
+        self._max_size = max_size
+        self._lock = threading.Lock()
+        # The pools of parents are kept: to let one go would end the parent's sessions.
+        self._pools: dict[int, Pool] = {}
+        os.register_at_fork(after_in_child=self._unlock)
+        self._closed = False
+
+    def pool(self) -> Pool:
+        pool = self._pools.get(os.getpid())
+        return pool if pool is not None else self._open()
+
+    def _open(self) -> Pool:
+        with self._lock:
+            if self._closed:
+                raise InvalidOperation("this store is closed")
+            pool = self._pools.get(os.getpid())
+            if pool is None:
+                try:
+                    # A pool would go on trying for half a minute, and not say why.
+                    psycopg.connect(self._dsn).close()
+                except psycopg.Error as error:
+                    raise unavailable(error) from error
+                pool = ConnectionPool(
+                    self._dsn, min_size=1, max_size=self._max_size, open=True, kwargs={"autocommit": True}
+                )
+                self._pools[os.getpid()] = pool
+            return pool
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            pool = self._pools.pop(os.getpid(), None)
+        if pool is not None:
+            pool.close()
+
+
+class Loan:
+    """A connection out of a pool, in autocommit mode until it is given back as it was."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Raises StoreUnavailable if there is none."""
+        try:
+            self.connection = pool.getconn()
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        self._pool = pool
+        self._autocommit = self.connection.autocommit
+        if not self._autocommit:
+            self.connection.autocommit = True
+
+    def give_back(self) -> None:
+        connection = self.connection
+        try:
+            if connection.broken:
+                self._pool.drain()  # What ended one connection has probably ended all.
+            elif not self._autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+                connection.autocommit = False
+        finally:
+            self._pool.putconn(connection)

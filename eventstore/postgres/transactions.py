@@ -1,0 +1,86 @@
+"""How a transaction begins, ends, and what became of it when the answer was lost. Generators, as operations are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from eventstore.errors import AppendOutcomeUnknown, InvalidOperation, StoreUnavailable
+from eventstore.event import Record
+from eventstore.operations import RETRY_DELAYS, ConnectionLost, Operation, Pause, ReadStream
+from eventstore.postgres.statements import Command
+
+BEGIN = Command("BEGIN ISOLATION LEVEL READ COMMITTED")
+ROLLBACK = Command("ROLLBACK")
+SAVEPOINT = Command("SAVEPOINT eventstore")
+RELEASE = Command("RELEASE SAVEPOINT eventstore")
+ROLLBACK_TO = Command("ROLLBACK TO SAVEPOINT eventstore")
+"""Savepoints of one name hide each other, as nested blocks do."""
+
+_COMMIT = Command("COMMIT")
+_TRANSACTION_ID = Command("SELECT pg_current_xact_id_if_assigned()::text")
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A request for another connection than the transaction's, which is gone. Reply: that of the request."""
+
+    request: Command | ReadStream
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An append of the transaction, as far as it takes to find it again."""
+
+    stream_id: str
+    version: int
+    """Of the last of its events."""
+    event_ids: Sequence[UUID]
+
+
+def lost(error: ConnectionLost) -> StoreUnavailable:
+    """What a lost connection means before the commit."""
+    return StoreUnavailable(
+        f"{error}; its transaction is rolled back, nothing of it is stored", sqlstate=error.sqlstate
+    )
+
+
+def commit(appended: Sequence[Appended]) -> Operation[None]:
+    """Commit; if the answer is lost, find out.
+
+    Raises InvalidOperation if the transaction had failed before, StoreUnavailable if nothing was stored, and
+    AppendOutcomeUnknown.
+    """
+    transaction_id: str | None = yield _TRANSACTION_ID
+    try:
+        status: str = yield _COMMIT
+    except ConnectionLost:
+        if transaction_id is None or not appended:
+            raise
+        yield from _find_out(transaction_id, appended)
+        return
+    if status != "COMMIT":
+        raise InvalidOperation("this transaction had failed earlier: nothing of it was stored")
+
+
+def _find_out(transaction_id: str, appended: Sequence[Appended]) -> Operation[None]:
+    last = appended[-1]
+    status = Elsewhere(Command(f"SELECT pg_xact_status('{int(transaction_id)}')"))
+    for delay in RETRY_DELAYS:
+        yield Pause(delay)
+        try:
+            outcome: str | None = yield status
+        except StoreUnavailable:
+            continue
+        if outcome == "aborted":
+            raise StoreUnavailable("the connection was lost before the commit: nothing of this transaction was stored")
+        if outcome == "committed":
+            # Another server, after a failover, may have given the same number to another transaction.
+            records: list[Record] = yield Elsewhere(
+                ReadStream(last.stream_id, last.version - 1, last.version, backwards=False, limit=1)
+            )
+            if records and records[0][3] == last.event_ids[-1].bytes:
+                return
+            break
+    raise AppendOutcomeUnknown(last.stream_id, [event_id for append in appended for event_id in append.event_ids])

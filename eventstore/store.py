@@ -1,0 +1,121 @@
+"""What a store is: the interfaces that applications program against, and that stores of their own implement."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from eventstore.event import Event
+
+
+class ExpectedVersion(enum.IntEnum):
+    """Where an append expects the stream to be, other than at a certain version."""
+
+    NO_STREAM = 0
+    """The stream must not exist yet. The same as the version 0."""
+    ANY = -1
+    """Anywhere. Events that the stream holds already, by their ids, are not appended again."""
+    STREAM_EXISTS = -2
+    """Anywhere, but it must exist."""
+
+    def __repr__(self) -> str:
+        return f"ExpectedVersion.{self.name}"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An aggregate's state at one version, as bytes of the codec. Repositories take, check and use them."""
+
+    aggregate_type: str
+    """The aggregate's category."""
+    aggregate_id: str
+    version: int
+    """The stream's version that the state stands at."""
+    class_schema: str
+    """A fingerprint of the class's fields."""
+    state: bytes
+    checksum: bytes
+    """Over all of the above."""
+
+
+class EventStore(ABC):
+    """A log of events in streams. Safe to be used by many threads at once, unless it is bound to a transaction."""
+
+    @abstractmethod
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        """Append events to a stream, all or none, and return the version of the last of them.
+
+        ``expected_version`` is the version that the stream must have (0: it must not exist), or an ExpectedVersion.
+        Events with the same ids at the same place already are the same success again. No events: only the check.
+
+        Raises ConcurrencyError if the stream is elsewhere; SerializationError for a value that can't be stored;
+        InvalidArgument for arguments that can't be; StoreUnavailable if nothing was stored; AppendOutcomeUnknown if that
+        could not be found out; SchemaError if the database is not prepared.
+        """
+
+    @abstractmethod
+    def read(
+        self,
+        stream_id: str,
+        from_version: int = 0,
+        to_version: int | None = None,
+        *,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """The events of a stream with versions above ``from_version``, up to and with ``to_version``.
+
+        In order, or ``backwards``; the first ``limit`` in that direction. A stream that does not exist has none.
+        Raises InvalidArgument, DeserializationError, StoreUnavailable, SchemaError.
+        """
+
+    @abstractmethod
+    def read_all(
+        self,
+        from_position: int = 0,
+        batch_size: int = 1000,
+        *,
+        to_position: int | None = None,
+        event_types: Sequence[str] | None = None,
+        category: str | None = None,
+    ) -> Iterator[Event]:
+        """The events of all streams with positions above ``from_position``, in the order of their positions.
+
+        Ends where, at its start, no transaction could commit a lower position any more: a reader that goes on from the
+        last position later never misses one. Reads ``batch_size`` events at a time. With ``event_types`` only those of
+        these types, with ``category`` only those of streams whose id begins with it and "-".
+        """
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[EventStore]:
+        """A context manager that gives a store on which several appends, to several streams, are one.
+
+        They are stored when the block ends, and none of them if it raises. The store that it gives sees them at once; it is
+        for one thread, and of no use after the block. Within the block of another transaction it is a savepoint.
+        """
+
+    @abstractmethod
+    def bind(self, connection: Any) -> EventStore:
+        """The same store inside a transaction of the caller's, which neither commits nor rolls back."""
+
+
+class SnapshotStore(ABC):
+    """Keeps the newest snapshot of each aggregate. Safe to be used by many threads at once."""
+
+    @abstractmethod
+    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
+        """The snapshot of an aggregate, if there is one."""
+
+    @abstractmethod
+    def save(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot in place of the aggregate's last one."""
+
+    @abstractmethod
+    def delete(self, aggregate_type: str, aggregate_id: str) -> None:
+        """Forget the snapshot of an aggregate; nothing happens if there is none."""

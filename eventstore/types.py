@@ -1,0 +1,107 @@
+"""Enums and dataclasses that may stand inside of events: found by registered name, never by importing a stored one."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import sys
+import threading
+import typing
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from eventstore.errors import DuplicateType, InvalidArgument
+from eventstore.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_T = TypeVar("_T", bound=type[Any])
+
+_classes: dict[str, type] = {}
+_names: dict[type, str] = {}
+_learned: set[type] = set()
+_lock = threading.RLock()
+
+
+def register_type(cls: _T, *, name: str | None = None) -> _T:
+    """Let instances of an Enum or a dataclass stand in events and snapshots, stored under ``name`` (the class's own).
+
+    Types that an event's or an aggregate's annotations mention are registered by themselves; this is for the others, and
+    for two of one name. Also a decorator. Raises DuplicateType if the name belongs to another class.
+    """
+    if not isinstance(cls, enum.EnumMeta) and not dataclasses.is_dataclass(cls):
+        raise InvalidArgument(f"{cls!r} is neither an Enum nor a dataclass: only those can be registered")
+    name = check_name("name", cls.__name__ if name is None else name)
+    with _lock:
+        owner = _classes.get(name)
+        # The same class defined again: a module reloaded, a function called twice.
+        if owner and owner is not cls and (owner.__module__, owner.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise DuplicateType(name, owner, cls)
+        _classes[name] = cls
+        _names[cls] = name
+    return cls
+
+
+def registered_name(cls: type) -> str | None:
+    """The name that instances of this class are stored under, if it was registered."""
+    return _names.get(cls)
+
+
+def registered_class(name: str) -> type | None:
+    """The class that was registered under a stored name, if any."""
+    return _classes.get(name)
+
+
+def learn(cls: type) -> None:
+    """Register the Enums and dataclasses that a class's annotations mention, and those that theirs do."""
+    if cls in _learned:
+        return
+    with _lock:
+        for mentioned in _reachable(cls)[1:]:
+            if mentioned not in _names:
+                register_type(mentioned)
+        _learned.add(cls)
+
+
+def described_fields(cls: type) -> list[str]:
+    """The annotated names of a class with their types, in words, and those of the types they mention: what it consists of."""
+    described: list[str] = []
+    for current in _reachable(cls):
+        described.append(f"class {current.__name__}")
+        for base in current.__mro__:
+            annotations = base.__dict__.get("__annotations__", {})
+            described += [
+                f"{name}: {text if isinstance(text, str) else repr(text)}" for name, text in annotations.items()
+            ]
+    return described
+
+
+def _reachable(cls: type) -> list[type]:
+    """A class, and the Enums and dataclasses that its annotations mention, directly or through others."""
+    found = [cls]
+    for current in found:
+        found += dict.fromkeys(part for hint in _hints(current) for part in _storable(hint) if part not in found)
+    return found
+
+
+def _storable(hint: Any) -> Iterator[type]:
+    for part in get_args(hint):
+        yield from _storable(part)
+    if isinstance(hint, type) and (isinstance(hint, enum.EnumMeta) or dataclasses.is_dataclass(hint)):
+        yield hint
+
+
+def _hints(cls: type) -> list[Any]:
+    """The resolved annotations of a class; without those that can't be, such as names imported for type checkers only."""
+    found: list[Any] = []
+    for base in cls.__mro__:
+        namespace = vars(sys.modules.get(base.__module__, SimpleNamespace()))
+        for name, annotation in base.__dict__.get("__annotations__", {}).items():
+            try:
+                found.append(
+                    typing.get_type_hints(SimpleNamespace(__annotations__={name: annotation}), namespace)[name]
+                )
+            except Exception:  # noqa: BLE001, S112 an annotation is any expression; a type that it hides can be registered
+                continue
+    return found

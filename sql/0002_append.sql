@@ -1,0 +1,120 @@
+-- Appending: lock the stream, register, check the version, draw positions. A changed function gets a new name in a new
+-- file, so that processes of the last release go on while those of the next one start.
+
+CREATE FUNCTION {schema}.write_events(
+    _stream_id text,
+    _expected_version bigint,
+    _event_ids uuid[],
+    _event_types text[],
+    _data bytea[],
+    _metadata bytea[],
+    _timestamps timestamp with time zone[],
+    _utc_offsets integer[]
+) RETURNS bigint
+LANGUAGE plpgsql AS $eventstore$
+DECLARE
+    _count integer := cardinality(_event_ids);
+    _last bigint := coalesce(
+        (SELECT version FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1), 0);
+    _first bigint;
+BEGIN
+    IF _expected_version <> _last THEN
+        IF _expected_version >= 0 THEN
+            _first := _expected_version + 1;
+        ELSE
+            -- The concatenation keeps the planner from walking through the whole stream.
+            SELECT min(version) INTO _first FROM {schema}.events
+            WHERE event_id = ANY (_event_ids) AND stream_id || '' = _stream_id;
+        END IF;
+        IF _event_ids = (
+            SELECT array_agg(event_id ORDER BY version) FROM {schema}.events
+            WHERE stream_id = _stream_id AND version >= _first AND version < _first + _count
+        ) THEN
+            RETURN _first + _count - 1;
+        END IF;
+        IF _expected_version >= 0 OR _first IS NOT NULL OR (_expected_version = -2 AND _last = 0) THEN
+            RETURN -1 - _last;
+        END IF;
+    END IF;
+    INSERT INTO {schema}.events
+        (version, timestamp, utc_offset, event_id, stream_id, event_type, data, metadata)
+    SELECT _last + number, timestamp, utc_offset, event_id, _stream_id, event_type, data, metadata
+    FROM unnest(_timestamps, _utc_offsets, _event_ids, _event_types, _data, _metadata)
+        WITH ORDINALITY AS new (timestamp, utc_offset, event_id, event_type, data, metadata, number);
+    RETURN _last + _count;
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.write_events IS
+    'The part of an append between its locks and its commit; call append instead. _expected_version: 0 or more is the '
+    'version that the stream must have, -1 any, -2 any but 0. Returns the version of the last of these events, whether '
+    'stored now or, with the same ids at the same place, before; or, where the stream is elsewhere, -1 minus its version.';
+
+CREATE FUNCTION {schema}.append(
+    _stream_id text,
+    _expected_version bigint,
+    _event_ids uuid[],
+    _event_types text[],
+    _data bytea[],
+    _metadata bytea[],
+    _timestamps timestamp with time zone[],
+    _utc_offsets integer[]
+) RETURNS bigint
+LANGUAGE plpgsql AS $eventstore$
+BEGIN
+    -- The stream's lock: other writers of this stream wait for the end of the transaction. An advisory ExclusiveLock.
+    PERFORM pg_advisory_xact_lock(hashtextextended(_stream_id, tableoid::bigint)) FROM {schema}.event_positions;
+    -- Register: tells readers that this transaction may commit positions above the sequence's present value, and none
+    -- below. An advisory ShareLock; its key is 24 bits of the sequence's oid, then 40 bits of that value.
+    PERFORM pg_advisory_xact_lock_shared(
+        (tableoid::bigint & 16777215) << 40 | ((last_value - (NOT is_called)::integer) & 1099511627775)
+    ) FROM {schema}.event_positions;
+    RETURN {schema}.write_events(
+        _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.append IS
+    'Appends events to one stream in a transaction of its own. Parameters and result as of write_events.';
+
+CREATE FUNCTION {schema}.append_in_transaction(
+    _stream_id text,
+    _expected_version bigint,
+    _event_ids uuid[],
+    _event_types text[],
+    _data bytea[],
+    _metadata bytea[],
+    _timestamps timestamp with time zone[],
+    _utc_offsets integer[]
+) RETURNS bigint
+LANGUAGE plpgsql AS $eventstore$
+DECLARE
+    -- How many appends this transaction has registered for; rolled back to a savepoint together with their locks.
+    _setting text := 'eventstore.appends_' || (SELECT tableoid FROM {schema}.event_positions);
+    _appends integer := coalesce(nullif(current_setting(_setting, true), ''), '0');
+    -- Every lock takes a slot of the server's lock table, about 64 for each connection that it allows.
+    _crowded boolean := _appends >= 256;
+BEGIN
+    PERFORM set_config(_setting, (_appends + 1)::text, true);
+    IF NOT _crowded AND current_setting('transaction_isolation') = 'read committed' THEN
+        RETURN {schema}.append(
+            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
+    END IF;
+    -- The version check misses conflicts where the snapshot is old or the stream not locked. The constraint finds them,
+    -- and a subtransaction keeps the caller's transaction usable.
+    BEGIN
+        IF _crowded THEN
+            RETURN {schema}.write_events(
+                _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
+        END IF;
+        RETURN {schema}.append(
+            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
+    EXCEPTION WHEN unique_violation THEN
+        RETURN NULL;
+    END;
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.append_in_transaction IS
+    'Appends events to one stream within a transaction that goes on: at any isolation level, and to any number of streams. '
+    'Parameters and result as of write_events; NULL is a conflict whose version this transaction cannot see.';

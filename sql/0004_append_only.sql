@@ -1,0 +1,17 @@
+-- Guards the log against its owner as well. Left out by migrate(..., triggers=False) where the engine has no triggers.
+
+CREATE FUNCTION {schema}.refuse_change() RETURNS trigger
+LANGUAGE plpgsql AS $eventstore$
+BEGIN
+    RAISE 'events are append-only: % is refused', TG_OP
+        USING ERRCODE = 'restrict_violation', HINT = 'Append an event that corrects the earlier one.';
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.refuse_change IS 'Refuses every UPDATE, DELETE and TRUNCATE of events.';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.events
+FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
+
+COMMENT ON TRIGGER append_only ON {schema}.events IS
+    'To be disabled only by hand, and for a reason such as a law: ALTER TABLE ... DISABLE TRIGGER append_only.';
