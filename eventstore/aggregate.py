@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import Any, ClassVar, Generic, Self, TypeVar, get_origin
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_origin
 from uuid import UUID
 
 from eventstore.errors import InvalidArgument, UnknownEventType
@@ -36,10 +36,10 @@ class Aggregate(Generic[A]):
 
     A class of aggregates says how an event changes the state, either by overriding ``apply`` or by one method for each
     class of events, declared with ``@handles``; and offers methods that decide, and ``_record`` what they decided.
-    Class-level values, ``dataclasses.field(default_factory=...)`` too, are defaults of which every instance has its own.
+    Class-level values, ``dataclasses.field(default_factory=...)`` too, are defaults; every instance has its own.
 
-    ``category`` names the aggregate's streams, ``{category}-{id}``; it is the class's name unless its body says otherwise.
-    ``snapshot_version`` is to be raised when handlers change in a way that makes earlier snapshots wrong.
+    ``category`` names the aggregate's streams, ``{category}-{id}``; it is the class's name unless its body says
+    otherwise. ``snapshot_version`` is to be raised when handlers change so that earlier snapshots are wrong.
     """
 
     category: ClassVar[str] = "Aggregate"
@@ -79,7 +79,7 @@ class Aggregate(Generic[A]):
         self._pending.clear()
 
     def apply(self, event: Event) -> None:
-        """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared for it."""
+        """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared."""
         for cls in type(event).__mro__:
             name = self._handlers.get(cls)
             if name is not None:
@@ -142,7 +142,7 @@ def _own_defaults(cls: type[Aggregate[Any]]) -> dict[str, Callable[[], Any]]:
         if name.startswith("__") or name in Aggregate.__dict__ or _is_class_variable(annotations.get(name)):
             continue
         if isinstance(value, dataclasses.Field):
-            defaults[name] = _factory_of(value)
+            defaults[name] = _factory_of(cast("dataclasses.Field[Any]", value))
             delattr(cls, name)
         elif not callable(value) and not hasattr(value, "__get__"):
             defaults[name] = _copier_of(value)

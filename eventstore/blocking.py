@@ -9,8 +9,17 @@ from typing import Any, TypeVar
 
 from eventstore import operations
 from eventstore.event import Event
-from eventstore.operations import LogReader, Operation, Pause, Request
-from eventstore.store import EventStore
+from eventstore.operations import (
+    DeleteSnapshot,
+    LoadSnapshot,
+    LogReader,
+    Operation,
+    Pause,
+    Request,
+    SaveSnapshot,
+    SnapshotRequest,
+)
+from eventstore.store import EventStore, Snapshot, SnapshotStore
 
 T = TypeVar("T")
 
@@ -79,3 +88,21 @@ class BlockingStore(EventStore):
     def _events(self, pages: LogReader) -> Iterator[Event]:
         while page := self._run(pages.next_page()):
             yield from page
+
+
+class BlockingSnapshotStore(SnapshotStore):
+    """A snapshot store that carries out requests one by one."""
+
+    @abstractmethod
+    def _execute(self, request: SnapshotRequest) -> Any:
+        """The reply to a request. Raises EventStoreErrors only."""
+
+    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
+        found: Snapshot | None = run(operations.snapshot(LoadSnapshot(aggregate_type, aggregate_id)), self._execute)
+        return found
+
+    def save(self, snapshot: Snapshot) -> None:
+        run(operations.snapshot(SaveSnapshot(snapshot)), self._execute)
+
+    def delete(self, aggregate_type: str, aggregate_id: str) -> None:
+        run(operations.snapshot(DeleteSnapshot(aggregate_type, aggregate_id)), self._execute)

@@ -7,7 +7,7 @@ import enum
 import struct
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import msgpack
@@ -34,6 +34,9 @@ _CONTAINERS = frozenset({TUPLE, SET, FROZENSET, ENUM, DATACLASS})
 
 EMPTY_MAP = b"\x80"
 
+_msgpack: Any = msgpack
+"""It carries no types."""
+
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 a clock's reading, whatever its zone
 _MICROSECOND = timedelta(microseconds=1)
 _PLAIN: frozenset[type] = frozenset({str, int, float, bool, type(None), bytes, UUID, Decimal, date, timedelta})
@@ -52,7 +55,7 @@ class _Refused(Exception):
 
 def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # noqa: C901, PLR0912 one branch a kind
     """Raise _Refused for what would not come back equal and of the same type. Sees every container, however nested."""
-    kind = type(value)
+    kind = cast("type[Any]", type(value))
     if kind in plain:
         return
     if depth > MAX_DEPTH:
@@ -78,7 +81,7 @@ def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # 
         _registered(kind)
         if isinstance(value, enum.Flag):
             return
-        if kind[value.name] is not value:
+        if kind.__members__.get(value.name) is not value:
             raise _Refused(f"{value!r} is not found by its name")
     elif dataclasses.is_dataclass(value):
         _check_dataclass(value, depth, plain)
@@ -114,7 +117,7 @@ def _registered(cls: type) -> str:
 
 
 def _check_dataclass(value: Any, depth: int, plain: frozenset[type]) -> None:
-    cls = type(value)
+    cls = cast("type[Any]", type(value))
     _registered(cls)
     fields = {field.name for field in dataclasses.fields(cls)}
     for name in getattr(value, "__dict__", {}):
@@ -142,21 +145,22 @@ def _advice(kind: type) -> str:
 
 
 def _pack(value: Any) -> bytes:
-    packed: bytes = msgpack.packb(value, default=_to_extension, strict_types=True)
+    packed: bytes = _msgpack.packb(value, default=_to_extension, strict_types=True)
     return packed
 
 
 def _to_extension(value: Any) -> msgpack.ExtType:
-    writer = _WRITERS.get(type(value))
+    kind = cast("type[Any]", type(value))
+    writer = _WRITERS.get(kind)
     if writer is not None:
         code, write = writer
         return msgpack.ExtType(code, write(value))
     if isinstance(value, enum.Flag):
-        return msgpack.ExtType(ENUM, _pack([_registered(type(value)), value.value]))
+        return msgpack.ExtType(ENUM, _pack([_registered(kind), value.value]))
     if isinstance(value, enum.Enum):
-        return msgpack.ExtType(ENUM, _pack([_registered(type(value)), value.name]))
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return msgpack.ExtType(DATACLASS, _pack([_registered(type(value)), fields]))
+        return msgpack.ExtType(ENUM, _pack([_registered(kind), value.name]))
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    return msgpack.ExtType(DATACLASS, _pack([_registered(kind), fields]))
 
 
 def _write_int(value: int) -> bytes:
@@ -215,7 +219,7 @@ def encode(subject: str, value: dict[Any, Any]) -> bytes:
 
 
 def _unpack(packed: bytes) -> Any:
-    return msgpack.unpackb(packed, ext_hook=_from_extension, strict_map_key=False)
+    return _msgpack.unpackb(packed, ext_hook=_from_extension, strict_map_key=False)
 
 
 def _from_extension(code: int, payload: bytes) -> Any:
@@ -251,10 +255,10 @@ def _read_time(payload: bytes) -> time:
 
 
 def _read_list(payload: bytes) -> list[Any]:
-    items = _unpack(payload)
+    items: Any = _unpack(payload)
     if type(items) is not list:
         raise ValueError("a tuple's or set's payload is an array")
-    return items
+    return cast("list[Any]", items)
 
 
 def _read_set(payload: bytes, kind: type[set[Any] | frozenset[Any]]) -> Any:
@@ -316,7 +320,7 @@ def decode(packed: bytes) -> dict[Any, Any]:
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
     if type(value) is not dict:
         raise DeserializationError("msgpack", "it is no map")
-    return value
+    return cast("dict[Any, Any]", value)
 
 
 def _check_size(packed: bytes) -> None:

@@ -118,7 +118,7 @@ class Event(_KeywordFields):
         """The name under which events of this class are stored."""
         timestamp: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
         """When it happened: aware, now in UTC by default. Its offset is kept, a zone's name is not."""
-        metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+        metadata: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
         """What is known about the event without being part of it: the user, the request, the cause."""
         stream_id: str = dataclasses.field(init=False, default="")
         """The stream that it was read from; empty before."""
@@ -236,7 +236,9 @@ def _make_event_class(cls: type[Event]) -> None:
     for name, method in _METHODS.items():
         if name not in cls.__dict__:
             setattr(cls, name, method)  # A decorator leaves alone what is there.
-    specifiers = {n: v for n, v in cls.__dict__.items() if isinstance(v, dataclasses.Field)}
+    specifiers: dict[str, dataclasses.Field[Any]] = {
+        n: v for n, v in cls.__dict__.items() if isinstance(v, dataclasses.Field)
+    }
     dataclasses.dataclass(cls)
     for name, specifier in specifiers.items():
         setattr(cls, name, specifier)  # For the decorator, which would otherwise find the field without its default.
@@ -290,7 +292,7 @@ def _construct(self: Event, /, *args: Any, **values: Any) -> None:
     if values:
         raise TypeError(f"{cls.__name__}() has no field called {', '.join(map(repr, values))}")
     if hasattr(cls, "__post_init__"):
-        self.__post_init__()
+        cls.__post_init__(self)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue] a subclass's
 
 
 _METHODS = {

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from eventstore.blocking import BlockingStore
+from eventstore.blocking import BlockingSnapshotStore, BlockingStore
 from eventstore.errors import InvalidArgument
-from eventstore.memory_engine import MemoryEngine, Transaction
-from eventstore.operations import Append, Request
-from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.memory_engine import MemoryEngine, MemorySnapshots, Transaction
+from eventstore.operations import Append, Request, SnapshotRequest
+from eventstore.store import EventStore
 
 
 class InMemoryEventStore(BlockingStore):
@@ -67,24 +66,14 @@ class _TransactionStore(BlockingStore):
         raise InvalidArgument("this store is bound already: bind the one that it came from")
 
 
-class InMemorySnapshotStore(SnapshotStore):
+class InMemorySnapshotStore(BlockingSnapshotStore):
     """Snapshots that live as long as the object."""
 
     def __init__(self) -> None:
-        self._snapshots: dict[tuple[str, str], Snapshot] = {}
-        self._lock = threading.Lock()
+        self._snapshots = MemorySnapshots()
 
-    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
-        with self._lock:
-            return self._snapshots.get((aggregate_type, aggregate_id))
-
-    def save(self, snapshot: Snapshot) -> None:
-        with self._lock:
-            self._snapshots[snapshot.aggregate_type, snapshot.aggregate_id] = snapshot
-
-    def delete(self, aggregate_type: str, aggregate_id: str) -> None:
-        with self._lock:
-            self._snapshots.pop((aggregate_type, aggregate_id), None)
+    def _execute(self, request: SnapshotRequest) -> Any:
+        return self._snapshots.answer(request)
 
 
 @contextmanager

@@ -10,7 +10,18 @@ from operator import attrgetter
 
 from eventstore.errors import InvalidOperation
 from eventstore.event import Record
-from eventstore.operations import Append, ReadLog, ReadStream, Request, SafePosition
+from eventstore.operations import (
+    Append,
+    DeleteSnapshot,
+    LoadSnapshot,
+    ReadLog,
+    ReadStream,
+    Request,
+    SafePosition,
+    SaveSnapshot,
+    SnapshotRequest,
+)
+from eventstore.store import Snapshot
 
 _position = attrgetter("position")
 
@@ -19,8 +30,8 @@ _position = attrgetter("position")
 class Transaction:
     """One that is open: what it has appended, the streams that it holds, and the bound of its positions."""
 
-    records: list[Record] = field(default_factory=list)
-    locks: set[str] = field(default_factory=set)
+    records: list[Record] = field(default_factory=list[Record])
+    locks: set[str] = field(default_factory=set[str])
     bound: int | None = None
     """The last position drawn before its own; what it registered for readers."""
     waiting_for: str | None = None
@@ -209,3 +220,21 @@ class MemoryEngine:
             del self._holders[stream_id]
         transaction.locks = transaction.locks - streams
         self.changed.notify_all()
+
+
+class MemorySnapshots:
+    """The table of snapshots. One operation on a dict each: threads need no lock."""
+
+    def __init__(self) -> None:
+        self._snapshots: dict[tuple[str, str], Snapshot] = {}
+
+    def answer(self, request: SnapshotRequest) -> Snapshot | None:
+        """The reply to a request."""
+        match request:
+            case LoadSnapshot(aggregate_type, aggregate_id):
+                return self._snapshots.get((aggregate_type, aggregate_id))
+            case SaveSnapshot(snapshot):
+                self._snapshots[snapshot.aggregate_type, snapshot.aggregate_id] = snapshot
+            case DeleteSnapshot(aggregate_type, aggregate_id):
+                self._snapshots.pop((aggregate_type, aggregate_id), None)
+        return None

@@ -1,7 +1,7 @@
 """What a store decides, without doing any I/O.
 
-An operation is a generator: it yields requests and is sent what a store replies, or thrown the error that it met. A driver
-of a few lines runs it, blocking or in async; so each decision stands once.
+An operation is a generator: it yields requests and is sent what a store replies, or thrown the error that it met. A
+driver of a few lines runs it, blocking or in async; so each decision stands once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ConnectionLost(StoreUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Reply: the version of the last of the records; or -1 minus the stream's version, None if unknown, at a conflict."""
+    """Reply: the version of the last of the records; at a conflict -1 minus the stream's version, None if unknown."""
 
     stream_id: str
     expected_version: int
@@ -201,7 +201,7 @@ class LogReader:
             safe: int | None = yield from repeated(SafePosition(self._after))
             if safe is None:
                 raise InvalidOperation(
-                    "read_all needs a READ COMMITTED transaction: in one that looks at an old snapshot it would skip events"
+                    "read_all needs a READ COMMITTED transaction: with an old snapshot it would skip events"
                 )
             self._upto = min(safe, self._to_position)
         if self._after >= self._upto:

@@ -30,7 +30,7 @@ class NewRecord(NamedTuple):
 
 
 def encode_events(events: Iterable[Event]) -> list[NewRecord]:
-    """Raises SerializationError for a value that can't be stored; InvalidArgument for what is no event, twice or too much."""
+    """Raises SerializationError for a value that can't be stored, InvalidArgument for what is no event, or twice."""
     records = [_encode_event(event) for event in events]
     if len({record.event_id for record in records}) != len(records):
         raise InvalidArgument("an event stands twice in this append: each event happened once")
@@ -61,7 +61,7 @@ def _encode_event(event: Event) -> NewRecord:
 
 
 def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:
-    """Raises DeserializationError for what can't be read, and if ``strict`` UnknownEventType for a type without a class."""
+    """Raises DeserializationError for what can't be read; if ``strict``, UnknownEventType for types without a class."""
     return [decode_event(record, strict=strict) for record in records]
 
 
@@ -69,19 +69,17 @@ def decode_event(record: Record, *, strict: bool) -> Event:
     """One of them."""
     _, _, _, _, event_type, packed, packed_metadata, _, _ = record
     cls = event_class(event_type)
+    if cls is None and strict:
+        raise UnknownEventType(event_type, _described(record), "no class was defined with this event_type")
     try:
         metadata: dict[str, Any] = {} if packed_metadata == codec.EMPTY_MAP else codec.decode(packed_metadata)
         if cls is None:
-            if strict:
-                raise UnknownEventType(event_type, _described(record), "no class was defined with this event_type")
             return stored_plain_event(codec.decode(packed), metadata, record)
         learn(cls)
         fields = codec.decode(packed)
         declared = cls._fields
         if declared is not None and fields.keys() != declared.keys():
             fields = codec.completed(fields, declared)
-    except UnknownEventType:
-        raise
     except DeserializationError as error:
         raise DeserializationError(_described(record), error.reason) from error.__cause__
     except ValueError as error:

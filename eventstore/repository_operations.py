@@ -113,7 +113,7 @@ class RepositoryOperations(Generic[A]):
             except SnapshotError as error:
                 _log.warning("%s; the events are replayed and it is replaced", error)
                 return self._type(aggregate_id), True
-            except Exception:  # a snapshot is only a shorter way: no error of its store stops a load
+            except Exception:  # noqa: BLE001 a snapshot is only a shorter way: no error of its store stops a load
                 _log.warning("no snapshot of %s %s could be loaded", category, aggregate_id, exc_info=True)
         return self._type(aggregate_id), False
 
@@ -123,7 +123,7 @@ class RepositoryOperations(Generic[A]):
         try:
             snapshot = taken(aggregate)
             yield lambda: self._snapshots.save(snapshot)
-        except Exception:  # a snapshot is only a shorter way: failing to write one never fails the save
+        except Exception:  # noqa: BLE001 a snapshot is only a shorter way: failing to write one never fails the save
             _log.warning("no snapshot of %s %s could be stored", aggregate.category, aggregate.id, exc_info=True)
 
 
@@ -139,7 +139,7 @@ def taken(aggregate: Aggregate[Any]) -> Snapshot:
 
 
 def restored(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -> A:
-    """The aggregate that a snapshot holds. Raises SnapshotError if it is of another class schema, damaged, or not of it."""
+    """The aggregate that a snapshot holds. Raises SnapshotError if it is damaged, or of another class schema or id."""
     what = f"the snapshot of {cls.category} {aggregate_id}"
     if snapshot.class_schema != cls.class_schema():
         raise SnapshotError(f"{what} was taken of other fields than {cls.__name__} has now")

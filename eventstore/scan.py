@@ -50,5 +50,5 @@ def count_values(packed: bytes, containers: AbstractSet[int], limit: int) -> int
 
 
 def _skipped(packed: bytes, offset: int, length: int, containers: AbstractSet[int]) -> int:
-    """The bytes to pass over of an extension whose type stands at offset: none of a container's, which is msgpack again."""
+    """The bytes to pass over of an extension whose type is at offset: none of a container's, which is msgpack again."""
     return 0 if packed[offset : offset + 1] and packed[offset] in containers else length

@@ -55,8 +55,8 @@ class EventStore(ABC):
         Events with the same ids at the same place already are the same success again. No events: only the check.
 
         Raises ConcurrencyError if the stream is elsewhere; SerializationError for a value that can't be stored;
-        InvalidArgument for arguments that can't be; StoreUnavailable if nothing was stored; AppendOutcomeUnknown if that
-        could not be found out; SchemaError if the database is not prepared.
+        InvalidArgument for arguments that can't be; StoreUnavailable if nothing was stored; AppendOutcomeUnknown if
+        that could not be found out; SchemaError if the database is not prepared.
         """
 
     @abstractmethod
@@ -96,8 +96,8 @@ class EventStore(ABC):
     def transaction(self) -> AbstractContextManager[EventStore]:
         """A context manager that gives a store on which several appends, to several streams, are one.
 
-        They are stored when the block ends, and none of them if it raises. The store that it gives sees them at once; it is
-        for one thread, and of no use after the block. Within the block of another transaction it is a savepoint.
+        They are stored when the block ends, and none of them if it raises. The store that it gives sees them at once;
+        it is for one thread, and of no use after the block. Its own ``transaction()`` is a savepoint.
         """
 
     @abstractmethod

@@ -27,8 +27,8 @@ _lock = threading.RLock()
 def register_type(cls: _T, *, name: str | None = None) -> _T:
     """Let instances of an Enum or a dataclass stand in events and snapshots, stored under ``name`` (the class's own).
 
-    Types that an event's or an aggregate's annotations mention are registered by themselves; this is for the others, and
-    for two of one name. Also a decorator. Raises DuplicateType if the name belongs to another class.
+    Types that an event's or an aggregate's annotations mention are registered by themselves; this is for the others,
+    and for two of one name. Also a decorator. Raises DuplicateType if the name belongs to another class.
     """
     if not isinstance(cls, enum.EnumMeta) and not dataclasses.is_dataclass(cls):
         raise InvalidArgument(f"{cls!r} is neither an Enum nor a dataclass: only those can be registered")
@@ -65,7 +65,7 @@ def learn(cls: type) -> None:
 
 
 def described_fields(cls: type) -> list[str]:
-    """The annotated names of a class with their types, in words, and those of the types they mention: what it consists of."""
+    """What a class consists of, in words: its annotated names with their types, and those of the types they mention."""
     described: list[str] = []
     for current in _reachable(cls):
         described.append(f"class {current.__name__}")
@@ -93,7 +93,7 @@ def _storable(hint: Any) -> Iterator[type]:
 
 
 def _hints(cls: type) -> list[Any]:
-    """The resolved annotations of a class; without those that can't be, such as names imported for type checkers only."""
+    """The resolved annotations of a class; without those that can't be, such as of names imported for checkers only."""
     found: list[Any] = []
     for base in cls.__mro__:
         namespace = vars(sys.modules.get(base.__module__, SimpleNamespace()))

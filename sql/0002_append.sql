@@ -16,23 +16,23 @@ DECLARE
     _count integer := cardinality(_event_ids);
     _last bigint := coalesce(
         (SELECT version FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1), 0);
-    _first bigint;
+    _before bigint := _expected_version;
 BEGIN
     IF _expected_version <> _last THEN
-        IF _expected_version >= 0 THEN
-            _first := _expected_version + 1;
-        ELSE
+        IF _expected_version < 0 THEN
             -- The concatenation keeps the planner from walking through the whole stream.
-            SELECT min(version) INTO _first FROM {schema}.events
+            SELECT min(version) - 1 INTO _before FROM {schema}.events
             WHERE event_id = ANY (_event_ids) AND stream_id || '' = _stream_id;
         END IF;
         IF _event_ids = (
-            SELECT array_agg(event_id ORDER BY version) FROM {schema}.events
-            WHERE stream_id = _stream_id AND version >= _first AND version < _first + _count
+            SELECT array_agg(event_id ORDER BY version) FROM (
+                SELECT event_id, version FROM {schema}.events
+                WHERE stream_id = _stream_id AND version > _before ORDER BY version LIMIT _count
+            ) AS there
         ) THEN
-            RETURN _first + _count - 1;
+            RETURN _before + _count;
         END IF;
-        IF _expected_version >= 0 OR _first IS NOT NULL OR (_expected_version = -2 AND _last = 0) THEN
+        IF _before IS NOT NULL OR (_expected_version = -2 AND _last = 0) THEN
             RETURN -1 - _last;
         END IF;
     END IF;

@@ -66,9 +66,8 @@ class OwnPool:
                     psycopg.connect(self._dsn).close()
                 except psycopg.Error as error:
                     raise unavailable(error) from error
-                pool = ConnectionPool(
-                    self._dsn, min_size=1, max_size=self._max_size, open=True, kwargs={"autocommit": True}
-                )
+                options = {"autocommit": True}
+                pool = Pool(self._dsn, min_size=1, max_size=self._max_size, open=True, kwargs=options)
                 self._pools[os.getpid()] = pool
             return pool
 

@@ -228,9 +228,7 @@ class EmbeddedServer:
             for pipe in (self._supervisor.stdin, self._supervisor.stdout):
                 if pipe is not None:
                     pipe.close()
-            self._supervisor.returncode = 0  # it is no child of ours: there is nothing to wait for
-        if self._end is not None:
-            self._end.detach()
+            self._supervisor.returncode = 0  # it is no child of ours: there is nothing to wait for, at exit either
         self._supervisor = self._end = None
 
 

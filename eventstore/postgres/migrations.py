@@ -63,7 +63,7 @@ def migrate(
         cursor.execute(_LOCK)
         steps = _steps(cursor, schema, triggers=triggers)
         for _, text in steps:
-            cursor.execute(text)
+            cursor.execute(text.encode())
         return [name for name, _ in steps if name]
 
 
@@ -126,8 +126,8 @@ def _steps(cursor: Cursor[Any], schema: str, *, triggers: bool) -> list[tuple[st
 def _state(cursor: Cursor[Any], schema: str) -> tuple[bool, dict[int, str] | None]:
     """Whether the schema exists; and the checksums by number of what was applied, None without a table of it."""
     cursor.execute(
-        "SELECT relname FROM pg_namespace LEFT JOIN pg_class ON relnamespace = pg_namespace.oid AND relname = 'migrations'"
-        " WHERE nspname = %s",
+        "SELECT relname FROM pg_namespace LEFT JOIN pg_class"
+        " ON relnamespace = pg_namespace.oid AND relname = 'migrations' WHERE nspname = %s",
         (schema,),
     )
     found = cursor.fetchone()
@@ -145,6 +145,6 @@ def _check(applied: dict[int, str], files: list[Migration], schema: str) -> None
         if checksum != known[number].checksum:
             raise SchemaError(
                 schema,
-                f"migration {number} ({known[number].name}) differs from the one that was applied here: files of sql/ are "
-                "never edited after a release; put the file back, and change the schema by a new one",
+                f"migration {number} ({known[number].name}) differs from the one that was applied here: files of sql/ "
+                "are never edited after a release; put the file back, and change the schema by a new one",
             )

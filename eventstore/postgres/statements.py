@@ -1,14 +1,13 @@
-"""Every statement that the stores send, each a call of a function of the schema or a read of its tables.
+"""Every statement that the stores send: calls of the schema's functions, which sql/ explains, and reads of its tables.
 
-docs and comments in sql/ say what the functions do. Values arrive in binary; ids and timestamps as raw bytes, which are
-decoded only where they are asked for.
+Values come and go in binary; ids and timestamps as raw bytes, which are decoded only where they are asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any, LiteralString, TypeAlias, cast
 
 from psycopg import sql
 
@@ -32,27 +31,42 @@ from eventstore.store import Snapshot
 MAX_SCHEMA_BYTES = 63
 """The longest identifier that PostgreSQL keeps whole."""
 
-_ARGUMENTS = "(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b)"
-_RECORD = "stream_id, version, position, uuid_send(event_id), event_type, data, metadata, timestamptz_send(timestamp), utc_offset"
-
 _STATEMENTS = {
-    "append": "SELECT {schema}.append" + _ARGUMENTS,
-    "append_in_transaction": "SELECT {schema}.append_in_transaction" + _ARGUMENTS,
-    "read": "SELECT " + _RECORD + " FROM {schema}.events"
-    " WHERE stream_id = %b AND version > %b AND version <= %b ORDER BY version LIMIT %b",
-    "read_backwards": "SELECT " + _RECORD + " FROM {schema}.events"
-    " WHERE stream_id = %b AND version > %b AND version <= %b ORDER BY version DESC LIMIT %b",
+    "append": "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b)",
+    "append_in_transaction": "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b)",
+    "read": """
+        SELECT stream_id, version, position, uuid_send(event_id), event_type, data, metadata,
+            timestamptz_send(timestamp), utc_offset
+        FROM {schema}.events
+        WHERE stream_id = %b AND version > %b AND version <= %b
+        ORDER BY version LIMIT %b
+        """,
+    "read_backwards": """
+        SELECT stream_id, version, position, uuid_send(event_id), event_type, data, metadata,
+            timestamptz_send(timestamp), utc_offset
+        FROM {schema}.events
+        WHERE stream_id = %b AND version > %b AND version <= %b
+        ORDER BY version DESC LIMIT %b
+        """,
     "safe_position": "SELECT {schema}.safe_position(%b::bigint)",
-    "read_all": "SELECT " + _RECORD + " FROM {schema}.events"
-    " WHERE position > %b AND position <= %b"
-    " AND (%b::text[] IS NULL OR event_type = ANY (%b::text[])) AND starts_with(stream_id, %b)"
-    " ORDER BY position LIMIT %b",
-    "load_snapshot": "SELECT aggregate_type, aggregate_id, version, class_schema, state, checksum"
-    " FROM {schema}.snapshots WHERE aggregate_type = %b AND aggregate_id = %b",
-    "save_snapshot": "INSERT INTO {schema}.snapshots"
-    " (aggregate_type, aggregate_id, version, class_schema, state, checksum) VALUES (%b, %b, %b, %b, %b, %b)"
-    " ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET version = excluded.version,"
-    " class_schema = excluded.class_schema, state = excluded.state, checksum = excluded.checksum, taken_at = now()",
+    "read_all": """
+        SELECT stream_id, version, position, uuid_send(event_id), event_type, data, metadata,
+            timestamptz_send(timestamp), utc_offset
+        FROM {schema}.events
+        WHERE position > %b AND position <= %b
+            AND (%b::text[] IS NULL OR event_type = ANY (%b::text[])) AND starts_with(stream_id, %b)
+        ORDER BY position LIMIT %b
+        """,
+    "load_snapshot": """
+        SELECT aggregate_type, aggregate_id, version, class_schema, state, checksum
+        FROM {schema}.snapshots WHERE aggregate_type = %b AND aggregate_id = %b
+        """,
+    "save_snapshot": """
+        INSERT INTO {schema}.snapshots (aggregate_type, aggregate_id, version, class_schema, state, checksum)
+        VALUES (%b, %b, %b, %b, %b, %b)
+        ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET version = excluded.version,
+            class_schema = excluded.class_schema, state = excluded.state, checksum = excluded.checksum, taken_at = now()
+        """,
     "delete_snapshot": "DELETE FROM {schema}.snapshots WHERE aggregate_type = %b AND aggregate_id = %b",
 }
 
@@ -71,8 +85,8 @@ def check_schema(schema: object) -> str:
 
 
 def for_schema(text: str, schema: str) -> str:
-    """SQL text with {schema} put in as an identifier. For text without parameters."""
-    return sql.SQL(text).format(schema=sql.Identifier(schema)).as_string(None)
+    """SQL text of the package with {schema} put in as an identifier."""
+    return sql.SQL(cast("LiteralString", text)).format(schema=sql.Identifier(schema)).as_string(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +106,9 @@ class Statements:
         self.schema = check_schema(schema)
         # A percent sign in a name would be read as the beginning of a parameter.
         doubled = schema.replace("%", "%%")
-        self._texts = {name: for_schema(text, doubled) for name, text in _STATEMENTS.items()}
+        self._texts = {name: for_schema(text, doubled).encode() for name, text in _STATEMENTS.items()}
 
-    def of(self, request: AnyRequest, *, in_transaction: bool) -> tuple[str, Sequence[Any]]:
+    def of(self, request: AnyRequest, *, in_transaction: bool) -> tuple[bytes, Sequence[Any]]:  # noqa: PLR0911 one each
         """The statement for a request, with its parameters."""
         match request:
             case Append(stream_id, expected_version, records):
@@ -117,7 +131,7 @@ class Statements:
             case DeleteSnapshot(aggregate_type, aggregate_id):
                 return self._texts["delete_snapshot"], (aggregate_type, aggregate_id)
             case Command(text):
-                return text, ()
+                return text.encode(), ()
 
 
 def reply_of(request: AnyRequest, rows: list[Any], status: str | None) -> Any:

@@ -11,18 +11,17 @@ import psycopg
 from psycopg import Connection, Cursor
 from psycopg.rows import TupleRow, tuple_row
 
-from eventstore import operations
-from eventstore.blocking import BlockingStore, run
+from eventstore.blocking import BlockingSnapshotStore, BlockingStore, run
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
-from eventstore.operations import ConnectionLost, DeleteSnapshot, LoadSnapshot, SaveSnapshot, repeated
+from eventstore.operations import ConnectionLost, repeated
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import Array, ArrayDumper
 from eventstore.postgres.connections import CallersPool, Loan, OwnPool, Pool
 from eventstore.postgres.failures import resolve
 from eventstore.postgres.statements import AnyRequest, Statements, reply_of
 from eventstore.postgres.transactions import Appended, Elsewhere
-from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.store import EventStore
 
 DEFAULT_SCHEMA = "eventstore"
 
@@ -150,7 +149,7 @@ class _BoundStore(BlockingStore):
             raise
         self._execute(transactions.RELEASE)
 
-    def bind(self, connection: Any) -> EventStore:
+    def bind(self, connection: Any) -> EventStore:  # noqa: ARG002 the interface's
         raise InvalidArgument("this store is bound already: bind the one that it came from")
 
 
@@ -198,8 +197,8 @@ class _Transaction(_BoundStore):
         self._ended = True
 
 
-class PostgresSnapshotStore(_Client, SnapshotStore):
-    """Snapshots on PostgreSQL, beside the events of the same schema or elsewhere. Safe for threads, and after a fork."""
+class PostgresSnapshotStore(_Client, BlockingSnapshotStore):
+    """Snapshots on PostgreSQL, beside the events or elsewhere. Safe for threads, and after a fork."""
 
     @classmethod
     def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, max_size: int = 10) -> Self:
@@ -207,13 +206,3 @@ class PostgresSnapshotStore(_Client, SnapshotStore):
         store = cls.__new__(cls)
         store._connect(dsn, schema, max_size)
         return store
-
-    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
-        found: Snapshot | None = run(operations.snapshot(LoadSnapshot(aggregate_type, aggregate_id)), self._execute)
-        return found
-
-    def save(self, snapshot: Snapshot) -> None:
-        run(operations.snapshot(SaveSnapshot(snapshot)), self._execute)
-
-    def delete(self, aggregate_type: str, aggregate_id: str) -> None:
-        run(operations.snapshot(DeleteSnapshot(aggregate_type, aggregate_id)), self._execute)

@@ -1,0 +1,9 @@
+"""``python -m eventstore``: the same as the command ``eventstore``."""
+
+from __future__ import annotations
+
+import sys
+
+from eventstore.cli import main
+
+sys.exit(main())

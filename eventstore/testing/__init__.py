@@ -1,0 +1,7 @@
+"""The suite that every store has to pass, for whoever writes one. Needs pytest."""
+
+from __future__ import annotations
+
+from eventstore.testing.contract import EventStoreContract, SnapshotStoreContract
+
+__all__ = ["EventStoreContract", "SnapshotStoreContract"]

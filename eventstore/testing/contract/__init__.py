@@ -1,0 +1,35 @@
+"""What a store promises, as pytest classes: subclass one, and give it a fixture ``store`` with an empty store.
+
+::
+
+    class TestMyStore(EventStoreContract):
+        @pytest.fixture
+        def store(self):
+            return MyStore()
+"""
+
+from __future__ import annotations
+
+from eventstore.testing.contract.appending import AppendingContract
+from eventstore.testing.contract.bad_input import BadInputContract
+from eventstore.testing.contract.idempotency import IdempotencyContract
+from eventstore.testing.contract.order import OrderContract
+from eventstore.testing.contract.reading import ReadingContract
+from eventstore.testing.contract.snapshots import SnapshotStoreContract
+from eventstore.testing.contract.threads import ThreadsContract
+from eventstore.testing.contract.transactions import TransactionsContract
+
+
+class EventStoreContract(
+    AppendingContract,
+    ReadingContract,
+    OrderContract,
+    IdempotencyContract,
+    TransactionsContract,
+    BadInputContract,
+    ThreadsContract,
+):
+    """All of it, topic by topic."""
+
+
+__all__ = ["EventStoreContract", "SnapshotStoreContract"]

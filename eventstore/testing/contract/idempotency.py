@@ -1,0 +1,80 @@
+"""The same event ids at the same place again: the same success, and nothing stored twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventstore.errors import ConcurrencyError
+from eventstore.store import EventStore, ExpectedVersion
+from eventstore.testing.contract.samples import events
+
+MODES = [ExpectedVersion.ANY, ExpectedVersion.STREAM_EXISTS]
+
+
+class IdempotencyContract:
+    def test_the_same_append_again_is_the_same_success(self, store: EventStore) -> None:
+        batch = events(3)
+        assert store.append("s", batch, 0) == 3
+        assert store.append("s", batch, 0) == 3
+        assert store.append("s", batch, ExpectedVersion.NO_STREAM) == 3
+        assert store.read("s") == batch
+
+    def test_also_after_others_have_appended(self, store: EventStore) -> None:
+        first, second, third = events(2), events(1), events(4)
+        store.append("s", first, 0)
+        store.append("s", second, 2)
+        store.append("s", third, 3)
+        assert store.append("s", first, 0) == 2
+        assert store.append("s", second, 2) == 3
+        assert store.read("s") == [*first, *second, *third]
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_also_where_no_version_is_expected(self, store: EventStore, mode: int) -> None:
+        first, second = events(2), events(1)
+        store.append("s", first, 0)
+        store.append("s", second, 2)
+        assert store.append("s", first, mode) == 2
+        assert store.append("s", second, mode) == 3
+        assert store.read("s") == [*first, *second]
+
+    def test_other_events_at_the_same_place_are_a_conflict(self, store: EventStore) -> None:
+        store.append("s", events(2), 0)
+        with pytest.raises(ConcurrencyError):
+            store.append("s", events(2), 0)
+
+    @pytest.mark.parametrize("expected", [0, *MODES])
+    def test_a_part_of_an_append_with_others_is_a_conflict(self, store: EventStore, expected: int) -> None:
+        first, second = events(2), events(1)
+        store.append("s", first, 0)
+        store.append("s", second, 2)
+        before = store.read("s")
+        for batch in ([first[0], *events(1)], [*events(1), first[0]], [first[1], first[0]], [*second, *events(1)]):
+            with pytest.raises(ConcurrencyError) as caught:
+                store.append("s", batch, expected)
+            assert caught.value.actual_version == 3
+        assert store.read("s") == before
+
+    def test_a_beginning_of_an_append_is_there_already(self, store: EventStore) -> None:
+        batch = events(3)
+        store.append("s", batch, 0)
+        assert store.append("s", batch[:2], 0) == 2
+
+    def test_the_same_event_at_another_place_is_a_conflict(self, store: EventStore) -> None:
+        first, second = events(2)
+        store.append("s", [first, second], 0)
+        with pytest.raises(ConcurrencyError):
+            store.append("s", [second], 0)
+
+    def test_an_id_may_stand_in_two_streams(self, store: EventStore) -> None:
+        batch = events(1)
+        assert store.append("a", batch, ExpectedVersion.ANY) == 1
+        assert store.append("b", batch, ExpectedVersion.ANY) == 1
+        assert store.read("a") == store.read("b") == batch
+
+    def test_again_within_the_transaction_that_appended_it(self, store: EventStore) -> None:
+        batch = events(2)
+        with store.transaction() as transaction:
+            assert transaction.append("s", batch, 0) == 2
+            assert transaction.append("s", batch, 0) == 2
+            assert transaction.append("s", batch, ExpectedVersion.ANY) == 2
+        assert store.read("s") == batch

@@ -1,0 +1,169 @@
+"""Several appends as one."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from eventstore.errors import ConcurrencyError, EventStoreError, InvalidOperation
+from eventstore.store import EventStore, ExpectedVersion
+from eventstore.testing.contract.samples import event, events
+
+
+class TransactionsContract:
+    def test_appends_to_several_streams_are_one(self, store: EventStore) -> None:
+        with store.transaction() as transaction:
+            assert transaction.append("a", events(2), 0) == 2
+            assert transaction.append("b", events(1), 0) == 1
+            assert store.read("a") == store.read("b") == []
+        assert len(store.read("a")) == 2
+        assert len(store.read("b")) == 1
+
+    def test_an_error_in_the_block_stores_none_of_them(self, store: EventStore) -> None:
+        with pytest.raises(ZeroDivisionError), store.transaction() as transaction:
+            transaction.append("a", events(2), 0)
+            transaction.append("b", events(1), 0)
+            raise ZeroDivisionError
+        assert list(store.read_all()) == []
+        assert store.append("a", events(1), 0) == 1
+
+    def test_it_sees_its_own_appends(self, store: EventStore) -> None:
+        store.append("a", events(1), 0)
+        with store.transaction() as transaction:
+            batch = events(2)
+            transaction.append("a", batch, 1)
+            assert transaction.read("a")[1:] == batch
+            assert transaction.read("a", backwards=True, limit=1) == batch[1:]
+            assert list(transaction.read_all())[1:] == batch
+            assert transaction.append("a", events(1), 3) == 4
+
+    def test_a_conflict_in_it_leaves_it_usable(self, store: EventStore) -> None:
+        store.append("a", events(1), 0)
+        with store.transaction() as transaction:
+            transaction.append("b", events(1), 0)
+            with pytest.raises(ConcurrencyError):
+                transaction.append("a", events(1), 0)
+            transaction.append("c", events(1), 0)
+        assert [e.stream_id for e in store.read_all()] == ["a", "b", "c"]
+
+    def test_a_conflict_that_is_not_caught_stores_nothing(self, store: EventStore) -> None:
+        with pytest.raises(ConcurrencyError), store.transaction() as transaction:
+            transaction.append("a", events(1), 0)
+            transaction.append("b", events(1), 5)
+        assert list(store.read_all()) == []
+
+    def test_one_within_another_can_fail_alone(self, store: EventStore) -> None:
+        with store.transaction() as outer:
+            outer.append("a", events(1), 0)
+            with pytest.raises(ZeroDivisionError), outer.transaction() as inner:
+                inner.append("b", events(1), 0)
+                inner.append("a", events(1), 1)
+                raise ZeroDivisionError
+            assert outer.read("b") == []
+            with outer.transaction() as inner:
+                inner.append("c", events(1), 0)
+            outer.append("a", events(1), 1)
+        assert [e.stream_id for e in store.read_all()] == ["a", "c", "a"]
+
+    def test_a_stream_let_go_by_the_inner_one_is_free_for_others(self, store: EventStore) -> None:
+        with store.transaction() as outer:
+            with pytest.raises(ZeroDivisionError), outer.transaction() as inner:
+                inner.append("b", events(1), 0)
+                raise ZeroDivisionError
+            assert store.append("b", events(1), 0) == 1
+            assert [e.stream_id for e in store.read_all()] == ["b"]
+
+    def test_the_outer_one_takes_the_inner_one_with_it(self, store: EventStore) -> None:
+        with pytest.raises(ZeroDivisionError), store.transaction() as outer:
+            with outer.transaction() as inner:
+                inner.append("b", events(1), 0)
+            raise ZeroDivisionError
+        assert list(store.read_all()) == []
+
+    def test_it_is_of_no_use_after_its_end(self, store: EventStore) -> None:
+        with store.transaction() as transaction:
+            transaction.append("a", events(1), 0)
+        with pytest.raises(InvalidOperation):
+            transaction.append("a", events(1), 1)
+        with pytest.raises(InvalidOperation):
+            transaction.read("a")
+        with pytest.raises(InvalidOperation):
+            list(transaction.read_all())
+
+    def test_an_empty_one_does_nothing(self, store: EventStore) -> None:
+        with store.transaction():
+            pass
+        with store.transaction() as transaction:
+            assert transaction.append("a", [], 0) == 0
+        assert list(store.read_all()) == []
+
+    def test_binding_what_is_bound_or_is_no_connection_is_refused(self, store: EventStore) -> None:
+        with pytest.raises(EventStoreError):
+            store.bind(object())
+        with store.transaction() as transaction, pytest.raises(EventStoreError):
+            transaction.bind(object())
+
+    def test_it_holds_off_writers_of_its_streams_only(self, store: EventStore) -> None:
+        done = threading.Event()
+        versions: list[int] = []
+
+        def append_too() -> None:
+            versions.append(store.append("a", event(), ExpectedVersion.ANY))
+            done.set()
+
+        with store.transaction() as transaction:
+            transaction.append("a", events(2), 0)
+            thread = threading.Thread(target=append_too)
+            thread.start()
+            assert store.append("b", events(1), 0) == 1
+            assert not done.wait(0.05)
+        thread.join(30)
+        assert versions == [3]
+
+    def test_two_that_wait_for_each_other_end_in_one_conflict(self, store: EventStore) -> None:
+        meeting = threading.Barrier(2)
+        outcomes: list[str] = []
+
+        def append_both(first: str, second: str) -> None:
+            try:
+                with store.transaction() as transaction:
+                    transaction.append(first, event(), ExpectedVersion.ANY)
+                    meeting.wait(30)
+                    transaction.append(second, event(), ExpectedVersion.ANY)
+                outcomes.append("stored")
+            except ConcurrencyError:
+                outcomes.append("conflict")
+
+        threads = [threading.Thread(target=append_both, args=names) for names in (("a", "b"), ("b", "a"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(outcomes) == ["conflict", "stored"]
+        assert len(store.read("a")) == len(store.read("b")) == 1
+
+    def test_a_failed_one_that_goes_on_stores_nothing_and_says_so(self, store: EventStore) -> None:
+        meeting = threading.Barrier(2)
+        outcomes: list[str] = []
+
+        def append_both(first: str, second: str) -> None:
+            try:
+                with store.transaction() as transaction:
+                    transaction.append(first, event(), ExpectedVersion.ANY)
+                    meeting.wait(30)
+                    try:
+                        transaction.append(second, event(), ExpectedVersion.ANY)
+                    except ConcurrencyError:
+                        outcomes.append("conflict")
+                outcomes.append("stored")
+            except InvalidOperation:
+                outcomes.append("failed")
+
+        threads = [threading.Thread(target=append_both, args=names) for names in (("a", "b"), ("b", "a"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(outcomes) == ["conflict", "failed", "stored"]
+        assert len(store.read("a")) == len(store.read("b")) == 1

