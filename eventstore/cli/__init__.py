@@ -11,8 +11,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, tzinfo
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from eventstore.errors import EventStoreError
 
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command with these arguments (the process's own) and return its exit code."""
     # Whoever meets a lost connection says so; the pool's own log lines would only come on top.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # whoever calls this may have put anything there
+        reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
     try:
         code = _run(argv)
         sys.stdout.flush()
@@ -84,7 +88,7 @@ def _import(args: argparse.Namespace) -> int:
     from eventstore.cli import importing, rows  # noqa: PLC0415
 
     columns = rows.Columns(args.stream, args.type, args.timestamp)
-    source = rows.Source(args.file, args.category, columns, args.tz and rows.zone(args.tz))
+    source = rows.Source(args.file, args.category, columns, args.tz)
     return importing.run(_dsn(args), args.schema, source)
 
 
@@ -110,7 +114,7 @@ def _dsn(args: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="eventstore",
-        description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it at work, on a server of its own.",
+        description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it, on a server of its own.",
     )
     parser.add_argument("--version", action="version", version=f"eventstore {_version()}")
     parser.set_defaults(command=None)
@@ -162,9 +166,9 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 
 def _add_read(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Print the events of one stream, one a line: version, timestamp, type, data. With --json one JSON object a line, "
-        "with everything. What JSON lacks: UUIDs, dates and times are text in ISO 8601, Decimals text with all their "
-        "digits, timedeltas ISO 8601 durations in seconds, bytes base64, NaN and the infinities text; tuples and sets are "
+        "Print the events of one stream, one a line: version, timestamp, type, data. With --json one JSON object a "
+        "line, with everything. What JSON lacks: UUIDs and Decimals are text, dates and times text in ISO 8601, "
+        "timedeltas ISO 8601 durations in seconds, bytes base64, NaN and the infinities text; tuples and sets are "
         "arrays, Enums their names, dataclasses objects, and a dict with keys that are not text an array of "
         "[key, value] pairs."
     )
@@ -191,7 +195,7 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         "--timestamp", required=True, metavar="COL", help="the column with the time, in ISO 8601; its offset is kept"
     )
     command.add_argument(
-        "--tz", metavar="ZONE", help="the zone of times without an offset, such as Europe/Amsterdam or UTC"
+        "--tz", type=_zone, metavar="ZONE", help="the zone of times without an offset, such as Europe/Amsterdam or UTC"
     )
 
 
@@ -199,6 +203,19 @@ def _importable(path: str) -> Path:
     if Path(path).suffix.lower() not in {".csv", ".jsonl"}:
         raise argparse.ArgumentTypeError(f"{path!r} is called neither .csv nor .jsonl")
     return Path(path)
+
+
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        if not available_timezones():
+            raise argparse.ArgumentTypeError(
+                "this system has no time zones: `pip install tzdata` brings them"
+            ) from None
+        raise argparse.ArgumentTypeError(f"{name!r} is no time zone such as Europe/Amsterdam or UTC") from None
 
 
 def _count(text: str) -> int:

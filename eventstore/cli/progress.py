@@ -38,7 +38,7 @@ class Progress:
         self._next = self._started + (0 if self._terminal else _LOG_SECONDS)
 
     def advance(self, count: int = 1, done: float | None = None) -> None:
-        """Count ``count`` more. ``done``: how much more of the total that was, where it is counted in something else."""
+        """Count ``count`` more. ``done``: how much of the total that was, where it is counted in something else."""
         with self._lock:
             self._count += count
             self._done += count if done is None else done

@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import enum
-import io
 import json
 import math
 import sys
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from typing import Any
-from uuid import UUID
+from datetime import date, time, timedelta
+from typing import Any, cast
 
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
@@ -34,11 +31,9 @@ def run(
     as_json: bool,
 ) -> int:
     """Print the events; exit code 1 where the stream does not exist."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        if as_json:
-            sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 wherever it is written
-        else:
-            sys.stdout.reconfigure(errors="backslashreplace")
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if as_json and reconfigure:
+        reconfigure(encoding="utf-8")  # JSON is UTF-8 wherever it is written
     show = as_json_line if as_json else as_line
     with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
         events = _read(store, stream_id, from_version, to_version, limit, backwards=backwards)
@@ -94,36 +89,38 @@ def as_json_line(event: Event) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
-def jsonable(value: Any, *, readable: bool = False) -> Any:  # noqa: C901, PLR0911, PLR0912 one branch a kind
+def jsonable(value: Any, *, readable: bool = False) -> Any:  # noqa: C901, PLR0911 one branch a kind
     """A stored value as JSON can say it; the help of ``eventstore read`` tells how. ``readable``: without any bytes."""
+
+    def inner(part: Any) -> Any:
+        return jsonable(part, readable=readable)
+
     match value:
-        # Before the plain types: an Enum may be an int or a str as well.
-        case enum.Enum():
+        case enum.Enum():  # before the plain types: it may be an int or a str as well
             return value.name or value.value  # a Flag of none has no name
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
         case None | bool() | int() | float() | str():
             return value
-        case UUID() | Decimal():
-            return str(value)
-        case date() | time() | datetime():
+        case date() | time():
             return value.isoformat()
         case timedelta():
             return _duration(value)
         case bytes():
             return f"<{len(value):,} bytes>" if readable else base64.b64encode(value).decode()
-        case dict() if all(isinstance(key, str) for key in value):
-            return {key: jsonable(item, readable=readable) for key, item in value.items()}
         case dict():
-            return [[jsonable(part, readable=readable) for part in pair] for pair in value.items()]
+            items = cast("dict[Any, Any]", value)
+            if all(isinstance(key, str) for key in items):
+                return {key: inner(item) for key, item in items.items()}
+            return [[inner(key), inner(item)] for key, item in items.items()]
         case list() | tuple():
-            return [jsonable(item, readable=readable) for item in value]
+            return [inner(item) for item in cast("list[Any]", value)]
         case set() | frozenset():
-            return sorted((jsonable(item, readable=readable) for item in value), key=json.dumps)
+            return sorted((inner(item) for item in cast("set[Any]", value)), key=json.dumps)
         case _ if dataclasses.is_dataclass(value):
-            return {f.name: jsonable(getattr(value, f.name), readable=readable) for f in dataclasses.fields(value)}
+            return {field.name: inner(getattr(value, field.name)) for field in dataclasses.fields(value)}
         case _:
-            return repr(value)
+            return str(value)  # UUID, Decimal
 
 
 def _duration(value: timedelta) -> str:

@@ -34,7 +34,7 @@ def execute(
     cursor = Cursor(connection, row_factory=tuple_row)
     cursor.adapters.register_dumper(Array, ArrayDumper)
     try:
-        cursor.execute(text, parameters, prepare=True, binary=True)
+        cursor.execute(text, parameters, prepare=bool(parameters), binary=True)
         rows = cursor.fetchall() if cursor.description else []
     except psycopg.Error as error:
         return resolve(error, request, broken=connection.broken, schema=statements.schema)

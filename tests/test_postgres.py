@@ -1,0 +1,556 @@
+"""What is special to PostgreSQL: round trips, pools, forks, lost answers, positions under open transactions."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+import traceback
+from collections import Counter
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+from proxy import Proxy
+from psycopg import sql
+from psycopg_pool import ConnectionPool
+
+from eventstore import (
+    AppendOutcomeUnknown,
+    ConcurrencyError,
+    Event,
+    EventStoreError,
+    ExpectedVersion,
+    InvalidArgument,
+    InvalidOperation,
+    PostgresEventStore,
+    SchemaError,
+    StoreUnavailable,
+)
+from eventstore import operations
+from eventstore.postgres import migrate
+from eventstore.testing.contract.threads import at_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def events(count: int = 1) -> list[Event]:
+    return [Event(event_type="T", data={"number": number}) for number in range(count)]
+
+
+@pytest.fixture
+def store(pool: ConnectionPool, schema: str) -> PostgresEventStore:
+    return PostgresEventStore(pool, schema)
+
+
+@pytest.fixture
+def proxy(dsn: str) -> Iterator[Proxy]:
+    with Proxy(dsn) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through_proxy(proxy: Proxy, schema: str) -> Iterator[PostgresEventStore]:
+    with PostgresEventStore.connect(proxy.dsn, schema) as store:
+        yield store
+
+
+@pytest.fixture
+def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "RETRY_DELAYS", (0.0, 0.0, 0.0))
+
+
+class TestRoundTrips:
+    def round_trips(self, pool: ConnectionPool, work) -> int:
+        """How often the client waited for the server: what libpq's own trace says."""
+        with pool.connection() as connection, tempfile.TemporaryFile() as trace:
+            connection.pgconn.trace(trace.fileno())
+            pool.putconn(connection)
+            work()
+            again = pool.getconn()
+            assert again is connection
+            again.pgconn.untrace()
+            trace.seek(0)
+            return len(
+                re.findall(rb"^F\t\d+\t(?:Sync|Query)", re.sub(rb"(?m)^[^\t]*\t(?=F\t)", b"", trace.read()), re.M)
+            )
+
+    @pytest.mark.skipif(psycopg.pq.__impl__ == "python", reason="pure Python psycopg has the same protocol")
+    @pytest.mark.parametrize("autocommit", [True, False])
+    def test_an_append_is_one(self, dsn: str, schema: str, autocommit: bool) -> None:
+        with ConnectionPool(dsn, min_size=1, max_size=1, kwargs={"autocommit": autocommit}) as pool:
+            store = PostgresEventStore(pool, schema)
+            store.append("s", events(), 0)  # Prepares the statement.
+            assert self.round_trips(pool, lambda: store.append("s", events(), 1)) == 1
+            assert self.round_trips(pool, lambda: store.append("s", events(500), 2)) == 1
+            assert self.round_trips(pool, lambda: store.append("s", events(), ExpectedVersion.ANY)) == 1
+
+    @pytest.mark.skipif(psycopg.pq.__impl__ == "python", reason="pure Python psycopg has the same protocol")
+    def test_a_conflict_and_a_read_are_one(self, dsn: str, schema: str) -> None:
+        with ConnectionPool(dsn, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
+            store = PostgresEventStore(pool, schema)
+            store.append("s", events(), 0)
+            store.read("s")
+
+            def conflict() -> None:
+                with pytest.raises(ConcurrencyError):
+                    store.append("s", events(), 0)
+
+            assert self.round_trips(pool, conflict) == 1
+            assert self.round_trips(pool, lambda: store.read("s")) == 1
+
+
+class TestRaces:
+    def test_of_50_appends_on_one_version_one_wins_and_no_position_is_burnt(self, store: PostgresEventStore) -> None:
+        def race(_: int) -> str:
+            try:
+                store.append("s", events(), 0)
+            except ConcurrencyError:
+                return "conflict"
+            return "stored"
+
+        assert Counter(at_once(50, race)) == {"stored": 1, "conflict": 49}
+        store.append("t", events(), 0)
+        first, second = store.read_all()
+        assert second.position == first.position + 1
+
+
+class TestCallersTransaction:
+    def test_it_is_the_caller_who_commits(self, store: PostgresEventStore, connection: psycopg.Connection) -> None:
+        bound = store.bind(connection)
+        assert bound.append("s", events(2), 0) == 2
+        assert len(bound.read("s")) == 2
+        assert store.read("s") == []
+        connection.commit()
+        assert len(store.read("s")) == 2
+
+    def test_it_is_the_caller_who_rolls_back(self, store: PostgresEventStore, connection: psycopg.Connection) -> None:
+        bound = store.bind(connection)
+        bound.append("s", events(2), 0)
+        connection.rollback()
+        assert store.read("s") == []
+        assert bound.append("s", events(1), 0) == 1
+
+    @pytest.mark.parametrize("level", list(psycopg.IsolationLevel))
+    def test_a_conflict_leaves_it_usable_at_every_isolation_level(
+        self, store: PostgresEventStore, connection: psycopg.Connection, level: psycopg.IsolationLevel
+    ) -> None:
+        connection.isolation_level = level
+        connection.execute("SELECT 1")  # The snapshot is taken here.
+        store.append("s", events(1), 0)
+        bound = store.bind(connection)
+        connection.execute("CREATE TEMPORARY TABLE mine (n int)")
+        with pytest.raises(ConcurrencyError):
+            bound.append("s", events(1), 0)
+        connection.execute("INSERT INTO mine VALUES (1)")
+        bound.append("t", events(1), 0)
+        connection.commit()
+        assert connection.execute("SELECT n FROM mine").fetchall() == [(1,)]
+        assert [event.stream_id for event in store.read_all()] == ["s", "t"]
+
+    @pytest.mark.parametrize(
+        "level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE], ids=str
+    )
+    def test_the_log_is_not_read_with_an_old_snapshot(
+        self, store: PostgresEventStore, connection: psycopg.Connection, level: psycopg.IsolationLevel
+    ) -> None:
+        connection.isolation_level = level
+        bound = store.bind(connection)
+        with pytest.raises(InvalidOperation, match="READ COMMITTED"):
+            list(bound.read_all())
+        assert bound.append("s", events(1), 0) == 1
+
+    def test_other_streams_writers_are_not_held_up(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
+        store.bind(connection).append("s", events(1), 0)
+        assert store.append("t", events(1), 0) == 1
+
+    def test_a_transaction_of_many_streams_takes_few_locks(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
+        bound = store.bind(connection)
+        for number in range(400):
+            bound.append(f"s{number}", events(1), 0)
+        locks = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
+        ).fetchone()
+        assert locks is not None
+        assert locks[0] <= 512
+        store.append("s500", events(1), 0)
+        with pytest.raises(ConcurrencyError):
+            bound.append("s500", events(2), 0)
+        bound.append("s501", events(1), 0)
+        assert [event.stream_id for event in store.read_all()] == []
+        connection.commit()
+        assert len(list(store.read_all())) == 402
+
+    def test_beyond_them_the_constraint_finds_the_conflict(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
+        bound = store.bind(connection)
+        for _ in range(256):
+            bound.append("many", events(1), ExpectedVersion.ANY)
+        outcome: list[object] = []
+
+        def append_too() -> None:
+            try:
+                outcome.append(store.append("s", events(1), 0))
+            except ConcurrencyError as error:
+                outcome.append(error.actual_version)
+
+        bound.append("s", events(1), 0)
+        thread = threading.Thread(target=append_too)
+        thread.start()
+        while not self.waiters(store):
+            pass
+        connection.commit()
+        thread.join(30)
+        assert outcome == [None]
+        assert len(store.read("s")) == 1
+
+    def waiters(self, store: PostgresEventStore) -> int:
+        with store._connections.pool().connection() as connection:
+            found = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+            return int(found[0]) if found else 0
+
+    def test_an_append_after_a_savepoint_was_rolled_back_is_registered_again(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
+        bound = store.bind(connection)
+        connection.execute("SAVEPOINT mine")
+        bound.append("s", events(1), 0)
+        connection.execute("ROLLBACK TO SAVEPOINT mine")
+        bound.append("s", events(1), 0)
+        store.append("t", events(1), 0)
+        assert list(store.read_all()) == []
+        connection.commit()
+        assert [event.stream_id for event in store.read_all()] == ["s", "t"]
+
+    def test_a_lost_connection_is_not_tried_again(
+        self, store: PostgresEventStore, connection: psycopg.Connection, pool: ConnectionPool
+    ) -> None:
+        bound = store.bind(connection)
+        bound.append("s", events(1), 0)
+        with pool.connection() as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        with pytest.raises(StoreUnavailable, match="rolled back"):
+            bound.append("s", events(1), 1)
+        assert store.read("s") == []
+
+    def test_what_is_no_connection_is_refused(self, store: PostgresEventStore) -> None:
+        with pytest.raises(InvalidArgument):
+            store.bind("postgresql://")  # type: ignore[arg-type]
+
+    def test_a_failed_transaction_says_so(self, store: PostgresEventStore, connection: psycopg.Connection) -> None:
+        with pytest.raises(psycopg.Error):
+            connection.execute("SELECT 1/0")
+        with pytest.raises(InvalidOperation, match="failed earlier"):
+            store.bind(connection).append("s", events(1), 0)
+
+
+class TestReadersOfTheLog:
+    def test_an_unrelated_open_transaction_holds_nobody_back(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
+        connection.execute("CREATE TEMPORARY TABLE unrelated AS SELECT 1")
+        connection.execute("SELECT pg_advisory_xact_lock_shared(1), pg_advisory_xact_lock(2)")
+        store.append("s", events(3), 0)
+        assert len(list(store.read_all())) == 3
+
+    def test_another_store_in_the_database_holds_nobody_back(
+        self, store: PostgresEventStore, connection: psycopg.Connection, pool: ConnectionPool
+    ) -> None:
+        name = f"other_{uuid4().hex}"
+        with pool.connection() as admin:
+            migrate(admin, name)
+        PostgresEventStore(pool, name).bind(connection).append("s", events(1), 0)
+        store.append("s", events(3), 0)
+        assert len(list(store.read_all())) == 3
+        connection.rollback()
+        with pool.connection() as admin:
+            admin.execute("SET client_min_messages = warning")
+            admin.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+
+    @pytest.mark.parametrize("start", [2**40 - 2, 2**40, 2**48 + 1, 2**62])
+    def test_positions_beyond_the_bits_of_a_lock(
+        self, store: PostgresEventStore, connection: psycopg.Connection, pool: ConnectionPool, schema: str, start: int
+    ) -> None:
+        with pool.connection() as admin:
+            restart = sql.SQL("ALTER TABLE {}.events ALTER COLUMN position RESTART WITH {}")
+            admin.execute(restart.format(sql.Identifier(schema), sql.Literal(start)))
+        store.append("before", events(2), 0)
+        store.bind(connection).append("open", events(1), 0)
+        store.append("after", events(2), 0)
+        assert [event.stream_id for event in store.read_all()] == ["before", "before"]
+        connection.commit()
+        assert [event.position for event in store.read_all()] == [start + number for number in range(5)]
+
+    def test_a_prepared_transaction_holds_the_log_back(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
+        setting = connection.execute("SHOW max_prepared_transactions").fetchone()
+        connection.rollback()
+        if setting == ("0",):
+            pytest.skip("the server allows no prepared transactions")
+        connection.tpc_begin(connection.xid(1, uuid4().hex, "events"))
+        store.bind(connection).append("s", events(1), 0)
+        connection.tpc_prepare()
+        store.append("t", events(1), 0)
+        assert list(store.read_all()) == []
+        connection.tpc_commit()
+        assert [event.stream_id for event in store.read_all()] == ["s", "t"]
+
+
+class TestLostAnswers:
+    @pytest.mark.parametrize("delivered", [True, False])
+    @pytest.mark.parametrize("expected", [0, ExpectedVersion.ANY])
+    def test_an_append_whose_answer_is_lost_is_stored_once(
+        self, through_proxy: PostgresEventStore, proxy: Proxy, delivered: bool, expected: int
+    ) -> None:
+        batch = events(3)
+        proxy.lose("stream-of-the-test", delivered=delivered)
+        assert through_proxy.append("stream-of-the-test", batch, expected) == 3
+        assert proxy.lost == 1
+        assert through_proxy.read("stream-of-the-test") == batch
+
+    @pytest.mark.parametrize("delivered", [True, False])
+    def test_one_that_can_not_be_resolved_says_so_and_can_be_repeated(
+        self, through_proxy: PostgresEventStore, proxy: Proxy, no_delays: None, delivered: bool
+    ) -> None:
+        batch = events(3)
+        proxy.lose("stream-of-the-test", delivered=delivered, times=3)
+        with pytest.raises(AppendOutcomeUnknown) as caught:
+            through_proxy.append("stream-of-the-test", batch, 0)
+        assert caught.value.stream_id == "stream-of-the-test"
+        assert list(caught.value.event_ids) == [event.event_id for event in batch]
+        assert through_proxy.append("stream-of-the-test", batch, 0) == 3
+        assert through_proxy.read("stream-of-the-test") == batch
+
+    def test_a_conflict_behind_a_lost_answer_is_a_conflict(
+        self, through_proxy: PostgresEventStore, proxy: Proxy
+    ) -> None:
+        through_proxy.append("stream-of-the-test", events(1), 0)
+        proxy.lose("stream-of-the-test", delivered=True)
+        with pytest.raises(ConcurrencyError):
+            through_proxy.append("stream-of-the-test", events(1), 0)
+
+    def test_a_read_whose_answer_is_lost_is_repeated(self, through_proxy: PostgresEventStore, proxy: Proxy) -> None:
+        through_proxy.append("stream-of-the-test", events(1), 0)
+        proxy.lose("stream-of-the-test", delivered=False, times=2)
+        assert len(through_proxy.read("stream-of-the-test")) == 1
+        assert proxy.lost == 2
+
+    def test_a_commit_whose_answer_is_lost_is_found_out(self, through_proxy: PostgresEventStore, proxy: Proxy) -> None:
+        with through_proxy.transaction() as transaction:
+            transaction.append("a", events(2), 0)
+            transaction.append("b", events(1), 0)
+            proxy.lose("COMMIT", delivered=True)
+        assert proxy.lost == 1
+        assert len(through_proxy.read("a")) == 2
+        assert len(through_proxy.read("b")) == 1
+
+    def test_a_commit_that_never_arrived_is_an_error(self, through_proxy: PostgresEventStore, proxy: Proxy) -> None:
+        with pytest.raises(StoreUnavailable, match="nothing of this transaction"), through_proxy.transaction() as both:
+            both.append("a", events(2), 0)
+            proxy.lose("COMMIT", delivered=False)
+        assert through_proxy.read("a") == []
+
+    def test_a_transaction_begins_on_a_connection_that_lives(
+        self, through_proxy: PostgresEventStore, proxy: Proxy
+    ) -> None:
+        through_proxy.read("s")
+        proxy.lose("BEGIN", delivered=False)
+        with through_proxy.transaction() as transaction:
+            transaction.append("a", events(2), 0)
+        assert proxy.lost == 1
+        assert len(through_proxy.read("a")) == 2
+
+
+class TestPools:
+    def test_killed_sessions_are_not_noticed(self, dsn: str, schema: str, pool: ConnectionPool) -> None:
+        with PostgresEventStore.connect(dsn, schema) as store:
+            at_once(8, lambda number: store.append(f"s{number}", events(1), 0))
+            victims = [c.info.backend_pid for c in store._connections.pool()._pool]  # type: ignore[attr-defined]
+            with pool.connection() as other:
+                for pid in victims:
+                    other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            assert at_once(8, lambda number: len(store.read(f"s{number}"))) == [1] * 8
+            assert store.append("s0", events(1), 1) == 2
+
+    def test_errors_leak_no_connection_and_no_lock(self, dsn: str, schema: str, pool: ConnectionPool) -> None:
+        with ConnectionPool(dsn, min_size=2, max_size=2, timeout=5, kwargs={"autocommit": False}) as small:
+            store = PostgresEventStore(small, schema)
+            store.append("s", events(1), 0)
+            for number in range(300):
+                with pytest.raises((ConcurrencyError, InvalidArgument, ZeroDivisionError)):
+                    match number % 4:
+                        case 0:
+                            store.append("s", events(1), 0)
+                        case 1:
+                            store.append("", events(1), 0)
+                        case 2:
+                            with store.transaction() as transaction:
+                                transaction.append(f"t{number}", events(1), 0)
+                                raise ZeroDivisionError
+                        case 3:
+                            with store.transaction() as transaction:
+                                transaction.append("s", events(1), 7)
+            assert store.append("s", events(1), 1) == 2
+        with pool.connection() as connection:
+            left = connection.execute(
+                "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+                " WHERE datname = current_database() AND locktype = 'advisory'"
+            ).fetchone()
+        assert left == (0,)
+
+    def test_a_pool_of_the_callers_is_given_back_as_it_was(self, dsn: str, schema: str) -> None:
+        with ConnectionPool(dsn, min_size=1, max_size=1) as pool:
+            PostgresEventStore(pool, schema).append("s", events(1), 0)
+            with pool.connection() as connection:
+                assert not connection.autocommit
+
+    def test_a_server_that_is_not_there_is_said_at_once(self) -> None:
+        with (
+            PostgresEventStore.connect("host=127.0.0.1 port=1 connect_timeout=2") as store,
+            pytest.raises(StoreUnavailable, match="no connection"),
+        ):
+            store.read("s")
+
+    def test_a_pool_without_a_free_connection_is_unavailable(self, dsn: str, schema: str) -> None:
+        with ConnectionPool(dsn, min_size=1, max_size=1, timeout=0.05) as pool, pool.connection():
+            with pytest.raises(StoreUnavailable):
+                PostgresEventStore(pool, schema).append("s", events(1), 0)
+
+    def test_a_closed_store_says_so(self, dsn: str, schema: str) -> None:
+        with PostgresEventStore.connect(dsn, schema) as store:
+            store.read("s")
+        with pytest.raises(InvalidOperation, match="closed"):
+            store.read("s")
+
+    def test_what_is_no_pool_is_refused(self) -> None:
+        with pytest.raises(InvalidArgument):
+            PostgresEventStore("postgresql://")  # type: ignore[arg-type]
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+    def test_after_a_fork_parent_and_child_have_connections_of_their_own(self, dsn: str, schema: str) -> None:
+        with PostgresEventStore.connect(dsn, schema) as store:
+            store.append("s", events(1), 0)
+
+            def in_child() -> None:
+                for version in range(1, 50):
+                    store.append("child", events(1), version - 1)
+                assert len(store.read("s")) == 1
+                store.close()
+
+            with forked(in_child):
+                for version in range(1, 50):
+                    store.append("parent", events(1), version - 1)
+            assert len(store.read("child")) == len(store.read("parent")) == 49
+
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+    def test_a_pool_from_before_a_fork_is_refused_in_the_child(self, store: PostgresEventStore) -> None:
+        def in_child() -> None:
+            with pytest.raises(InvalidOperation, match="forked"):
+                store.read("s")
+
+        with forked(in_child):
+            pass
+
+
+class forked:  # noqa: N801 reads as what it does
+    """Runs a function in a forked child beside the block, and fails if it failed there."""
+
+    def __init__(self, work) -> None:
+        self._work = work
+
+    def __enter__(self) -> None:
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                self._work()
+                os._exit(0)
+            except BaseException:  # noqa: BLE001 nothing may leave the child
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+
+    def __exit__(self, *_: object) -> None:
+        assert os.waitpid(self._pid, 0)[1] == 0
+
+
+class TestSchemas:
+    def test_a_missing_one_says_what_to_run(self, pool: ConnectionPool) -> None:
+        store = PostgresEventStore(pool, "nowhere")
+        for use in (
+            lambda: store.append("s", events(1), 0),
+            lambda: store.read("s"),
+            lambda: list(store.read_all()),
+        ):
+            with pytest.raises(SchemaError, match="eventstore migrate --schema nowhere") as caught:
+                use()
+            assert caught.value.schema == "nowhere"
+
+    @pytest.mark.parametrize(
+        "name", ['we"ird', "a b", "a;DROP SCHEMA x", "%", "%s", "{x}", "ä" * 31, "'", "\\", "$$", "select", "A", "a.b"]
+    )
+    def test_any_name_will_do(self, pool: ConnectionPool, name: str) -> None:
+        with pool.connection() as connection, ExitStack() as stack:
+            connection.execute("SET client_min_messages = warning")
+            migrate(connection, name)
+            drop = sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name))
+            stack.callback(connection.execute, drop)
+            store = PostgresEventStore(pool, name)
+            store.append("s", events(2), 0)
+            with store.transaction() as transaction:
+                transaction.append("s", events(1), 2)
+            assert len(list(store.read_all(category="s"))) == 0
+            assert len(list(store.read_all(event_types=["T"]))) == 3
+
+    @pytest.mark.parametrize("name", ["", "x" * 64, "pg_x", "a\0b", "\ud800", "a$eventstore$b", None, 1])
+    def test_a_name_that_can_not_be_is_refused(self, pool: ConnectionPool, name) -> None:
+        with pytest.raises(InvalidArgument):
+            PostgresEventStore(pool, name)
+        with pool.connection() as connection, pytest.raises(InvalidArgument):
+            migrate(connection, name)
+
+    @pytest.mark.parametrize(
+        "statement", ["UPDATE {}.events SET event_type = 'x'", "DELETE FROM {}.events", "TRUNCATE {}.events"]
+    )
+    def test_events_are_append_only_for_their_owner_too(
+        self, store: PostgresEventStore, connection: psycopg.Connection, schema: str, statement: str
+    ) -> None:
+        store.append("s", events(1), 0)
+        with pytest.raises(psycopg.errors.RestrictViolation, match="append-only"):
+            connection.execute(sql.SQL(statement).format(sql.Identifier(schema)))
+
+    def test_every_object_says_what_it_is_for(self, connection: psycopg.Connection, schema: str) -> None:
+        silent = connection.execute(
+            """
+            SELECT 'relation ' || relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE nspname = %(schema)s AND obj_description(pg_class.oid, 'pg_class') IS NULL
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = pg_class.oid)
+            UNION ALL
+            SELECT 'function ' || proname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace
+            WHERE nspname = %(schema)s AND obj_description(pg_proc.oid, 'pg_proc') IS NULL
+            UNION ALL
+            SELECT 'column ' || attrelid::regclass || '.' || attname FROM pg_attribute
+            JOIN pg_class ON pg_class.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE nspname = %(schema)s AND relkind = 'r' AND relname = 'events' AND attnum > 0
+                AND col_description(attrelid, attnum) IS NULL
+            """,
+            {"schema": schema},
+        ).fetchall()
+        assert silent == []
+
+    def test_errors_are_the_librarys_own(self, store: PostgresEventStore) -> None:
+        with store._connections.pool().connection() as connection:
+            connection.execute("SET statement_timeout = '1ms'")
+            with pytest.raises(EventStoreError):
+                for _ in range(1000):
+                    store.bind(connection).append("s", events(200), ExpectedVersion.ANY)
+            connection.execute("SET statement_timeout = 0")
