@@ -27,12 +27,23 @@ from eventstore.store import EventStore, ExpectedVersion, Snapshot, SnapshotStor
 from eventstore.types import register_type
 
 if TYPE_CHECKING:
-    from eventstore.postgres import PostgresEventStore, PostgresSnapshotStore
+    from eventstore.async_memory import AsyncInMemoryEventStore, AsyncInMemorySnapshotStore
+    from eventstore.async_repository import AsyncRepository
+    from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
+    from eventstore.postgres.async_stores import AsyncPostgresEventStore, AsyncPostgresSnapshotStore
+    from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore
 
 __all__ = [
     "Aggregate",
     "AggregateNotFound",
     "AppendOutcomeUnknown",
+    "AsyncEventStore",
+    "AsyncInMemoryEventStore",
+    "AsyncInMemorySnapshotStore",
+    "AsyncPostgresEventStore",
+    "AsyncPostgresSnapshotStore",
+    "AsyncRepository",
+    "AsyncSnapshotStore",
     "ConcurrencyError",
     "DeserializationError",
     "DuplicateType",
@@ -58,7 +69,17 @@ __all__ = [
     "register_type",
 ]
 
-_LAZY = {"PostgresEventStore": "eventstore.postgres", "PostgresSnapshotStore": "eventstore.postgres"}
+_LAZY = {
+    "AsyncEventStore": "eventstore.async_store",
+    "AsyncInMemoryEventStore": "eventstore.async_memory",
+    "AsyncInMemorySnapshotStore": "eventstore.async_memory",
+    "AsyncPostgresEventStore": "eventstore.postgres.async_stores",
+    "AsyncPostgresSnapshotStore": "eventstore.postgres.async_stores",
+    "AsyncRepository": "eventstore.async_repository",
+    "AsyncSnapshotStore": "eventstore.async_store",
+    "PostgresEventStore": "eventstore.postgres.stores",
+    "PostgresSnapshotStore": "eventstore.postgres.stores",
+}
 """Names whose modules take long to import, for those who need them only."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -53,6 +53,8 @@ class MemoryEngine:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
+        self.on_release: list[Callable[[], object]] = []
+        """To be called once each when locks are released, by those who can't wait on ``changed``."""
         self._log: list[Record] = []
         self._streams: dict[str, list[Record]] = {}
         self._event_ids: set[bytes] = set()
@@ -220,6 +222,9 @@ class MemoryEngine:
             del self._holders[stream_id]
         transaction.locks = transaction.locks - streams
         self.changed.notify_all()
+        waiting, self.on_release = self.on_release, []
+        for wake in waiting:
+            wake()
 
 
 class MemorySnapshots:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 MAX_VERSION = 2**63 - 1
 RETRY_DELAYS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Seconds to wait before each further attempt, after a connection was lost."""
+"""Seconds to wait before each attempt: the first, and those after a connection was lost."""
 
 
 class ConnectionLost(StoreUnavailable):
@@ -125,7 +125,8 @@ def _resolved(request: Append, event_ids: Sequence[UUID]) -> Operation[int | Non
     """Send an append until it is answered: the same event ids, under the stream's lock, are stored once."""
     unknown = False
     for delay in RETRY_DELAYS:
-        yield Pause(delay)
+        if delay:
+            yield Pause(delay)
         try:
             reply: int | None = yield request
         except ConnectionLost:
@@ -141,7 +142,8 @@ def _resolved(request: Append, event_ids: Sequence[UUID]) -> Operation[int | Non
 def repeated(request: object) -> Operation[Any]:
     """Send a request again when its connection was lost: one that may well be carried out twice."""
     for delay in RETRY_DELAYS[:-1]:
-        yield Pause(delay)
+        if delay:
+            yield Pause(delay)
         try:
             reply = yield request
         except ConnectionLost:

@@ -22,6 +22,7 @@ from eventstore.postgres.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SETTINGS = {"max_prepared_transactions": "4"}
 _numbers = itertools.count(1)
 
 
@@ -43,7 +44,7 @@ def dsn() -> Iterator[str]:
     if given:
         yield given
         return
-    with EmbeddedServer(durable=False, bin_directory=wanted_binaries()) as server:
+    with EmbeddedServer(durable=False, bin_directory=wanted_binaries(), settings=SETTINGS) as server:
         major = os.environ.get("EVENTSTORE_TEST_PG")
         assert major is None or server.version.startswith(major), (
             f"PostgreSQL {major} asked for, {server.version} found"

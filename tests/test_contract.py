@@ -5,11 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
-from eventstore import InMemoryEventStore, InMemorySnapshotStore, PostgresEventStore, PostgresSnapshotStore
-from eventstore.testing import EventStoreContract, SnapshotStoreContract
+from eventstore import (
+    AsyncInMemoryEventStore,
+    AsyncInMemorySnapshotStore,
+    AsyncPostgresEventStore,
+    AsyncPostgresSnapshotStore,
+    InMemoryEventStore,
+    InMemorySnapshotStore,
+    PostgresEventStore,
+    PostgresSnapshotStore,
+)
+from eventstore.testing import (
+    BlockingEventStore,
+    BlockingSnapshotStore,
+    EventLoopThread,
+    EventStoreContract,
+    SnapshotStoreContract,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from psycopg_pool import ConnectionPool
 
 
@@ -25,6 +43,36 @@ class TestPostgresEventStore(EventStoreContract):
         return PostgresEventStore(pool, schema)
 
 
+@pytest.fixture
+def thread() -> Iterator[EventLoopThread]:
+    with EventLoopThread() as thread:
+        yield thread
+
+
+@pytest.fixture
+def async_pool(thread: EventLoopThread, dsn: str) -> Iterator[AsyncConnectionPool]:
+    async def opened() -> AsyncConnectionPool:
+        pool = AsyncConnectionPool(dsn, min_size=1, max_size=24, open=False, kwargs={"autocommit": True})
+        await pool.open()
+        return pool
+
+    pool = thread.run(opened())
+    yield pool
+    thread.run(pool.close())
+
+
+class TestAsyncInMemoryEventStore(EventStoreContract):
+    @pytest.fixture
+    def store(self, thread: EventLoopThread) -> BlockingEventStore:
+        return BlockingEventStore(AsyncInMemoryEventStore(), thread)
+
+
+class TestAsyncPostgresEventStore(EventStoreContract):
+    @pytest.fixture
+    def store(self, thread: EventLoopThread, async_pool: AsyncConnectionPool, schema: str) -> BlockingEventStore:
+        return BlockingEventStore(AsyncPostgresEventStore(async_pool, schema), thread)
+
+
 class TestInMemorySnapshotStore(SnapshotStoreContract):
     @pytest.fixture
     def store(self) -> InMemorySnapshotStore:
@@ -35,3 +83,15 @@ class TestPostgresSnapshotStore(SnapshotStoreContract):
     @pytest.fixture
     def store(self, pool: ConnectionPool, schema: str) -> PostgresSnapshotStore:
         return PostgresSnapshotStore(pool, schema)
+
+
+class TestAsyncInMemorySnapshotStore(SnapshotStoreContract):
+    @pytest.fixture
+    def store(self, thread: EventLoopThread) -> BlockingSnapshotStore:
+        return BlockingSnapshotStore(AsyncInMemorySnapshotStore(), thread)
+
+
+class TestAsyncPostgresSnapshotStore(SnapshotStoreContract):
+    @pytest.fixture
+    def store(self, thread: EventLoopThread, async_pool: AsyncConnectionPool, schema: str) -> BlockingSnapshotStore:
+        return BlockingSnapshotStore(AsyncPostgresSnapshotStore(async_pool, schema), thread)

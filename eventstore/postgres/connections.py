@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import psycopg
 from psycopg import Connection
@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
-from eventstore.postgres.failures import unavailable
+from eventstore.postgres.failures import ThisProcess, unavailable
 
 Pool: TypeAlias = ConnectionPool[Connection[TupleRow]]
 
@@ -25,14 +25,10 @@ class CallersPool:
         if not isinstance(pool, ConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"a psycopg_pool.ConnectionPool is needed, not {type(pool).__name__}")
         self._pool = pool
-        self._pid = os.getpid()
+        self._process = ThisProcess()
 
     def pool(self) -> Pool:
-        if os.getpid() != self._pid:
-            raise InvalidOperation(
-                "this process was forked after the store had got its pool, whose connections belong to the parent: "
-                "make a pool and a store in the child, or use PostgresEventStore.connect, which does so by itself"
-            )
+        self._process.check()
         return self._pool
 
     def close(self) -> None:
@@ -85,16 +81,21 @@ class OwnPool:
 class Loan:
     """A connection out of a pool, in autocommit mode until it is given back as it was."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, connection: Connection[TupleRow]) -> None:
+        self.connection = connection
+        self._pool = pool
+        self._autocommit = connection.autocommit
+
+    @classmethod
+    def take(cls, pool: Pool) -> Self:
         """Raises StoreUnavailable if there is none."""
         try:
-            self.connection = pool.getconn()
+            loan = cls(pool, pool.getconn())
         except psycopg.Error as error:
             raise unavailable(error) from error
-        self._pool = pool
-        self._autocommit = self.connection.autocommit
-        if not self._autocommit:
-            self.connection.autocommit = True
+        if not loan._autocommit:
+            loan.connection.autocommit = True
+        return loan
 
     def give_back(self) -> None:
         connection = self.connection

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import psycopg
 
 from eventstore.errors import EventStoreError, InvalidArgument, InvalidOperation, SchemaError, StoreUnavailable
@@ -44,3 +46,18 @@ def unavailable(error: psycopg.Error) -> StoreUnavailable:
     """The error for one that kept a connection from being had at all."""
     message = str(error).strip().partition("\n")[0] or type(error).__name__
     return StoreUnavailable(f"no connection to the server: {message}", sqlstate=error.sqlstate)
+
+
+class ThisProcess:
+    """The process that a pool was made in: its connections are of no use in a child that was forked later."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def check(self) -> None:
+        """Raise InvalidOperation in a forked child."""
+        if os.getpid() != self._pid:
+            raise InvalidOperation(
+                "this process was forked after the store had got its pool, whose connections belong to the parent: "
+                "make a pool and a store in the child, or use the store's connect(), which does so by itself"
+            )

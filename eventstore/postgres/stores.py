@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +12,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import TupleRow, tuple_row
 
 from eventstore.blocking import BlockingSnapshotStore, BlockingStore, run
-from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
+from eventstore.errors import InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.operations import ConnectionLost, repeated
 from eventstore.postgres import transactions
@@ -20,7 +20,7 @@ from eventstore.postgres.arrays import Array, ArrayDumper
 from eventstore.postgres.connections import CallersPool, Loan, OwnPool, Pool
 from eventstore.postgres.failures import resolve
 from eventstore.postgres.statements import AnyRequest, Statements, reply_of
-from eventstore.postgres.transactions import Appended, Elsewhere
+from eventstore.postgres.transactions import Elsewhere
 from eventstore.store import EventStore
 
 DEFAULT_SCHEMA = "eventstore"
@@ -54,7 +54,7 @@ class _Client:
         self._statements = Statements(schema)
 
     def _execute(self, request: AnyRequest) -> Any:
-        loan = Loan(self._connections.pool())
+        loan = Loan.take(self._connections.pool())
         try:
             return execute(loan.connection, request, self._statements, in_transaction=False)
         finally:
@@ -101,12 +101,12 @@ class PostgresEventStore(_Client, BlockingStore):
             except BaseException:
                 store._roll_back()
                 raise
-            store._commit(self._execute)
+            store._commit()
         finally:
             loan.give_back()
 
     def _begin(self, begin: AnyRequest) -> Loan:
-        loan = Loan(self._connections.pool())
+        loan = Loan.take(self._connections.pool())
         try:
             execute(loan.connection, begin, self._statements, in_transaction=True)
         except BaseException:
@@ -158,43 +158,39 @@ class _Transaction(_BoundStore):
 
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
         super().__init__(store, connection)
-        self._appended: list[Appended] = []
-        self._ended = False
+        self._elsewhere = store._execute
+        self._state = transactions.State()
 
     def _execute(self, request: AnyRequest) -> Any:
-        if self._ended:
-            raise InvalidOperation("this transaction has ended: begin another one")
+        self._state.check()
         return super()._execute(request)
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        version = super().append(stream_id, events, expected_version)
-        if events:
-            self._appended.append(Appended(stream_id, version, [event.event_id for event in events]))
-        return version
+        return self._state.note(stream_id, super().append(stream_id, events, expected_version), events)
 
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
-        appended = len(self._appended)
+        appended = len(self._state.appended)
         try:
             with super().transaction():
                 yield self
         except BaseException:
-            del self._appended[appended:]
+            del self._state.appended[appended:]
             raise
 
-    def _commit(self, elsewhere: Callable[[AnyRequest], Any]) -> None:
-        def carry_out(request: AnyRequest | Elsewhere) -> Any:
-            if isinstance(request, Elsewhere):
-                return elsewhere(request.request)
-            return execute(self._connection, request, self._statements, in_transaction=True)
-
-        self._ended = True
-        run(transactions.commit(self._appended), carry_out)
+    def _commit(self) -> None:
+        self._state.end()
+        run(transactions.commit(self._state.appended), self._carry_out)
 
     def _roll_back(self) -> None:
+        self._state.end()
         with suppress(StoreUnavailable):  # A connection that is gone has rolled back.
-            self._execute(transactions.ROLLBACK)
-        self._ended = True
+            self._carry_out(transactions.ROLLBACK)
+
+    def _carry_out(self, request: AnyRequest | Elsewhere) -> Any:
+        if isinstance(request, Elsewhere):
+            return self._elsewhere(request.request)
+        return execute(self._connection, request, self._statements, in_transaction=True)
 
 
 class PostgresSnapshotStore(_Client, BlockingSnapshotStore):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from eventstore.errors import AppendOutcomeUnknown, InvalidOperation, StoreUnavailable
-from eventstore.event import Record
+from eventstore.event import Event, Record
 from eventstore.operations import RETRY_DELAYS, ConnectionLost, Operation, Pause, ReadStream
 from eventstore.postgres.statements import Command
 
@@ -31,12 +31,34 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """An append of the transaction, as far as it takes to find it again."""
+    """An append of a transaction, as far as it takes to find it again."""
 
     stream_id: str
     version: int
     """Of the last of its events."""
     event_ids: Sequence[UUID]
+
+
+class State:
+    """What a transaction of the library's own has done so far."""
+
+    def __init__(self) -> None:
+        self.appended: list[Appended] = []
+        self._ended = False
+
+    def check(self) -> None:
+        """Raise InvalidOperation once it has ended."""
+        if self._ended:
+            raise InvalidOperation("this transaction has ended: begin another one")
+
+    def end(self) -> None:
+        self._ended = True
+
+    def note(self, stream_id: str, version: int, events: Sequence[Event]) -> int:
+        """Remember an append, and return its version."""
+        if events:
+            self.appended.append(Appended(stream_id, version, [event.event_id for event in events]))
+        return version
 
 
 def lost(error: ConnectionLost) -> StoreUnavailable:
@@ -68,7 +90,8 @@ def _find_out(transaction_id: str, appended: Sequence[Appended]) -> Operation[No
     last = appended[-1]
     status = Elsewhere(Command(f"SELECT pg_xact_status('{int(transaction_id)}')"))
     for delay in RETRY_DELAYS:
-        yield Pause(delay)
+        if delay:
+            yield Pause(delay)
         try:
             outcome: str | None = yield status
         except StoreUnavailable:

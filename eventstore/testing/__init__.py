@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from eventstore.testing.blocking import BlockingEventStore, BlockingSnapshotStore, EventLoopThread
 from eventstore.testing.contract import EventStoreContract, SnapshotStoreContract
 
-__all__ = ["EventStoreContract", "SnapshotStoreContract"]
+__all__ = [
+    "BlockingEventStore",
+    "BlockingSnapshotStore",
+    "EventLoopThread",
+    "EventStoreContract",
+    "SnapshotStoreContract",
+]

@@ -1,0 +1,49 @@
+"""Repositories in async: the twin of repository.py, where the methods are explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from eventstore.aggregate import Aggregate
+from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
+from eventstore.asynchronous import run
+from eventstore.repository_operations import RepositoryOperations
+
+A = TypeVar("A", bound=Aggregate[Any])
+
+
+class AsyncRepository(Generic[A]):
+    """Repository in async: over an async store, and an async snapshot store."""
+
+    def __init__(
+        self,
+        store: AsyncEventStore,
+        aggregate_type: type[A],
+        snapshot_store: AsyncSnapshotStore | None = None,
+        snapshot_frequency: int = 100,
+    ) -> None:
+        self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency)
+
+    async def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
+        """As Repository.load."""
+        return await run(self._operations.load(id), _call)
+
+    async def save(self, aggregate: A) -> None:
+        """As Repository.save."""
+        await run(self._operations.save(aggregate), _call)
+
+    async def exists(self, id: UUID | str) -> bool:  # noqa: A002
+        """As Repository.exists."""
+        return await run(self._operations.exists(id), _call)
+
+    async def update(self, id: UUID | str, change: Callable[[A], object], attempts: int = 5) -> A:  # noqa: A002
+        """As Repository.update; ``change`` may be async."""
+        return await run(self._operations.update(id, change, attempts), _call)
+
+
+async def _call(call: Callable[[], Any]) -> Any:
+    result = call()
+    return await result if isawaitable(result) else result

@@ -1,0 +1,107 @@
+"""Where an async store's connections come from: the twin of connections.py."""
+
+from __future__ import annotations
+
+import os
+from asyncio import AbstractEventLoop, get_running_loop
+from typing import Self, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from eventstore.errors import InvalidArgument, InvalidOperation
+from eventstore.postgres.failures import ThisProcess, unavailable
+
+Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+
+class CallersPool:
+    """Connections of a pool that belongs to the caller."""
+
+    def __init__(self, pool: Pool) -> None:
+        if not isinstance(pool, AsyncConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"a psycopg_pool.AsyncConnectionPool is needed, not {type(pool).__name__}")
+        self._pool = pool
+        self._process = ThisProcess()
+
+    async def pool(self) -> Pool:
+        self._process.check()
+        return self._pool
+
+    async def close(self) -> None:
+        """Leave the pool to the caller."""
+
+
+class OwnPool:
+    """A pool for each process and event loop, opened when first used there."""
+
+    def __init__(self, dsn: str, max_size: int) -> None:
+        self._dsn = dsn
+        self._max_size = max_size
+        # The pools of parents are kept: to let one go would end the parent's sessions.
+        self._pools: dict[tuple[int, AbstractEventLoop], Pool] = {}
+        self._closed = False
+
+    async def pool(self) -> Pool:
+        here = os.getpid(), get_running_loop()
+        pool = self._pools.get(here)
+        if pool is None:
+            await self._try_once()
+            options = {"autocommit": True}
+            new = Pool(self._dsn, min_size=1, max_size=self._max_size, open=False, kwargs=options)
+            pool = self._pools.setdefault(here, new)  # Another task may have been faster.
+            await pool.open()
+        return pool
+
+    async def _try_once(self) -> None:
+        """A pool would go on trying for half a minute, and not say why."""
+        if self._closed:
+            raise InvalidOperation("this store is closed")
+        try:
+            connection = await AsyncConnection.connect(self._dsn)
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        await connection.close()
+
+    async def close(self) -> None:
+        self._closed = True
+        pool = self._pools.pop((os.getpid(), get_running_loop()), None)
+        if pool is not None:
+            await pool.close()
+
+
+class Loan:
+    """A connection out of a pool, in autocommit mode until it is given back as it was."""
+
+    def __init__(self, pool: Pool, connection: AsyncConnection[TupleRow]) -> None:
+        self.connection = connection
+        self._pool = pool
+        self._autocommit = connection.autocommit
+
+    @classmethod
+    async def take(cls, pool: Pool) -> Self:
+        """Raises StoreUnavailable if there is none."""
+        try:
+            loan = cls(pool, await pool.getconn())
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        try:
+            if not loan._autocommit:
+                await loan.connection.set_autocommit(True)
+        except BaseException:  # A task can be cancelled here.
+            await loan.give_back()
+            raise
+        return loan
+
+    async def give_back(self) -> None:
+        connection = self.connection
+        try:
+            if connection.broken:
+                await self._pool.drain()  # What ended one connection has probably ended all.
+            elif not self._autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+                await connection.set_autocommit(False)
+        finally:
+            await self._pool.putconn(connection)

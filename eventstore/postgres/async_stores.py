@@ -1,0 +1,198 @@
+"""The stores on PostgreSQL in async: the twin of stores.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.rows import TupleRow, tuple_row
+
+from eventstore.async_store import AsyncEventStore
+from eventstore.asynchronous import AsyncRequestSnapshotStore, AsyncStore, run
+from eventstore.errors import InvalidArgument, StoreUnavailable
+from eventstore.event import Event
+from eventstore.operations import ConnectionLost, repeated
+from eventstore.postgres import transactions
+from eventstore.postgres.arrays import Array, ArrayDumper
+from eventstore.postgres.async_connections import CallersPool, Loan, OwnPool, Pool
+from eventstore.postgres.failures import resolve
+from eventstore.postgres.statements import AnyRequest, Statements, reply_of
+from eventstore.postgres.transactions import Elsewhere
+
+DEFAULT_SCHEMA = "eventstore"
+
+
+async def execute(
+    connection: AsyncConnection[TupleRow], request: AnyRequest, statements: Statements, *, in_transaction: bool
+) -> Any:
+    """Carry out a request on a connection, and return its reply."""
+    text, parameters = statements.of(request, in_transaction=in_transaction)
+    cursor = AsyncCursor(connection, row_factory=tuple_row)
+    cursor.adapters.register_dumper(Array, ArrayDumper)
+    try:
+        await cursor.execute(text, parameters, prepare=bool(parameters), binary=True)
+        rows = await cursor.fetchall() if cursor.description else []
+    except psycopg.Error as error:
+        return resolve(error, request, broken=connection.broken, schema=statements.schema)
+    return reply_of(request, rows, cursor.statusmessage)
+
+
+class _Client:
+    """What the stores have in common: a schema, and connections to where it is."""
+
+    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA) -> None:
+        """``pool`` stays the caller's, who opens and closes it."""
+        self._connections: CallersPool | OwnPool = CallersPool(pool)
+        self._statements = Statements(schema)
+
+    def _connect(self, dsn: str, schema: str, max_size: int) -> None:
+        self._connections = OwnPool(dsn, max_size)
+        self._statements = Statements(schema)
+
+    async def _execute(self, request: AnyRequest) -> Any:
+        loan = await Loan.take(await self._connections.pool())
+        try:
+            return await execute(loan.connection, request, self._statements, in_transaction=False)
+        finally:
+            await loan.give_back()
+
+    async def close(self) -> None:
+        """Close the connections of its own; those of a caller's pool are left alone."""
+        await self._connections.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class AsyncPostgresEventStore(_Client, AsyncStore):
+    """PostgresEventStore in async, over a psycopg_pool.AsyncConnectionPool."""
+
+    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA, *, strict: bool = False) -> None:
+        super().__init__(pool, schema)
+        self._strict = strict
+
+    @classmethod
+    def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, max_size: int = 10) -> Self:
+        """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
+        store = cls.__new__(cls)
+        store._connect(dsn, schema, max_size)
+        store._strict = strict
+        return store
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
+        loan = await run(repeated(transactions.BEGIN), self._begin)
+        try:
+            store = _Transaction(self, loan.connection)
+            try:
+                yield store
+            except BaseException:
+                await store._roll_back()
+                raise
+            await store._commit()
+        finally:
+            await loan.give_back()
+
+    async def _begin(self, begin: AnyRequest) -> Loan:
+        loan = await Loan.take(await self._connections.pool())
+        try:
+            await execute(loan.connection, begin, self._statements, in_transaction=True)
+        except BaseException:
+            await loan.give_back()
+            raise
+        return loan
+
+    def bind(self, connection: AsyncConnection[Any]) -> AsyncEventStore:
+        """As PostgresEventStore.bind."""
+        if not isinstance(connection, AsyncConnection):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"a psycopg.AsyncConnection is needed, not {type(connection).__name__}")
+        return _BoundStore(self, connection)
+
+
+class _BoundStore(AsyncStore):
+    """The store on one connection, whose transaction somebody else ends."""
+
+    def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
+        self._strict = store._strict
+        self._statements = store._statements
+        self._connection = connection
+
+    async def _execute(self, request: AnyRequest) -> Any:
+        try:
+            return await execute(self._connection, request, self._statements, in_transaction=True)
+        except ConnectionLost as lost:
+            raise transactions.lost(lost) from lost
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
+        await self._execute(transactions.SAVEPOINT)
+        try:
+            yield self
+        except BaseException:
+            with suppress(StoreUnavailable):
+                await self._execute(transactions.ROLLBACK_TO)
+            raise
+        await self._execute(transactions.RELEASE)
+
+    def bind(self, connection: Any) -> AsyncEventStore:  # noqa: ARG002 the interface's
+        raise InvalidArgument("this store is bound already: bind the one that it came from")
+
+
+class _Transaction(_BoundStore):
+    """The store in a transaction of its own."""
+
+    def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
+        super().__init__(store, connection)
+        self._elsewhere = store._execute
+        self._state = transactions.State()
+
+    async def _execute(self, request: AnyRequest) -> Any:
+        self._state.check()
+        return await super()._execute(request)
+
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        return self._state.note(stream_id, await super().append(stream_id, events, expected_version), events)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
+        appended = len(self._state.appended)
+        try:
+            async with super().transaction():
+                yield self
+        except BaseException:
+            del self._state.appended[appended:]
+            raise
+
+    async def _commit(self) -> None:
+        self._state.end()
+        await run(transactions.commit(self._state.appended), self._carry_out)
+
+    async def _roll_back(self) -> None:
+        self._state.end()
+        with suppress(StoreUnavailable):  # A connection that is gone has rolled back.
+            await self._carry_out(transactions.ROLLBACK)
+
+    async def _carry_out(self, request: AnyRequest | Elsewhere) -> Any:
+        if isinstance(request, Elsewhere):
+            return await self._elsewhere(request.request)
+        return await execute(self._connection, request, self._statements, in_transaction=True)
+
+
+class AsyncPostgresSnapshotStore(_Client, AsyncRequestSnapshotStore):
+    """PostgresSnapshotStore in async."""
+
+    @classmethod
+    def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, max_size: int = 10) -> Self:
+        """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
+        store = cls.__new__(cls)
+        store._connect(dsn, schema, max_size)
+        return store

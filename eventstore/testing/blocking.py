@@ -1,0 +1,113 @@
+"""Async stores for blocking tests: the same contract holds for both, so it is written once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
+from eventstore.event import Event
+from eventstore.store import EventStore, Snapshot, SnapshotStore
+
+T = TypeVar("T")
+
+
+class EventLoopThread:
+    """An event loop that runs in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+
+    def __enter__(self) -> EventLoopThread:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self.loop.shutdown_asyncgens())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine, run there."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+
+class BlockingEventStore(EventStore):
+    """An async store whose calls block until the event loop has answered them."""
+
+    def __init__(self, store: AsyncEventStore, thread: EventLoopThread) -> None:
+        self._store = store
+        self._thread = thread
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        return self._thread.run(self._store.append(stream_id, events, expected_version))
+
+    def read(
+        self,
+        stream_id: str,
+        from_version: int = 0,
+        to_version: int | None = None,
+        *,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> list[Event]:
+        return self._thread.run(self._store.read(stream_id, from_version, to_version, backwards=backwards, limit=limit))
+
+    def read_all(
+        self,
+        from_position: int = 0,
+        batch_size: int = 1000,
+        *,
+        to_position: int | None = None,
+        event_types: Sequence[str] | None = None,
+        category: str | None = None,
+    ) -> Iterator[Event]:
+        found = self._store.read_all(
+            from_position, batch_size, to_position=to_position, event_types=event_types, category=category
+        )
+
+        async def next_event() -> Event | None:
+            return await anext(found, None)
+
+        return iter(lambda: self._thread.run(next_event()), None)
+
+    @contextmanager
+    def transaction(self) -> Generator[EventStore, None, None]:
+        block = self._store.transaction()
+        store = BlockingEventStore(self._thread.run(block.__aenter__()), self._thread)  # noqa: PLC2801 entered over there
+        try:
+            yield store
+        except BaseException as error:
+            if not self._thread.run(_leave(block, error)):
+                raise
+        else:
+            self._thread.run(_leave(block, None))
+
+    def bind(self, connection: Any) -> EventStore:
+        return BlockingEventStore(self._store.bind(connection), self._thread)
+
+
+async def _leave(block: Any, error: BaseException | None) -> bool:
+    return bool(await block.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None))
+
+
+class BlockingSnapshotStore(SnapshotStore):
+    """An async snapshot store, in the same way."""
+
+    def __init__(self, store: AsyncSnapshotStore, thread: EventLoopThread) -> None:
+        self._store = store
+        self._thread = thread
+
+    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
+        return self._thread.run(self._store.load(aggregate_type, aggregate_id))
+
+    def save(self, snapshot: Snapshot) -> None:
+        self._thread.run(self._store.save(snapshot))
+
+    def delete(self, aggregate_type: str, aggregate_id: str) -> None:
+        self._thread.run(self._store.delete(aggregate_type, aggregate_id))
