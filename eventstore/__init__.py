@@ -21,13 +21,13 @@ from eventstore.errors import (
     UnknownEventType,
 )
 from eventstore.event import Event
-from eventstore.memory import InMemoryEventStore, InMemorySnapshotStore
+from eventstore.memory.stores import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.repository import Repository
 from eventstore.store import EventStore, ExpectedVersion, Snapshot, SnapshotStore
 from eventstore.types import register_type
 
 if TYPE_CHECKING:
-    from eventstore.async_memory import AsyncInMemoryEventStore, AsyncInMemorySnapshotStore
+    from eventstore.memory.async_stores import AsyncInMemoryEventStore, AsyncInMemorySnapshotStore
     from eventstore.async_repository import AsyncRepository
     from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
     from eventstore.postgres.async_stores import AsyncPostgresEventStore, AsyncPostgresSnapshotStore
@@ -71,8 +71,8 @@ __all__ = [
 
 _LAZY = {
     "AsyncEventStore": "eventstore.async_store",
-    "AsyncInMemoryEventStore": "eventstore.async_memory",
-    "AsyncInMemorySnapshotStore": "eventstore.async_memory",
+    "AsyncInMemoryEventStore": "eventstore.memory.async_stores",
+    "AsyncInMemorySnapshotStore": "eventstore.memory.async_stores",
     "AsyncPostgresEventStore": "eventstore.postgres.async_stores",
     "AsyncPostgresSnapshotStore": "eventstore.postgres.async_stores",
     "AsyncRepository": "eventstore.async_repository",

@@ -46,6 +46,8 @@ class OwnPool:
         self._closed = False
 
     async def pool(self) -> Pool:
+        if self._closed:
+            raise InvalidOperation("this store is closed")
         here = os.getpid(), get_running_loop()
         pool = self._pools.get(here)
         if pool is None:
@@ -58,8 +60,6 @@ class OwnPool:
 
     async def _try_once(self) -> None:
         """A pool would go on trying for half a minute, and not say why."""
-        if self._closed:
-            raise InvalidOperation("this store is closed")
         try:
             connection = await AsyncConnection.connect(self._dsn)
         except psycopg.Error as error:
@@ -67,6 +67,7 @@ class OwnPool:
         await connection.close()
 
     async def close(self) -> None:
+        """Close what this event loop has; each that used the store closes its own."""
         self._closed = True
         pool = self._pools.pop((os.getpid(), get_running_loop()), None)
         if pool is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventstore.blocking import BlockingSnapshotStore, BlockingStore
 from eventstore.errors import InvalidArgument
-from eventstore.memory_engine import MemoryEngine, MemorySnapshots, Transaction
+from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.operations import Append, Request, SnapshotRequest
 from eventstore.store import EventStore
 

@@ -1,4 +1,4 @@
-"""The stores in memory in async: the twin of memory.py, over the same engine."""
+"""The stores in memory in async: the twin of stores.py, over the same engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from eventstore.async_store import AsyncEventStore
 from eventstore.asynchronous import AsyncRequestSnapshotStore, AsyncStore
 from eventstore.errors import InvalidArgument
-from eventstore.memory_engine import MemoryEngine, MemorySnapshots, Transaction
+from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.operations import Append, Request, SnapshotRequest
 
 
