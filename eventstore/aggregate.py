@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from hashlib import blake2b
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_origin
 from uuid import UUID
@@ -19,6 +21,7 @@ S = TypeVar("S", bound="Aggregate[Any]")
 E = TypeVar("E", bound=Event)
 
 _INTERNAL = frozenset({"id", "_version", "_pending"})
+_RESERVED = _INTERNAL | {"version", "pending"}
 
 
 def handles(event_class: type[E]) -> Callable[[Callable[[S, E], None]], Callable[[S, E], None]]:
@@ -61,8 +64,16 @@ class Aggregate(Generic[A]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.category = check_category(cls.__dict__.get("category", cls.__name__))
-        cls._defaults = cls._defaults | _own_defaults(cls)
-        cls._handlers = cls._handlers | _own_handlers(cls)
+        cls._defaults, cls._handlers = {}, {}
+        for base in reversed(cls.__mro__):  # Not only aggregates: what a mixin declares counts as well.
+            if base in Aggregate.__mro__:
+                continue
+            for name in base.__dict__.keys() & _RESERVED:
+                raise InvalidArgument(
+                    f"{cls.__qualname__}: nothing of it can be called {name!r}, every aggregate has that already"
+                )
+            cls._defaults |= _own_defaults(base)
+            cls._handlers |= _own_handlers(base)
 
     @property
     def version(self) -> int:
@@ -123,9 +134,14 @@ class Aggregate(Generic[A]):
     @classmethod
     def class_schema(cls) -> str:
         """A fingerprint of what the state consists of: another one makes a snapshot void."""
-        learn(cls)
-        text = "\n".join([f"{cls.category} {cls.snapshot_version}", *described_fields(cls)])
-        return blake2b(text.encode(), digest_size=16).hexdigest()
+        return _schema(cls, cls.category, cls.snapshot_version)
+
+
+@cache
+def _schema(cls: type[Aggregate[Any]], category: str, snapshot_version: int) -> str:
+    learn(cls)
+    text = "\n".join([f"{category} {snapshot_version}", *sorted(cls._defaults), *described_fields(cls)])
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def stream_id_of(cls: type[Aggregate[Any]], aggregate_id: UUID | str) -> str:
@@ -135,15 +151,14 @@ def stream_id_of(cls: type[Aggregate[Any]], aggregate_id: UUID | str) -> str:
     return check_name("stream_id", f"{cls.category}-{aggregate_id}")
 
 
-def _own_defaults(cls: type[Aggregate[Any]]) -> dict[str, Callable[[], Any]]:
+def _own_defaults(cls: type) -> dict[str, Callable[[], Any]]:
     annotations = cls.__dict__.get("__annotations__", {})
     defaults: dict[str, Callable[[], Any]] = {}
-    for name, value in list(cls.__dict__.items()):
-        if name.startswith("__") or name in Aggregate.__dict__ or _is_class_variable(annotations.get(name)):
+    for name, value in cls.__dict__.items():
+        if name.startswith(("__", "_abc_")) or name in Aggregate.__dict__ or _is_class_variable(annotations.get(name)):
             continue
         if isinstance(value, dataclasses.Field):
             defaults[name] = _factory_of(cast("dataclasses.Field[Any]", value))
-            delattr(cls, name)
         elif not callable(value) and not hasattr(value, "__get__"):
             defaults[name] = _copier_of(value)
     return defaults
@@ -153,7 +168,7 @@ def _is_class_variable(annotation: Any) -> bool:
     return (
         get_origin(annotation) is ClassVar
         or annotation is ClassVar
-        or str(annotation).startswith(("ClassVar", "typing.ClassVar"))
+        or (isinstance(annotation, str) and re.match(r"(\w+\.)*ClassVar\b", annotation) is not None)
     )
 
 
@@ -169,7 +184,7 @@ def _copier_of(value: Any) -> Callable[[], Any]:
     return lambda: copy.deepcopy(value)
 
 
-def _own_handlers(cls: type[Aggregate[Any]]) -> dict[type[Event], str]:
+def _own_handlers(cls: type) -> dict[type[Event], str]:
     handlers: dict[type[Event], str] = {}
     for name, method in cls.__dict__.items():
         event_class = getattr(method, "__dict__", {}).get("_handles")

@@ -7,14 +7,15 @@ import enum
 import struct
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import msgpack
 
 from eventstore.errors import DeserializationError, SerializationError
-from eventstore.event import is_required
-from eventstore.scan import count_values
+from eventstore.event import fixed_zone, is_required
+from eventstore.scan import weigh
 from eventstore.types import registered_class, registered_name
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
 """How many values one of them may hold in all. Counted only where there are more than UNCOUNTED_BYTES."""
 UNCOUNTED_BYTES = 1024 * 1024
-"""So few bytes become 80 MB of objects at the most, whatever they say."""
+"""So few bytes become 80 MB of objects at the most, unless arrays announce members that don't come."""
+MAX_COPIED = 2 * MAX_BYTES
+"""How many bytes the containers among the extension types may have in all, those that stand in others counted again."""
 
 BIG_INT, DECIMAL, UUID_, DATETIME, DATE, TIME, TIMEDELTA, TUPLE, SET, FROZENSET, ENUM, DATACLASS = range(1, 13)
-_CONTAINERS = frozenset({TUPLE, SET, FROZENSET, ENUM, DATACLASS})
 
 EMPTY_MAP = b"\x80"
 
@@ -62,14 +64,14 @@ def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # 
         raise _Refused(f"nested more than {MAX_DEPTH} deep, or inside itself")
     if kind is dict:
         for key, item in value.items():
-            _check_part(key, f"[{key!r}]", depth, plain)
-            _check_part(item, f".{key}" if isinstance(key, str) else f"[{key!r}]", depth, plain)
+            _check_part(key, key, depth, plain)
+            _check_part(item, key, depth, plain)
     elif kind is list or kind is tuple:
         for index, item in enumerate(value):
-            _check_part(item, f"[{index}]", depth, plain)
+            _check_part(item, index, depth, plain)
     elif kind is set or kind is frozenset:
         for item in value:
-            _check_part(item, "{...}", depth, plain)
+            _check_part(item, ..., depth, plain)
     elif kind is datetime or kind is time:
         _check_offset(value)
     elif kind is str:  # Only where texts are looked at one by one, to find the one that is no UTF-8.
@@ -89,13 +91,13 @@ def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # 
         raise _Refused(_advice(kind))
 
 
-def _check_part(value: Any, step: str, depth: int, plain: frozenset[type]) -> None:
+def _check_part(value: Any, step: object, depth: int, plain: frozenset[type]) -> None:
     if type(value) in plain:
         return
     try:
         _check(value, depth + 1, plain)
     except _Refused as refused:
-        refused.path.append(step)
+        refused.path.append(f".{step}" if isinstance(step, str) else f"[{step!r}]")
         raise
 
 
@@ -119,6 +121,10 @@ def _registered(cls: type) -> str:
 def _check_dataclass(value: Any, depth: int, plain: frozenset[type]) -> None:
     cls = cast("type[Any]", type(value))
     _registered(cls)
+    try:
+        object.__new__(cls)
+    except TypeError:  # A list, an exception ... that is a dataclass as well.
+        raise _Refused(f"a {cls.__qualname__} is more than its fields, and the rest would be lost") from None
     fields = {field.name for field in dataclasses.fields(cls)}
     for name in getattr(value, "__dict__", {}):
         if name not in fields:
@@ -126,7 +132,7 @@ def _check_dataclass(value: Any, depth: int, plain: frozenset[type]) -> None:
     for name in fields:
         if not hasattr(value, name):
             raise _Refused(f"{cls.__qualname__} has no value for its field {name!r}")
-        _check_part(getattr(value, name), f".{name}", depth, plain)
+        _check_part(getattr(value, name), name, depth, plain)
 
 
 def _advice(kind: type) -> str:
@@ -205,30 +211,38 @@ def encode(subject: str, value: dict[Any, Any]) -> bytes:
         except UnicodeEncodeError:
             _check(value, 0, _PLAIN - {str})
             raise
-        if len(packed) > UNCOUNTED_BYTES:
-            _check_size(packed)
+        _check_size(packed)
     except _Refused as refused:
         path = "".join(reversed(refused.path)).removeprefix(".")
         raise SerializationError(subject, path, refused.reason) from None
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise SerializationError(subject, "", str(error)) from error
+    except Exception as error:  # also what a time zone or a property of the application's raises
+        raise SerializationError(subject, "", str(error) or type(error).__name__) from error
     return packed
 
 
 # --- from bytes -------------------------------------------------------------------------------------------------------
 
 
-def _unpack(packed: bytes) -> Any:
-    return _msgpack.unpackb(packed, ext_hook=_from_extension, strict_map_key=False)
+def _unpack(packed: bytes, depth: int = 0) -> Any:
+    return _msgpack.unpackb(packed, ext_hook=_HOOKS[depth], strict_map_key=False)
 
 
-def _from_extension(code: int, payload: bytes) -> Any:
+def _from_extension(depth: int, code: int, payload: bytes) -> Any:
     if code == UUID_:
         return UUID(bytes=payload)
     reader = _READERS.get(code)
-    if reader is None:
+    if reader is not None:
+        return reader(payload)
+    container_reader = _CONTAINER_READERS.get(code)
+    if container_reader is None:
         raise ValueError(f"the extension type {code} is not known: a newer release may have written it")
-    return reader(payload)
+    # Each level is a call of the parser in C with a stack of its own: without an end to them the process would crash.
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    return container_reader(payload, depth + 1)
+
+
+_HOOKS = [partial(_from_extension, depth) for depth in range(MAX_DEPTH + 2)]
 
 
 def _read_zone(payload: bytes) -> tuple[timezone | None, int]:
@@ -237,7 +251,7 @@ def _read_zone(payload: bytes) -> tuple[timezone | None, int]:
         raise ValueError("a time zone has 0 or 4 bytes, and one more, 01, in the second fold of a clock")
     if len(payload) < 4:
         return None, fold
-    return timezone(timedelta(seconds=struct.unpack_from(">i", payload)[0])), fold
+    return fixed_zone(struct.unpack_from(">i", payload)[0]), fold
 
 
 def _read_datetime(payload: bytes) -> datetime:
@@ -254,23 +268,23 @@ def _read_time(payload: bytes) -> time:
     return time(hour, minute, second, microsecond, tzinfo=zone, fold=fold)
 
 
-def _read_list(payload: bytes) -> list[Any]:
-    items: Any = _unpack(payload)
+def _read_list(payload: bytes, depth: int) -> list[Any]:
+    items: Any = _unpack(payload, depth)
     if type(items) is not list:
         raise ValueError("a tuple's or set's payload is an array")
     return cast("list[Any]", items)
 
 
-def _read_set(payload: bytes, kind: type[set[Any] | frozenset[Any]]) -> Any:
-    items = _read_list(payload)
+def _read_set(payload: bytes, depth: int, kind: type[set[Any] | frozenset[Any]]) -> Any:
+    items = _read_list(payload, depth)
     found = kind(items)
     if len(found) != len(items):
         raise ValueError("a set holds a member twice")
     return found
 
 
-def _read_enum(payload: bytes) -> enum.Enum:
-    name, member = _unpack(payload)
+def _read_enum(payload: bytes, depth: int) -> enum.Enum:
+    name, member = _unpack(payload, depth)
     cls = registered_class(name)
     if cls is None or not issubclass(cls, enum.Enum):
         raise ValueError(f"no Enum is registered as {name!r}")
@@ -281,8 +295,8 @@ def _read_enum(payload: bytes) -> enum.Enum:
     return cls[member]
 
 
-def _read_dataclass(payload: bytes) -> Any:
-    name, values = _unpack(payload)
+def _read_dataclass(payload: bytes, depth: int) -> Any:
+    name, values = _unpack(payload, depth)
     cls = registered_class(name)
     if cls is None or not dataclasses.is_dataclass(cls):
         raise ValueError(f"no dataclass is registered as {name!r}")
@@ -302,9 +316,11 @@ _READERS: dict[int, Callable[[bytes], Any]] = {
     DATE: lambda payload: date.fromordinal(struct.unpack(">i", payload)[0]),
     TIME: _read_time,
     TIMEDELTA: lambda payload: timedelta(*struct.unpack(">iii", payload)),
-    TUPLE: lambda payload: tuple(_read_list(payload)),
-    SET: lambda payload: _read_set(payload, set),
-    FROZENSET: lambda payload: _read_set(payload, frozenset),
+}
+_CONTAINER_READERS: dict[int, Callable[[bytes, int], Any]] = {
+    TUPLE: lambda payload, depth: tuple(_read_list(payload, depth)),
+    SET: lambda payload, depth: _read_set(payload, depth, set),
+    FROZENSET: lambda payload, depth: _read_set(payload, depth, frozenset),
     ENUM: _read_enum,
     DATACLASS: _read_dataclass,
 }
@@ -313,8 +329,7 @@ _READERS: dict[int, Callable[[bytes], Any]] = {
 def decode(packed: bytes) -> dict[Any, Any]:
     """The dict that ``encode`` gave these bytes for. Raises DeserializationError."""
     try:
-        if len(packed) > UNCOUNTED_BYTES:
-            _check_size(packed)
+        _check_size(packed)
         value = _unpack(packed)
     except Exception as error:  # whatever damaged bytes lead to is one error for the caller
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
@@ -325,10 +340,17 @@ def decode(packed: bytes) -> dict[Any, Any]:
 
 def _check_size(packed: bytes) -> None:
     """Raise ValueError for bytes that are too many, or that would become too many objects."""
-    if len(packed) > MAX_BYTES:
-        raise ValueError(f"it has {len(packed):,} bytes; at most {MAX_BYTES:,} are possible")
-    if count_values(packed, _CONTAINERS, MAX_VALUES) > MAX_VALUES:
+    size = len(packed)
+    if size > MAX_BYTES:
+        raise ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are possible")
+    # What might be the heads of arrays might each announce as many members as there are bytes.
+    if size <= UNCOUNTED_BYTES and (packed.count(0xDC) + packed.count(0xDD)) * size <= MAX_VALUES:
+        return
+    weight = weigh(packed, _CONTAINER_READERS.keys(), MAX_VALUES)
+    if weight.values > MAX_VALUES:
         raise ValueError(f"it holds more than {MAX_VALUES:,} values")
+    if weight.copied > MAX_COPIED:
+        raise ValueError(f"its tuples, sets and dataclasses stand in each other with {weight.copied:,} bytes in all")
 
 
 def completed(values: dict[Any, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:

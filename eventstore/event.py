@@ -19,7 +19,7 @@ from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 from uuid import UUID
 
-from eventstore.errors import DuplicateType, InvalidArgument
+from eventstore.errors import DeserializationError, DuplicateType, InvalidArgument
 from eventstore.names import check_name
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position"})
 """The attributes that every event has beside its own fields."""
+
+_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record"}
 
 _event_classes: dict[str, type[Event]] = {}
 
@@ -62,7 +64,8 @@ def new_event_id() -> UUID:
 
 
 @lru_cache(maxsize=256)
-def _zone(utc_offset: int) -> timezone:
+def fixed_zone(utc_offset: int) -> timezone:
+    """The zone that is so many seconds east of UTC."""
     return timezone(timedelta(seconds=utc_offset)) if utc_offset else UTC
 
 
@@ -165,10 +168,16 @@ class Event(_KeywordFields):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
             stream_id, version, position, event_id, _, _, _, timestamp, utc_offset = record
             microseconds = int.from_bytes(timestamp, signed=True)
-            local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
+            try:
+                local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
+                happened = local.replace(tzinfo=fixed_zone(utc_offset))
+            except (OverflowError, ValueError) as error:  # Another writer's: PostgreSQL knows more years than Python.
+                raise DeserializationError(
+                    f"timestamp of version {version} of stream {stream_id!r}", str(error)
+                ) from None
             self.__dict__.update(
                 event_id=UUID(bytes=event_id),
-                timestamp=local.replace(tzinfo=_zone(utc_offset)),
+                timestamp=happened,
                 stream_id=stream_id,
                 version=version,
                 position=position,
@@ -191,9 +200,10 @@ class Event(_KeywordFields):
         return hash(self.event_id)
 
     def __repr__(self) -> str:
-        fields = self.data
         if self._fields is None:
-            fields = {"event_type": self.event_type, "data": fields}
+            fields = {"event_type": self.event_type, "data": self.data}
+        else:
+            fields = {name: value for name, value in self.data.items() if self._fields[name].repr}
         shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{type(self).__name__}({shown})"
 
@@ -228,9 +238,13 @@ def _make_event_class(cls: type[Event]) -> None:
     """
     if "__slots__" in cls.__dict__:
         raise InvalidArgument(f"{cls.__qualname__}: an event's class can't have slots")
+    for base in cls.__mro__:
+        if base is cls or not issubclass(base, Event):
+            for name in (base.__dict__.keys() | base.__dict__.get("__annotations__", {}).keys()) & _RESERVED:
+                raise InvalidArgument(
+                    f"{cls.__qualname__}: nothing of it can be called {name!r}, every event has that already"
+                )
     annotations: dict[str, Any] = dict(cls.__dict__.get("__annotations__", {}))
-    for name in annotations.keys() & (ENVELOPE | {"data"}):
-        raise InvalidArgument(f"{cls.__qualname__}: a field can't be called {name!r}, every event has that already")
     # KW_ONLY allows a default before a non-default, in this call and in the decorator's.
     cls.__annotations__ = {"_": dataclasses.KW_ONLY, **annotations}
     for name, method in _METHODS.items():
@@ -239,7 +253,13 @@ def _make_event_class(cls: type[Event]) -> None:
     specifiers: dict[str, dataclasses.Field[Any]] = {
         n: v for n, v in cls.__dict__.items() if isinstance(v, dataclasses.Field)
     }
-    dataclasses.dataclass(cls)
+    # A dataclass below a frozen one must be frozen; the decorator wants to put these two methods there itself.
+    inherited = [base.__dict__.get("__dataclass_params__") for base in cls.__mro__[1:]]
+    if any(params and params.frozen for params in inherited):
+        dataclasses.dataclass(frozen=True)(cls)
+        del cls.__setattr__, cls.__delattr__
+    else:
+        dataclasses.dataclass(cls)
     for name, specifier in specifiers.items():
         setattr(cls, name, specifier)  # For the decorator, which would otherwise find the field without its default.
     fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "event_type"}

@@ -1,4 +1,4 @@
-"""Counting what msgpack bytes hold without building any of it, so that a few bytes can't become gigabytes of objects.
+"""Weighing msgpack bytes without building anything of them, so that a few bytes can't become gigabytes of objects.
 
 The markers are those of the msgpack specification: https://github.com/msgpack/msgpack/blob/master/spec.md
 """
@@ -6,6 +6,7 @@ The markers are those of the msgpack specification: https://github.com/msgpack/m
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 _FIXED_BYTES = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
@@ -15,12 +16,21 @@ _ARRAY_LENGTH_BYTES = {0xDC: 2, 0xDD: 4}
 _MAP_LENGTH_BYTES = {0xDE: 2, 0xDF: 4}
 
 
-def count_values(packed: bytes, containers: AbstractSet[int], limit: int) -> int:
-    """How many values there are, those inside of the extension types ``containers`` included; stops above ``limit``.
+class Weight(NamedTuple):
+    """What some bytes would become."""
 
-    Says nothing of whether the bytes are well formed: it counts to their end, or to the first marker that is none.
+    values: int
+    """How many there are, or are announced by the heads of arrays: room is made for them before they are looked for."""
+    copied: int
+    """Bytes of the extension types that are containers: each is a copy, while what stands in it is decoded."""
+
+
+def weigh(packed: bytes, containers: AbstractSet[int], limit: int) -> Weight:
+    """Looks into the extension types ``containers``; stops when there are more than ``limit`` values.
+
+    Says nothing of whether the bytes are well formed: it goes to their end, or to the first marker that is none.
     """
-    offset = count = 0
+    offset = count = announced = copied = 0
     end = len(packed)
     while offset < end and count <= limit:
         marker = packed[offset]
@@ -36,19 +46,21 @@ def count_values(packed: bytes, containers: AbstractSet[int], limit: int) -> int
             size = _LENGTH_BYTES[marker]
             offset += size + int.from_bytes(packed[offset : offset + size])
         elif marker in _ARRAY_LENGTH_BYTES:
-            offset += _ARRAY_LENGTH_BYTES[marker]
+            size = _ARRAY_LENGTH_BYTES[marker]
+            announced += int.from_bytes(packed[offset : offset + size])
+            offset += size
         elif marker in _MAP_LENGTH_BYTES:
             offset += _MAP_LENGTH_BYTES[marker]
-        elif marker in _EXTENSION_BYTES:
-            offset += 1 + _skipped(packed, offset, _EXTENSION_BYTES[marker], containers)
-        elif marker in _EXTENSION_LENGTH_BYTES:
-            size = _EXTENSION_LENGTH_BYTES[marker]
-            length = int.from_bytes(packed[offset : offset + size])
-            offset += size
-            offset += 1 + _skipped(packed, offset, length, containers)
-    return count
-
-
-def _skipped(packed: bytes, offset: int, length: int, containers: AbstractSet[int]) -> int:
-    """The bytes to pass over of an extension whose type is at offset: none of a container's, which is msgpack again."""
-    return 0 if packed[offset : offset + 1] and packed[offset] in containers else length
+        elif marker in _EXTENSION_BYTES or marker in _EXTENSION_LENGTH_BYTES:
+            if marker in _EXTENSION_BYTES:
+                length = _EXTENSION_BYTES[marker]
+            else:
+                size = _EXTENSION_LENGTH_BYTES[marker]
+                length = int.from_bytes(packed[offset : offset + size])
+                offset += size
+            if offset < end and packed[offset] in containers:
+                copied += length  # What is in it is msgpack again, and comes next.
+                offset += 1
+            else:
+                offset += 1 + length
+    return Weight(max(count, announced), copied)

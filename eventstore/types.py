@@ -8,7 +8,7 @@ import sys
 import threading
 import typing
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from eventstore.errors import DuplicateType, InvalidArgument
 from eventstore.names import check_name
@@ -30,7 +30,7 @@ def register_type(cls: _T, *, name: str | None = None) -> _T:
     Types that an event's or an aggregate's annotations mention are registered by themselves; this is for the others,
     and for two of one name. Also a decorator. Raises DuplicateType if the name belongs to another class.
     """
-    if not isinstance(cls, enum.EnumMeta) and not dataclasses.is_dataclass(cls):
+    if not _is_storable(cls):
         raise InvalidArgument(f"{cls!r} is neither an Enum nor a dataclass: only those can be registered")
     name = check_name("name", cls.__name__ if name is None else name)
     with _lock:
@@ -88,8 +88,13 @@ def _reachable(cls: type) -> list[type]:
 def _storable(hint: Any) -> Iterator[type]:
     for part in get_args(hint):
         yield from _storable(part)
-    if isinstance(hint, type) and (isinstance(hint, enum.EnumMeta) or dataclasses.is_dataclass(hint)):
-        yield hint
+    cls = get_origin(hint) or hint  # Of Box[int], Box.
+    if _is_storable(cls):
+        yield cls
+
+
+def _is_storable(cls: object) -> bool:
+    return isinstance(cls, enum.EnumMeta) or (isinstance(cls, type) and dataclasses.is_dataclass(cls))
 
 
 def _hints(cls: type) -> list[Any]:

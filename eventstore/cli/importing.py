@@ -1,7 +1,7 @@
 """``eventstore import``: the rows of a file as events, appended so that any run goes on where another one stopped.
 
-An event's id follows from its row and the row's place in its stream, and each append names the version that it belongs
-at. The store's promise does the rest: what is there already, by id and place, is a success that stores nothing.
+An event's id follows from its row and the row's place in its stream, so what a stream holds already is recognised; and
+each append names the version that it belongs at, so that nothing is stored twice or elsewhere, whoever else is writing.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def run(dsn: str, schema: str, source: Source) -> int:
             with Progress(source.path.name, total=size) as progress:
                 work.append_all(source.rows(file), progress)
         except BaseException:
-            if stored := work.added + work.present:
+            if work.added or work.present:
                 print(
-                    f"eventstore: {stored:,} events of {source.path} are stored, {work.added:,} of them by this run; "
+                    f"eventstore: {work.added:,} events were added and stay, {work.present:,} were there already; "
                     "the same command again goes on from there",
                     file=sys.stderr,
                 )
@@ -56,8 +56,8 @@ class _Import:
     def __init__(self, store: EventStore, source: Source) -> None:
         self._store = store
         self._source = source
-        self._versions: dict[str, int] = {}
-        """How far each stream is known to be stored; a stream is only ever touched by one thread at a time."""
+        self._ended: set[str] = set()
+        """Streams of which this run wrote the last event: nothing of theirs can be there already."""
         self.added = 0
         self.present = 0
         """Events that were stored before this run came to their stream."""
@@ -104,30 +104,26 @@ class _Import:
 
     def _append(self, rows: list[Row]) -> tuple[int, int]:
         """Store the next rows of one stream; how many were added, and how many had been there."""
-        stream_id, before = rows[0].stream_id, rows[0].number - 1
-        if stream_id not in self._versions:
-            newest = self._store.read(stream_id, backwards=True, limit=1)
-            self._versions[stream_id] = newest[0].version if newest else 0
+        stream_id, count = rows[0].stream_id, len(rows)
         while True:
-            version = self._versions[stream_id]
-            # What is there is appended apart: an append is known again only if all of it is there.
-            present = min(max(version - before, 0), len(rows))
+            if stream_id not in self._ended:
+                rows = rows[self._present(rows) :]
+            if not rows:
+                return 0, count
+            before = rows[0].number - 1
             try:
-                for part in (rows[:present], rows[present:]):
-                    if part:
-                        self._store.append(stream_id, [row.event for row in part], part[0].number - 1)
+                self._store.append(stream_id, [row.event for row in rows], before)
             except ConcurrencyError as conflict:
-                # Another import of the same file may be at work: then its events are there, and are to be counted so.
-                self._check(rows, conflict)
-                self._versions[stream_id] = max(version, conflict.actual_version or 0)
-                if self._versions[stream_id] == version:
+                # Another writer: if it imports the same file, its events are there now, and are looked at next.
+                self._ended.discard(stream_id)
+                if conflict.actual_version is not None and conflict.actual_version < before:
                     raise
             else:
-                self._versions[stream_id] = max(version, rows[-1].number)
-                return len(rows) - present, present
+                self._ended.add(stream_id)
+                return len(rows), count - len(rows)
 
-    def _check(self, rows: list[Row], conflict: ConcurrencyError) -> None:
-        """Raise RowError for the first row in whose place the stream holds another event."""
+    def _present(self, rows: list[Row]) -> int:
+        """How many of these rows the stream holds. Raises RowError for the first in whose place there is another event."""
         stored = self._store.read(rows[0].stream_id, rows[0].number - 1, limit=len(rows))
         for row, event in zip(rows, stored, strict=False):
             if row.event.event_id != event.event_id:
@@ -137,7 +133,8 @@ class _Import:
                     f"stream {row.stream_id!r} holds another event at version {event.version}, where this row belongs: "
                     f"{event.event_type} of {event.timestamp.isoformat(' ')}. Nothing was overwritten; import into "
                     "another --category or --schema, or put back the rows that were imported before",
-                ) from conflict
+                )
+        return len(stored)
 
 
 def _cancel(appends: list[Future[tuple[int, int]]]) -> None:

@@ -85,8 +85,12 @@ class Progress:
             drawn = f"[{'=' * full}{' ' * (_BAR - full)}] " if bar else ""
             parts.insert(0, f"{drawn}{share:4.0%}")
             if share:
-                parts.append(f"{timedelta(seconds=round(elapsed * (1 - share) / share))} left")
+                parts.append(f"{_clock(elapsed * (1 - share) / share)} left")
         return f"{self._what}: {'  '.join(parts)}"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds))).removeprefix("0:")
 
 
 def _columns(stream: TextIO) -> int:
