@@ -27,9 +27,9 @@ from eventstore.store import EventStore, ExpectedVersion, Snapshot, SnapshotStor
 from eventstore.types import register_type
 
 if TYPE_CHECKING:
-    from eventstore.memory.async_stores import AsyncInMemoryEventStore, AsyncInMemorySnapshotStore
     from eventstore.async_repository import AsyncRepository
     from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
+    from eventstore.memory.async_stores import AsyncInMemoryEventStore, AsyncInMemorySnapshotStore
     from eventstore.postgres.async_stores import AsyncPostgresEventStore, AsyncPostgresSnapshotStore
     from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore
 

@@ -134,11 +134,12 @@ class Aggregate(Generic[A]):
     @classmethod
     def class_schema(cls) -> str:
         """A fingerprint of what the state consists of: another one makes a snapshot void."""
-        return _schema(cls, cls.category, cls.snapshot_version)
+        return _schema(cast("Any", cls), cls.category, cls.snapshot_version)
 
 
 @cache
-def _schema(cls: type[Aggregate[Any]], category: str, snapshot_version: int) -> str:
+def _schema(cls: Any, category: str, snapshot_version: int) -> str:
+    """Once for a class: its annotations take long to resolve."""
     learn(cls)
     text = "\n".join([f"{category} {snapshot_version}", *sorted(cls._defaults), *described_fields(cls)])
     return blake2b(text.encode(), digest_size=16).hexdigest()

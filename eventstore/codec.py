@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from uuid import UUID
 
 import msgpack
@@ -18,9 +19,6 @@ from eventstore.event import fixed_zone, is_required
 from eventstore.scan import weigh
 from eventstore.types import registered_class, registered_name
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
 MAX_BYTES = 16 * 1024 * 1024
 """The largest data, metadata or snapshot, encoded."""
 MAX_DEPTH = 64
@@ -29,6 +27,8 @@ MAX_VALUES = 1_000_000
 """How many values one of them may hold in all. Counted only where there are more than UNCOUNTED_BYTES."""
 UNCOUNTED_BYTES = 1024 * 1024
 """So few bytes become 80 MB of objects at the most, unless arrays announce members that don't come."""
+HARMLESS_BYTES = 2048
+"""So few become little, whatever they say: not worth a look."""
 MAX_COPIED = 2 * MAX_BYTES
 """How many bytes the containers among the extension types may have in all, those that stand in others counted again."""
 
@@ -97,7 +97,10 @@ def _check_part(value: Any, step: object, depth: int, plain: frozenset[type]) ->
     try:
         _check(value, depth + 1, plain)
     except _Refused as refused:
-        refused.path.append(f".{step}" if isinstance(step, str) else f"[{step!r}]")
+        if step is ...:
+            refused.path.append("{...}")  # A member of a set has no place in it.
+        else:
+            refused.path.append(f".{step}" if type(step) is str and step.isprintable() else f"[{step!r}]")
         raise
 
 
@@ -223,8 +226,8 @@ def encode(subject: str, value: dict[Any, Any]) -> bytes:
 # --- from bytes -------------------------------------------------------------------------------------------------------
 
 
-def _unpack(packed: bytes, depth: int = 0) -> Any:
-    return _msgpack.unpackb(packed, ext_hook=_HOOKS[depth], strict_map_key=False)
+def _unpack(packed: bytes, depth: int) -> Any:
+    return _UNPACKERS[depth](packed)
 
 
 def _from_extension(depth: int, code: int, payload: bytes) -> Any:
@@ -242,7 +245,10 @@ def _from_extension(depth: int, code: int, payload: bytes) -> Any:
     return container_reader(payload, depth + 1)
 
 
-_HOOKS = [partial(_from_extension, depth) for depth in range(MAX_DEPTH + 2)]
+_UNPACKERS: list[Callable[[bytes], Any]] = [
+    partial(_msgpack.unpackb, ext_hook=partial(_from_extension, depth), strict_map_key=False)
+    for depth in range(MAX_DEPTH + 2)
+]
 
 
 def _read_zone(payload: bytes) -> tuple[timezone | None, int]:
@@ -329,8 +335,9 @@ _CONTAINER_READERS: dict[int, Callable[[bytes, int], Any]] = {
 def decode(packed: bytes) -> dict[Any, Any]:
     """The dict that ``encode`` gave these bytes for. Raises DeserializationError."""
     try:
-        _check_size(packed)
-        value = _unpack(packed)
+        if len(packed) > HARMLESS_BYTES:
+            _check_size(packed)
+        value = _UNPACKERS[0](packed)
     except Exception as error:  # whatever damaged bytes lead to is one error for the caller
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
     if type(value) is not dict:
@@ -343,8 +350,8 @@ def _check_size(packed: bytes) -> None:
     size = len(packed)
     if size > MAX_BYTES:
         raise ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are possible")
-    # What might be the heads of arrays might each announce as many members as there are bytes.
-    if size <= UNCOUNTED_BYTES and (packed.count(0xDC) + packed.count(0xDD)) * size <= MAX_VALUES:
+    # What might be the head of an array might announce as many members as there are bytes: room for 64 MB, at most.
+    if size <= UNCOUNTED_BYTES and (packed.count(0xDC) + packed.count(0xDD)) * size <= 8_000_000:
         return
     weight = weigh(packed, _CONTAINER_READERS.keys(), MAX_VALUES)
     if weight.values > MAX_VALUES:

@@ -175,13 +175,16 @@ class Event(_KeywordFields):
                 raise DeserializationError(
                     f"timestamp of version {version} of stream {stream_id!r}", str(error)
                 ) from None
-            self.__dict__.update(
-                event_id=UUID(bytes=event_id),
-                timestamp=happened,
-                stream_id=stream_id,
-                version=version,
-                position=position,
-            )
+            decoded = {
+                "event_id": UUID(bytes=event_id),
+                "timestamp": happened,
+                "metadata": {},
+                "stream_id": stream_id,
+                "version": version,
+                "position": position,
+            }
+            for attribute, value in decoded.items():
+                self.__dict__.setdefault(attribute, value)
             return self.__dict__[name]
 
     def __eq__(self, other: object) -> bool:
@@ -216,19 +219,15 @@ def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:
     return microseconds.to_bytes(8, signed=True), offset.days * 86_400 + offset.seconds
 
 
-def stored_event(cls: type[Event], fields: dict[str, Any], metadata: dict[str, Any], record: Record) -> Event:
-    """The event that a record holds, without calling its class: history is not validated again."""
-    event = object.__new__(cls)
-    attributes = event.__dict__
-    attributes.update(fields)
-    attributes["metadata"] = metadata
+def stored_event(cls: type[Event], attributes: dict[str, Any], record: Record) -> Event:
+    """The event that a record holds, without calling its class: history is not validated again.
+
+    ``attributes`` are its own fields, and its metadata if it has any; the dict becomes the event's.
+    """
     attributes["_record"] = record
+    event = object.__new__(cls)
+    object.__setattr__(event, "__dict__", attributes)  # The class may be frozen.
     return event
-
-
-def stored_plain_event(data: dict[Any, Any], metadata: dict[str, Any], record: Record) -> Event:
-    """The same for a type that no class was defined for."""
-    return stored_event(Event, {"_data": data, "event_type": record[4]}, metadata, record)
 
 
 def _make_event_class(cls: type[Event]) -> None:
@@ -238,12 +237,7 @@ def _make_event_class(cls: type[Event]) -> None:
     """
     if "__slots__" in cls.__dict__:
         raise InvalidArgument(f"{cls.__qualname__}: an event's class can't have slots")
-    for base in cls.__mro__:
-        if base is cls or not issubclass(base, Event):
-            for name in (base.__dict__.keys() | base.__dict__.get("__annotations__", {}).keys()) & _RESERVED:
-                raise InvalidArgument(
-                    f"{cls.__qualname__}: nothing of it can be called {name!r}, every event has that already"
-                )
+    _check_reserved(cls)
     annotations: dict[str, Any] = dict(cls.__dict__.get("__annotations__", {}))
     # KW_ONLY allows a default before a non-default, in this call and in the decorator's.
     cls.__annotations__ = {"_": dataclasses.KW_ONLY, **annotations}
@@ -272,6 +266,16 @@ def _make_event_class(cls: type[Event]) -> None:
     _claim(cls)
     cls._fields = fields
     cls.__signature__ = _signature(fields)  # type: ignore[attr-defined] # what help() and inspect look for
+
+
+def _check_reserved(cls: type[Event]) -> None:
+    for base in cls.__mro__:
+        if base is not cls and issubclass(base, Event):
+            continue  # It was checked itself.
+        for name in (base.__dict__.keys() | base.__dict__.get("__annotations__", {}).keys()) & _RESERVED:
+            raise InvalidArgument(
+                f"{cls.__qualname__}: nothing of it can be called {name!r}, every event has that already"
+            )
 
 
 def _claim(cls: type[Event]) -> None:

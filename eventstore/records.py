@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstore import codec
 from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
-from eventstore.event import ENVELOPE, Event, Record, event_class, stored_event, stored_plain_event, timestamp_parts
+from eventstore.event import ENVELOPE, Event, Record, event_class, stored_event, timestamp_parts
 from eventstore.types import learn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from dataclasses import Field
 
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
@@ -60,31 +61,49 @@ def _encode_event(event: Event) -> NewRecord:
     )
 
 
+class _Kind(NamedTuple):
+    """How events of one stored type are read."""
+
+    cls: type[Event]
+    fields: Mapping[str, Field[Any]]
+    order: tuple[str, ...]
+    """The names of the fields, as an event of this very class has stored them."""
+
+
 def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:
     """Raises DeserializationError for what can't be read; if ``strict``, UnknownEventType for types without a class."""
-    return [decode_event(record, strict=strict) for record in records]
+    kinds: dict[str, _Kind] = {}
+    events: list[Event] = []
+    for record in records:
+        event_type = record[4]
+        kind = kinds.get(event_type)
+        if kind is None:
+            kind = kinds[event_type] = _kind_of(record, strict=strict)
+        try:
+            data = codec.decode(record[5])
+            if kind.cls is Event:
+                data = {"_data": data, "event_type": event_type}
+            elif tuple(data) != kind.order:
+                data = codec.completed(data, kind.fields)
+            if record[6] != codec.EMPTY_MAP:
+                data["metadata"] = codec.decode(record[6])
+        except DeserializationError as error:
+            raise DeserializationError(_described(record), error.reason) from error.__cause__
+        except ValueError as error:
+            raise DeserializationError(_described(record), str(error)) from error
+        events.append(stored_event(kind.cls, data, record))
+    return events
 
 
-def decode_event(record: Record, *, strict: bool) -> Event:
-    """One of them."""
-    _, _, _, _, event_type, packed, packed_metadata, _, _ = record
-    cls = event_class(event_type)
-    if cls is None and strict:
-        raise UnknownEventType(event_type, _described(record), "no class was defined with this event_type")
-    try:
-        metadata: dict[str, Any] = {} if packed_metadata == codec.EMPTY_MAP else codec.decode(packed_metadata)
-        if cls is None:
-            return stored_plain_event(codec.decode(packed), metadata, record)
-        learn(cls)
-        fields = codec.decode(packed)
-        declared = cls._fields
-        if declared is not None and fields.keys() != declared.keys():
-            fields = codec.completed(fields, declared)
-    except DeserializationError as error:
-        raise DeserializationError(_described(record), error.reason) from error.__cause__
-    except ValueError as error:
-        raise DeserializationError(_described(record), str(error)) from error
-    return stored_event(cls, fields, metadata, record)
+def _kind_of(record: Record, *, strict: bool) -> _Kind:
+    cls = event_class(record[4])
+    if cls is None:
+        if strict:
+            raise UnknownEventType(record[4], _described(record), "no class was defined with this event_type")
+        return _Kind(Event, {}, ())
+    learn(cls)
+    fields = cls._fields or {}
+    return _Kind(cls, fields, tuple(fields))
 
 
 def _described(record: Record) -> str:

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from eventstore.errors import EventStoreError
 
+_NOBODY = logging.NullHandler()
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
 
 
@@ -28,7 +29,7 @@ class _NoDatabase(EventStoreError):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command with these arguments (the process's own) and return its exit code."""
     # Whoever meets a lost connection says so; the pool's own log lines would only come on top.
-    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    logging.getLogger("psycopg").addHandler(_NOBODY)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):  # whoever calls this may have put anything there
         reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
     try:

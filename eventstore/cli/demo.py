@@ -9,9 +9,9 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -23,7 +23,8 @@ from psycopg import sql
 from eventstore.aggregate import Aggregate
 from eventstore.cli.progress import Progress
 from eventstore.cli.reading import as_line
-from eventstore.errors import ConcurrencyError, InvalidOperation
+from eventstore.cli.workers import Workers
+from eventstore.errors import ConcurrencyError, EventStoreError, InvalidOperation
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore, PostgresSnapshotStore, migrate
 from eventstore.postgres.embedded import EmbeddedServer
@@ -165,7 +166,7 @@ def _drop(dsn: str, schema: str) -> None:
         with psycopg.connect(dsn) as connection:
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
     except psycopg.Error as error:
-        raise unavailable(error) from error
+        raise EventStoreError(f"the demo's schema {schema} is left, drop it by hand: {unavailable(error)}") from error
 
 
 def _one_order(store: PostgresEventStore, orders: Repository[Order]) -> Event:
@@ -228,14 +229,10 @@ def _transaction(store: PostgresEventStore, orders: Repository[Order]) -> None:
 def _many_writers(orders: Repository[Order], events: int) -> None:
     _step(5, f"Append {events:,} events from {_THREADS} threads, each event in a transaction of its own")
     started = time.perf_counter()
-    executor = ThreadPoolExecutor(_THREADS)
-    try:
-        with Progress("appending", total=events) as progress:
-            lives = [executor.submit(_life, orders, min(5, events - done)) for done in range(0, events, 5)]
-            for life in as_completed(lives):
-                progress.advance(life.result())
-    finally:
-        executor.shutdown(cancel_futures=True)
+    lives = [partial(_life, orders, min(5, events - done)) for done in range(0, events, 5)]
+    with Workers(_THREADS) as workers, Progress("appending", total=events) as progress:
+        for appended in workers.results(lives):
+            progress.advance(appended)
     seconds = time.perf_counter() - started
     _show(f"{events:,} events in {len(lives):,} orders in {_duration(seconds)}: {events / seconds:,.0f} events/s")
 

@@ -10,11 +10,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import partial
 from itertools import islice
 
 from eventstore.cli.progress import Progress
 from eventstore.cli.rows import Row, RowError, Source
+from eventstore.cli.workers import Workers
 from eventstore.errors import ConcurrencyError
 from eventstore.postgres import PostgresEventStore
 from eventstore.store import EventStore
@@ -64,13 +65,16 @@ class _Import:
 
     def append_all(self, rows: Iterator[Row], progress: Progress) -> None:
         before = 0
-        executor = ThreadPoolExecutor(_THREADS)
-        try:
+        with Workers(_THREADS) as workers:
             while buffer := self._buffer(rows):
                 size, before = self._source.bytes_read - before, self._source.bytes_read
-                self._append_buffer(executor, buffer, progress, size / len(buffer))
-        finally:
-            executor.shutdown(cancel_futures=True)
+                streams: dict[str, list[Row]] = {}
+                for row in buffer:
+                    streams.setdefault(row.stream_id, []).append(row)
+                for added, present in workers.results([partial(self._append, stream) for stream in streams.values()]):
+                    self.added += added
+                    self.present += present
+                    progress.advance(added + present, (added + present) * size / len(buffer))
 
     def _buffer(self, rows: Iterator[Row]) -> list[Row]:
         until = self._source.bytes_read + _BUFFER_BYTES
@@ -80,27 +84,6 @@ class _Import:
             if self._source.bytes_read > until:
                 break
         return buffer
-
-    def _append_buffer(
-        self, executor: ThreadPoolExecutor, buffer: list[Row], progress: Progress, bytes_per_row: float
-    ) -> None:
-        streams: dict[str, list[Row]] = {}
-        for row in buffer:
-            streams.setdefault(row.stream_id, []).append(row)
-        appends = [executor.submit(self._append, rows) for rows in streams.values()]
-        for append in as_completed(appends):
-            if append.cancelled():
-                continue
-            if append.exception() is not None:
-                _cancel(appends)
-                continue
-            added, present = append.result()
-            self.added += added
-            self.present += present
-            progress.advance(added + present, bytes_per_row * (added + present))
-        for append in appends:  # of several that failed, the first in the file's order
-            if not append.cancelled():
-                append.result()
 
     def _append(self, rows: list[Row]) -> tuple[int, int]:
         """Store the next rows of one stream; how many were added, and how many had been there."""
@@ -123,7 +106,7 @@ class _Import:
                 return len(rows), count - len(rows)
 
     def _present(self, rows: list[Row]) -> int:
-        """How many of these rows the stream holds. Raises RowError for the first in whose place there is another event."""
+        """How many of these rows the stream holds. Raises RowError for the first in whose place is another event."""
         stored = self._store.read(rows[0].stream_id, rows[0].number - 1, limit=len(rows))
         for row, event in zip(rows, stored, strict=False):
             if row.event.event_id != event.event_id:
@@ -135,8 +118,3 @@ class _Import:
                     "another --category or --schema, or put back the rows that were imported before",
                 )
         return len(stored)
-
-
-def _cancel(appends: list[Future[tuple[int, int]]]) -> None:
-    for append in appends:
-        append.cancel()

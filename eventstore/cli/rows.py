@@ -176,6 +176,8 @@ class Source:
                 values = json.loads(line, object_pairs_hook=_object)
             except RecursionError:
                 raise RowError(self.path, number, _TOO_DEEP) from None
+            except InvalidArgument as error:
+                raise RowError(self.path, number, str(error)) from error
             except ValueError as error:
                 raise RowError(self.path, number, f"this is no JSON: {error}") from error
             if not isinstance(values, dict):
@@ -187,7 +189,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"an object has one name twice: {_listed({n for n in names if names.count(n) > 1})}")
+        raise InvalidArgument(f"an object has one name twice: {_listed({n for n in names if names.count(n) > 1})}")
     return found
 
 

@@ -79,7 +79,7 @@ class BlockingEventStore(EventStore):
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
         block = self._store.transaction()
-        store = BlockingEventStore(self._thread.run(block.__aenter__()), self._thread)  # noqa: PLC2801 entered over there
+        store = BlockingEventStore(self._thread.run(block.__aenter__()), self._thread)
         try:
             yield store
         except BaseException as error:

@@ -1,0 +1,933 @@
+"""Values and bytes: what is stored comes back equal and of the same type, or is refused; no bytes do harm.
+
+EVENTSTORE_TEST_FUZZ is how many times as many values and mutations as usual to try (default 1: 50,000 of each).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+from collections import OrderedDict, deque, namedtuple
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgpack
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventstore import (
+    Aggregate,
+    DeserializationError,
+    DuplicateType,
+    Event,
+    InvalidArgument,
+    SerializationError,
+    register_type,
+)
+from eventstore.codec import MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES, decode, encode
+from eventstore.names import MAX_NAME_BYTES
+from eventstore.records import MAX_BATCH_BYTES, encode_events
+from eventstore.repository_operations import taken
+from eventstore.types import described_fields, learn, registered_class, registered_name
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "format.md"
+TIMES = int(os.environ.get("EVENTSTORE_TEST_FUZZ", "1"))
+
+
+@register_type
+class CodecColour(enum.Enum):
+    RED = "red"
+    CRIMSON = "red"  # noqa: PIE796 an alias is what is to be tried
+    GREEN = ("green", 2)
+
+
+@register_type
+class CodecLevel(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+@register_type
+class CodecCurrency(enum.StrEnum):
+    EUR = "EUR"
+    USD = "USD"
+
+
+@register_type
+class CodecPermission(enum.Flag):
+    READ = 1
+    WRITE = 2
+    RUN = 4
+
+
+@register_type
+class CodecBits(enum.IntFlag):
+    FIRST = 1
+    SECOND = 2
+
+
+@register_type
+@dataclass
+class CodecPlain:
+    name: str
+    inner: Any = None
+
+
+@register_type
+@dataclass(frozen=True)
+class CodecMoney:
+    amount: Any
+    currency: Any
+
+
+@register_type
+@dataclass(slots=True)
+class CodecSlots:
+    a: Any
+    b: Any = 0
+
+
+def round_trip(value: Any) -> Any:
+    return decode(encode("test", {"value": value}))["value"]
+
+
+def shape(value: Any) -> Any:  # noqa: PLR0911 one line a kind
+    """What must be the same before and after: types all the way down, and what `==` overlooks."""
+    kind = type(value)
+    if isinstance(value, enum.Enum):
+        return kind, value.name, value.value
+    if kind is float:
+        return kind, struct.pack(">d", value)
+    if kind is Decimal:
+        return kind, str(value)
+    if kind is datetime or kind is time:
+        return kind, value.replace(tzinfo=None).isoformat(), value.utcoffset(), value.fold
+    if kind is dict:
+        return kind, [(shape(k), shape(v)) for k, v in value.items()]
+    if kind is list or kind is tuple:
+        return kind, [shape(item) for item in value]
+    if kind is set or kind is frozenset:
+        return kind, sorted(repr(shape(item)) for item in value)
+    if dataclasses.is_dataclass(value):
+        return kind, [(f.name, shape(getattr(value, f.name))) for f in dataclasses.fields(value)]
+    return kind, value
+
+
+def assert_comes_back(value: Any) -> None:
+    assert shape(round_trip(value)) == shape(value)
+
+
+# --- round trips ------------------------------------------------------------------------------------------------------
+
+OFFSETS = st.integers(-86_399, 86_399).map(lambda seconds: timezone(timedelta(seconds=seconds)))
+HASHABLE_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**80), 2**80),
+    st.sampled_from([2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**1000, -(2**1000), 10**5000]),
+    st.floats(),
+    st.text(max_size=20),
+    st.binary(max_size=20),
+    st.uuids(),
+    st.decimals(allow_nan=False),
+    st.sampled_from([Decimal(d) for d in ("NaN", "-NaN1234", "-0", "0E+20", "1.10", "1E+1000000", "-Infinity")]),
+    st.datetimes(),
+    st.datetimes(timezones=OFFSETS),
+    st.datetimes(timezones=st.timezones(), allow_imaginary=False),
+    st.dates(),
+    st.times(),
+    st.times(timezones=OFFSETS),
+    st.timedeltas(),
+    st.sampled_from(CodecColour),
+    st.sampled_from(CodecLevel),
+    st.sampled_from(CodecCurrency),
+    st.integers(0, 7).map(CodecPermission),
+    st.integers(0, 2**70).map(CodecBits),
+)
+HASHABLE = st.recursive(
+    HASHABLE_SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(tuple),
+        st.frozensets(inner, max_size=3),
+        st.builds(CodecMoney, inner, inner),
+    ),
+    max_leaves=6,
+)
+VALUES = st.recursive(
+    HASHABLE | st.sampled_from([Decimal("sNaN"), Decimal("-sNaN7")]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(HASHABLE, inner, max_size=4),
+        st.sets(HASHABLE, max_size=4),
+        st.builds(CodecPlain, st.text(max_size=5), inner),
+        st.builds(CodecSlots, inner, inner),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(VALUES)
+def test_any_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
+    assert_comes_back(value)
+
+
+EXTREMES = {
+    "NaN": math.nan,
+    "a NaN with a sign and a payload": struct.unpack(">d", bytes.fromhex("fff8000000000123"))[0],
+    "infinities": [math.inf, -math.inf],
+    "-0.0": -0.0,
+    "the smallest float": 5e-324,
+    "0 is not False": [0, False, 1, True],
+    "ints around 64 bits": [2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, -(2**64)],
+    "ints around bytes": [sign * 2**bits + more for bits in range(64, 90) for sign in (1, -1) for more in (-1, 0, 1)],
+    "an int beyond what str() takes": 10**5000,
+    "such an int as a key": {10**5000: 10**5000},
+    "decimals": [
+        Decimal(d) for d in ("sNaN", "-sNaN1", "NaN", "-0", "-0.00", "0E-30", "1E+999999", "1.10", "Infinity")
+    ],
+    "a decimal of many digits": Decimal("9" * 1000 + "." + "1" * 1000),
+    "datetimes' ends": [datetime.min, datetime.max],
+    "aware datetimes' ends": [
+        d.replace(tzinfo=timezone(timedelta(seconds=s)))
+        for d in (datetime.min, datetime.max)
+        for s in (-86_399, 0, 86_399)
+    ],
+    "a datetime in UTC": datetime(2024, 2, 29, tzinfo=UTC),
+    "an hour that comes twice": [
+        datetime(2024, 10, 27, 2, 30, fold=f, tzinfo=ZoneInfo("Europe/Berlin")) for f in (0, 1)
+    ],
+    "an hour that never was": datetime(2024, 3, 31, 2, 30, tzinfo=ZoneInfo("Europe/Berlin")),
+    "fold without a zone": [datetime(2024, 1, 1, fold=1), time(1, fold=1)],
+    "an offset of seconds": datetime(1800, 1, 1, tzinfo=ZoneInfo("Europe/Amsterdam")),
+    "dates' ends": [date.min, date.max],
+    "times' ends": [time.min, time.max, time.max.replace(tzinfo=timezone(timedelta(seconds=-86_399)), fold=1)],
+    "a time in a zone that never changes": time(12, tzinfo=ZoneInfo("UTC")),
+    "timedeltas' ends": [timedelta.min, timedelta.max, timedelta.resolution, -timedelta.resolution, timedelta()],
+    "empty ones": [{}, [], (), set(), frozenset(), "", b""],
+    "tuples in tuples": (((),), ((1,), [(2,)])),
+    "keys of every kind": {
+        None: 1,
+        True: 2,
+        2: 3,
+        2.5: 4,
+        "a": 5,
+        b"a": 6,
+        (1, (2,)): 7,
+        frozenset({1}): 8,
+        UUID(int=1): 9,
+    },
+    "keys that are enums": {CodecColour.RED: 1, CodecLevel.LOW: 2, CodecPermission.READ | CodecPermission.RUN: 3},
+    "sets of sets": {frozenset({frozenset({1}), 2}), (frozenset(),)},
+    "enums": [*CodecColour, *CodecLevel, *CodecCurrency],
+    "flags": [CodecPermission(n) for n in range(8)] + [CodecBits(n) for n in (0, 3, 8, 2**70)],
+    "dataclasses in each other": CodecPlain(
+        "a", CodecSlots(CodecMoney(Decimal("1.10"), CodecCurrency.EUR), [CodecPlain("b")])
+    ),
+    "a long text": "ä" * 100_000,
+    "every plane": "a\x00\x7f\x80\uffff\U0010ffff",
+}
+
+
+@pytest.mark.parametrize("value", EXTREMES.values(), ids=EXTREMES)
+def test_extremes_come_back(value: Any) -> None:
+    assert_comes_back(value)
+
+
+def test_a_zone_comes_back_as_its_offset() -> None:
+    found = round_trip(datetime(2024, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin")))
+    assert found.tzinfo == timezone(timedelta(hours=2))
+
+
+def test_an_alias_of_an_enum_is_its_member() -> None:
+    assert round_trip(CodecColour.CRIMSON) is CodecColour.RED
+
+
+def test_the_order_of_a_dict_stays() -> None:
+    assert list(round_trip({"b": 1, "a": 2, 3: 3})) == ["b", "a", 3]
+
+
+class Generator:
+    """Random values of every kind, faster by far than hypothesis makes them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)  # noqa: S311 no secret
+        self.zones = [None, UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns")]
+
+    def value(self, depth: int = 0) -> Any:
+        choose = self.random
+        if depth > 3 or choose.random() < 0.6:
+            return self.scalar()
+        size = choose.choice((0, 1, 2, 2, 3, 20))
+        if depth:
+            size = min(size, 3)
+        match choose.randrange(7):
+            case 0:
+                return [self.value(depth + 1) for _ in range(size)]
+            case 1:
+                return tuple(self.value(depth + 1) for _ in range(size))
+            case 2:
+                return {self.scalar(): self.value(depth + 1) for _ in range(size)}
+            case 3:
+                return {self.scalar() for _ in range(size)}
+            case 4:
+                return frozenset((self.scalar(), self.scalar()) for _ in range(size))
+            case 5:
+                return CodecPlain(self.text(), self.value(depth + 1))
+            case _:
+                return CodecMoney(self.scalar(), self.value(depth + 1))
+
+    def text(self) -> str:
+        return "".join(self.random.choices("abcxyz ._-äß€😀\0", k=self.random.randrange(12)))
+
+    def scalar(self) -> Any:  # noqa: PLR0911 one line a kind
+        choose = self.random
+        match choose.randrange(15):
+            case 0:
+                return choose.choice((None, True, False))
+            case 1:
+                return choose.randint(-200, 300)
+            case 2:
+                return choose.getrandbits(choose.randrange(1, 130)) * choose.choice((1, -1))
+            case 3:
+                return struct.unpack("d", choose.randbytes(8))[0]
+            case 4 | 5:
+                return self.text()
+            case 6:
+                return choose.randbytes(choose.randrange(10))
+            case 7:
+                return UUID(bytes=choose.randbytes(16))
+            case 8:
+                return Decimal(choose.randint(-(10**12), 10**12)).scaleb(choose.randint(-20, 20))
+            case 9:
+                moment = datetime(1900, 1, 1) + timedelta(microseconds=choose.randrange(2**53))
+                return moment.replace(tzinfo=choose.choice(self.zones), fold=choose.randrange(2))
+            case 10:
+                zone = timezone(timedelta(seconds=choose.randint(-86_399, 86_399)))
+                return datetime(2000, 1, 1, tzinfo=zone) + timedelta(microseconds=choose.randrange(2**53))
+            case 11:
+                return date.fromordinal(choose.randint(1, date.max.toordinal()))
+            case 12:
+                return (datetime.min + timedelta(microseconds=choose.randrange(86_400_000_000))).time()
+            case 13:
+                return timedelta(choose.randint(-1000, 1000), choose.randrange(86_400), choose.randrange(1_000_000))
+            case _:
+                return choose.choice((*CodecColour, *CodecLevel, *CodecCurrency, CodecPermission(choose.randrange(8))))
+
+
+def test_fifty_thousand_random_values_come_back() -> None:
+    generator = Generator(1)
+    for number in range(50_000 * TIMES):
+        value = generator.value()
+        assert shape(round_trip(value)) == shape(value), f"value {number} of seed 1: {value!r}"
+
+
+def test_fifty_thousand_mutations_are_read_or_refused_with_a_typed_error() -> None:
+    generator = Generator(2)
+    choose = generator.random
+    originals = [encode("test", {"value": [generator.value() for _ in range(8)]}) for _ in range(200)]
+    markers = bytes([0x81, 0x91, 0xC1, 0xC4, 0xC7, 0xC9, 0xCB, 0xD4, 0xD8, 0xD9, 0xDB, 0xDC, 0xDD, 0xDF, *range(1, 14)])
+    refused = 0
+    for _ in range(50_000 * TIMES):
+        mutated = bytearray(choose.choice(originals))
+        for _ in range(choose.choice((1, 1, 1, 2, 4))):
+            at = choose.randrange(len(mutated) or 1)
+            match choose.randrange(6):
+                case 0:
+                    mutated[at : at + 1] = choose.randbytes(1)
+                case 1:
+                    mutated[at : at + 1] = bytes([choose.choice(markers)])
+                case 2:
+                    mutated[at : at + choose.randrange(6)] = b""
+                case 3:
+                    mutated[at:at] = choose.randbytes(choose.randrange(1, 6))
+                case 4:
+                    mutated[at:at] = mutated[choose.randrange(len(mutated) or 1) :][: choose.randrange(40)]
+                case _:
+                    del mutated[at:]
+        try:
+            decode(bytes(mutated))
+        except DeserializationError:
+            refused += 1
+    assert refused > 10_000  # Else they were no mutations worth the name.
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+class CodecUnregisteredEnum(enum.Enum):
+    A = 1
+
+
+@dataclass
+class CodecUnregistered:
+    a: int
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Broken(tzinfo):
+    """As zones of others' may be."""
+
+
+@register_type
+@dataclass
+class CodecList(list):
+    name: str
+
+
+@register_type
+@dataclass
+class CodecFailure(Exception):
+    code: int
+
+
+def with_an_extra_attribute() -> CodecPlain:
+    value = CodecPlain("a")
+    value.__dict__["extra"] = 1
+    return value
+
+
+def without_a_value() -> CodecSlots:
+    value = CodecSlots(1)
+    del value.b
+    return value
+
+
+Point = namedtuple("Point", "x y")  # noqa: PYI024 one of the plain kind
+
+REFUSED = {
+    "object": (object(), "not among those that can be stored"),
+    "str subclass": (Text("a"), "a Text would come back as a str"),
+    "int subclass": (type("Number", (int,), {})(1), "would come back as a int"),
+    "dict subclass": (OrderedDict(a=1), "a OrderedDict would come back as a dict"),
+    "bytearray": (bytearray(b"a"), "would come back as bytes"),
+    "memoryview": (memoryview(b"a"), "would come back as bytes"),
+    "namedtuple": (Point(1, 2), "a Point would come back as a tuple"),
+    "ExtType": (msgpack.ExtType(3, b"\0" * 16), "would come back as a tuple"),
+    "Timestamp": (msgpack.Timestamp(1), "not among those that can be stored"),
+    "deque": (deque([1]), "not among those that can be stored"),
+    "complex": (1j, "not among those that can be stored"),
+    "Fraction": (Fraction(1, 3), "not among those that can be stored"),
+    "range": (range(3), "not among those that can be stored"),
+    "function": (len, "not among those that can be stored"),
+    "class": (CodecPlain, "not among those that can be stored"),
+    "lone surrogate": ("a\ud800", "lone surrogate"),
+    "unregistered enum": (CodecUnregisteredEnum.A, "CodecUnregisteredEnum is not registered: decorate it"),
+    "unregistered dataclass": (CodecUnregistered(1), "CodecUnregistered is not registered: decorate it"),
+    "unregistered class below a registered one": (type("Below", (CodecMoney,), {})(1, 2), "Below is not registered"),
+    "an attribute that is no field": (with_an_extra_attribute(), "attribute 'extra' that is no field"),
+    "a field without a value": (without_a_value(), "no value for its field 'b'"),
+    "a dataclass that is a list": (CodecList("a"), "more than its fields"),
+    "a dataclass that is an exception": (CodecFailure(1), "more than its fields"),
+    "a time whose zone needs a date": (time(1, tzinfo=ZoneInfo("Europe/Berlin")), "only together with a date"),
+    "an offset below a second": (datetime(1, 1, 2, tzinfo=timezone(timedelta(microseconds=1))), "not whole seconds"),
+    "such an offset of a time": (time(1, tzinfo=timezone(timedelta(microseconds=1))), "not whole seconds"),
+    "an event": (Event(event_type="codec.Inner"), "not among those that can be stored"),
+}
+PLACES = {
+    "value": lambda value: ({"value": value}, "value"),
+    "list": lambda value: ({"a": [0, {"b c": value}]}, "a[1].b c"),
+    "tuple": lambda value: ({"a": (0, 1, (value,))}, "a[2][0]"),
+    "number as a key": lambda value: ({7: {2.5: value}}, "[7][2.5]"),
+    "field": lambda value: ({"a": CodecPlain("x", CodecMoney(1, value))}, "a.inner.currency"),
+}
+
+
+@pytest.mark.parametrize(("value", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_would_not_come_back_is_refused_with_its_path(value: Any, reason: str) -> None:
+    for place in PLACES.values():
+        data, path = place(value)
+        with pytest.raises(SerializationError, match=re.escape(reason)) as caught:
+            encode("OrderCreated", data)
+        assert (caught.value.subject, caught.value.path) == ("OrderCreated", path)
+        assert str(caught.value).startswith(f"OrderCreated: {path} can't be stored: ")
+
+
+def test_a_key_and_a_member_of_a_set_are_refused_with_their_path() -> None:
+    for data, path in (
+        ({"a": {Text("k"): 1}}, "a['k']"),
+        ({"a": {(1, Text("k")): 1}}, "a[(1, 'k')][1]"),
+        ({"a": {1, Text("k")}}, "a{...}"),
+        ({"a": frozenset({(Text("k"),)})}, "a{...}[0]"),
+        ({"a\ud800": 1}, "['a\\ud800']"),
+    ):
+        with pytest.raises(SerializationError) as caught:
+            encode("test", data)
+        assert caught.value.path == path
+        str(caught.value).encode()  # It can be logged.
+
+
+def test_what_a_zone_of_the_application_s_raises_is_a_serialization_error() -> None:
+    with pytest.raises(SerializationError, match="utcoffset"):
+        encode("test", {"a": datetime(2024, 1, 1, tzinfo=Broken())})
+
+
+def nested(depth: int, wrap: Any) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+WRAPS = {
+    "list": lambda value: [value],
+    "dict": lambda value: {"a": value},
+    "tuple": lambda value: (value,),
+    "frozenset": lambda value: frozenset({value}),
+    "key": lambda value: {(value,): 1} if isinstance(value, int) else (value,),
+    "dataclass": lambda value: CodecPlain("a", value),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_values_may_be_nested_to_a_limit(wrap: Any) -> None:
+    if wrap is not WRAPS["key"]:
+        assert_comes_back(nested(MAX_DEPTH, wrap))
+    for depth in (MAX_DEPTH + 1, 10_000):
+        with pytest.raises(SerializationError, match=f"more than {MAX_DEPTH} deep"):
+            encode("test", {"value": nested(depth, wrap)})
+
+
+def test_what_stands_inside_itself_is_refused() -> None:
+    inside: list[Any] = []
+    inside += [inside, inside]
+    plain = CodecPlain("a")
+    plain.inner = {"self": plain}
+    for value in (inside, plain):
+        with pytest.raises(SerializationError, match="inside itself"):
+            encode("test", {"value": value})
+
+
+def test_a_value_of_the_largest_size_comes_back_and_one_byte_more_is_refused() -> None:
+    largest = b"x" * (MAX_BYTES - len(b"\x81\xa5value\xc6\x00\x00\x00\x00"))
+    assert len(encode("test", {"value": largest})) == MAX_BYTES
+    assert round_trip(largest) == largest
+    with pytest.raises(SerializationError, match="16,777,217 bytes; at most 16,777,216"):
+        encode("test", {"value": largest + b"x"})
+    with pytest.raises(DeserializationError, match="16,777,217 bytes; at most 16,777,216"):
+        decode(encode("test", {"value": largest}) + b"x")
+
+
+def test_the_largest_number_of_values_comes_back_and_one_more_is_refused() -> None:
+    most = [0] * (MAX_VALUES - 3)  # The map, its key and the array are values, too.
+    packed = encode("test", {"value": most + [0] * 3})[: 1 + 6 + 1]
+    assert packed == b"\x81\xa5value\xdd"
+    # Below the size from which they are counted, there can't be more than it has bytes.
+    assert len(encode("test", {"value": most})) < UNCOUNTED_BYTES
+    text = "x" * UNCOUNTED_BYTES
+    assert round_trip([text, *most[2:]]) == [text, *most[2:]]
+    for value in ([text, *most], [text, *((0,) * 1000 for _ in range(1000))]):
+        with pytest.raises(SerializationError, match="holds more than 1,000,000 values"):
+            encode("test", {"value": value})
+
+
+def test_containers_that_copy_each_other_too_often_are_refused_both_ways() -> None:
+    text = "x" * (MAX_BYTES - 1000)
+    assert round_trip((text,)) == (text,)
+    with pytest.raises(SerializationError, match="stand in each other"):
+        encode("test", {"value": nested(3, lambda value: (value or text,))})
+
+
+# --- bytes that mean harm ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_map_is_refused() -> None:
+    for packed in (b"\x90", b"\x01", b"\xc0", b"\xa1a", msgpack.packb(msgpack.ExtType(8, b"\x90"))):
+        with pytest.raises(DeserializationError, match="it is no map"):
+            decode(packed)
+
+
+DAMAGED = {
+    "nothing": "",
+    "cut off": "81 a1 61",
+    "more behind it": "80 00",
+    "no marker": "81 a1 61 c1",
+    "text that is no UTF-8": "81 a1 61 a1 ff",
+    "an unknown extension": "81 a1 61 d4 0d 00",
+    "msgpack's own timestamp": "81 a1 61 d6 ff 00 00 00 00",
+    "a key that can't be one": "81 90 00",
+    "a UUID of 15 bytes": "81 a1 61 c7 0f 03" + "00" * 15,
+    "no decimal": "81 a1 61 d5 02 31 78",
+    "a date of year 0": "81 a1 61 d6 05 00 00 00 00",
+    "a time of 25 hours": "81 a1 61 d7 06 00 00 00 14 f4 6b 04 00",
+    "a time before midnight": "81 a1 61 d7 06 ff ff ff ff ff ff ff ff",
+    "an offset of a day": "81 a1 61 c7 0c 04 00 00 00 00 00 00 00 00 00 01 51 80",
+    "a zone of 3 bytes": "81 a1 61 c7 0b 04 00 00 00 00 00 00 00 00 00 00 00",
+    "a fold of 2": "81 a1 61 c7 09 04 00 00 00 00 00 00 00 00 02",
+    "a datetime of year 10000": "81 a1 61 d7 04 03 ff ff ff ff ff ff ff",
+    "a tuple that is a map": "81 a1 61 d4 08 80",
+    "a set with a member twice": "81 a1 61 c7 03 09 92 01 01",
+    "a set with a list in it": "81 a1 61 d5 09 91 90",
+    "a dataclass nobody registered": "81 a1 61 c7 05 0c 92 a2 3f 3f 80",
+    "an enum that is a dataclass": "81 a1 61 c7 0e 0b 92 aa" + b"CodecPlain".hex() + "a1 41",
+    "a dataclass that is an enum": "81 a1 61 c7 0e 0c 92 ab" + b"CodecColour".hex() + "80",
+    "a name that is a list": "81 a1 61 c7 03 0c 92 90 80",
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_bytes_are_refused(damaged: str) -> None:
+    with pytest.raises(DeserializationError):
+        decode(bytes.fromhex(damaged))
+
+
+def test_a_member_that_an_enum_no_longer_has_is_named() -> None:
+    packed = encode("test", {"value": CodecColour.GREEN}).replace(b"GREEN", b"GREY!")
+    with pytest.raises(DeserializationError, match="CodecColour has no member 'GREY!'"):
+        decode(packed)
+
+
+def test_a_module_s_path_is_only_a_name() -> None:
+    packed = encode("test", {"value": CodecColour.RED}).replace(b"CodecColour", b"os.path.sep")
+    with pytest.raises(DeserializationError, match=r"no Enum is registered as 'os\.path\.sep'"):
+        decode(packed)
+
+
+HARMFUL = """
+import os, struct, sys, time
+from eventstore import DeserializationError
+from eventstore.codec import MAX_BYTES, MAX_VALUES, UNCOUNTED_BYTES, decode
+
+def filled(pattern, size):
+    return (b"\\x81\\xa1a" + pattern * (size // len(pattern)))[:size]
+
+def announced(count, pattern, size=None):
+    return b"\\x81\\xa1a\\xdd" + struct.pack(">I", count) + pattern * count
+
+def extension(code, payload):
+    return b"\\xc9" + struct.pack(">IB", len(payload), code) + payload
+
+def tuples(levels, size):
+    inner = b"\\xc6" + struct.pack(">I", size) + bytes(size)
+    for _ in range(levels):
+        inner = extension(8, b"\\x91" + inner)
+    return b"\\x81\\xa1a" + inner
+
+BOMBS = {}
+for size in (MAX_BYTES, UNCOUNTED_BYTES):
+    BOMBS |= {
+        f"arrays in arrays, {size}": lambda size=size: filled(b"\\x91", size),
+        f"maps in maps, {size}": lambda size=size: filled(b"\\x81\\xa0", size),
+        f"tuples in tuples, {size}": lambda size=size: tuples(300, size - 4000),
+        f"tuples in tuples, as deep as can be, {size}": lambda size=size: tuples(64, size - 1000),
+        f"announced arrays, {size}": lambda size=size: filled(b"\\xdd" + struct.pack(">I", size - 9), size),
+        f"announced short arrays, {size}": lambda size=size: filled(b"\\xdc\\xff\\xff", size),
+        f"announced maps, {size}": lambda size=size: filled(b"\\xdf" + struct.pack(">I", size - 9) + b"\\xa0", size),
+        f"empty maps, {size}": lambda size=size: announced(size - 8, b"\\x80"),
+        f"empty arrays, {size}": lambda size=size: announced(size - 8, b"\\x90"),
+        f"empty sets, {size}": lambda size=size: announced(size // 4 - 8, b"\\xd4\\x09\\x90"),
+        f"one text with one wide character, {size}": lambda size=size: (
+            b"\\x81\\xa1a\\xdb" + struct.pack(">I", size - 8) + "\\U0001f600".encode() + b"a" * (size - 12)),
+    }
+BOMBS |= {
+    "as many empty maps as may be": lambda: announced(MAX_VALUES - 3, b"\\x80"),
+    "as many maps of one as may be": lambda: announced(MAX_VALUES // 3 - 1, b"\\x81\\xa0\\xa0"),
+    "as many empty sets as may be": lambda: announced(MAX_VALUES // 2 - 2, b"\\xd4\\x09\\x90"),
+    "as many times in zones as may be": lambda: b"\\x81\\xa1a\\xdd" + struct.pack(">I", MAX_VALUES - 3) + b"".join(
+        b"\\xc7\\x0c\\x04" + struct.pack(">qi", n, n % 86_400) for n in range(MAX_VALUES - 3)),
+    "as many UUIDs as may be": lambda: announced((MAX_BYTES - 8) // 18, b"\\xd8\\x03" + b"\\xff" * 16),
+    "as many decimals as may be": lambda: announced(MAX_VALUES - 3, b"\\xd5\\x02-1"),
+    "a number of 16 MiB": lambda: b"\\x81\\xa1a" + extension(1, b"\\x7f" * (MAX_BYTES - 9)),
+    "a decimal of 16 MiB": lambda: b"\\x81\\xa1a" + extension(2, b"9" * (MAX_BYTES - 9)),
+    "10,000 sets in sets": lambda: tuples(10_000, 8).replace(b"\\x08\\x91", b"\\x0a\\x91"),
+}
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+for name, make in BOMBS.items():
+    if os.fork() == 0:
+        packed = make()
+        assert len(packed) <= MAX_BYTES, len(packed)
+        before, started = peak(), time.process_time()
+        try:
+            found = decode(packed)
+        except DeserializationError as error:
+            found = str(error)
+        print(name, round((peak() - before) / 2**20), round(time.process_time() - started, 2), found if type(found) is str else "read", sep="|")
+        sys.stdout.flush()
+        os._exit(0)
+    _, status = os.wait()
+    assert status == 0, (name, status)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process's memory is read from /proc")
+def test_bombs_are_refused_or_read_within_ten_times_the_limit() -> None:
+    """In processes of their own: what a parser in C takes is seen by the system only, and one may crash."""
+    done = subprocess.run([sys.executable, "-c", HARMFUL], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    bombs = [line.split("|") for line in done.stdout.splitlines()]
+    assert len(bombs) == 31
+    for name, mebibytes, seconds, outcome in bombs:
+        assert int(mebibytes) <= 10 * MAX_BYTES / 2**20, (name, mebibytes, outcome)
+        assert float(seconds) < 20, (name, seconds, outcome)
+
+
+# --- registered types -------------------------------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+class CodecStatus(enum.Enum):
+    OPEN = 1
+
+
+@dataclass
+class CodecLine:
+    status: CodecStatus
+    next: CodecLine | None = None
+
+
+@dataclass
+class CodecBox(Generic[T]):
+    content: T
+
+
+class CodecLearns(Event):
+    lines: dict[str, list[CodecLine]]
+    box: CodecBox[int] | None = None
+    unresolvable: NotImported | None = None  # type: ignore[name-defined] # noqa: F821 as of names under TYPE_CHECKING
+
+
+def test_types_that_an_event_s_annotations_mention_are_registered_by_themselves() -> None:
+    line = CodecLine(CodecStatus.OPEN, CodecLine(CodecStatus.OPEN))
+    encode_events([CodecLearns(lines={"a": [line]}, box=CodecBox(1))])
+    assert_comes_back([line, CodecBox(1)])
+
+
+def test_a_type_is_stored_under_the_name_it_was_given() -> None:
+    class CodecNamed(enum.Enum):
+        A = 1
+
+    assert register_type(CodecNamed, name="codec.explicit") is CodecNamed
+    assert registered_name(CodecNamed) == "codec.explicit"
+    assert registered_class("codec.explicit") is CodecNamed
+    assert registered_class("CodecNamed") is None
+    assert b"codec.explicit" in encode("test", {"a": CodecNamed.A})
+    assert round_trip(CodecNamed.A) is CodecNamed.A
+
+
+def test_two_types_with_one_name_are_an_error_and_a_name_of_its_own_is_the_way_out() -> None:
+    def shop() -> type:
+        class CodecTwice(enum.Enum):
+            A = 1
+
+        return CodecTwice
+
+    def kitchen() -> type:
+        @dataclass
+        class CodecTwice:
+            a: int
+
+        return CodecTwice
+
+    first, second = shop(), kitchen()
+    register_type(first)
+    with pytest.raises(DuplicateType, match=r'register_type\(cls, name="...'):
+        register_type(second)
+    assert registered_class("CodecTwice") is first
+    register_type(second, name="codec.Twice")
+    assert_comes_back([first.A, second(1)])  # type: ignore[attr-defined]
+
+
+def test_a_newer_definition_takes_the_name_over_and_the_older_one_can_no_longer_be_stored() -> None:
+    def define() -> type:
+        @register_type
+        @dataclass
+        class CodecReloaded:
+            a: int
+
+        return CodecReloaded
+
+    older, newer = define(), define()
+    assert_comes_back(newer(1))
+    with pytest.raises(SerializationError, match="belongs to a newer definition"):
+        encode("test", {"value": older(1)})
+
+
+@pytest.mark.parametrize("nonsense", [int, str, object, None, "CodecPlain", CodecMoney(1, 2), CodecColour.RED])
+def test_only_enums_and_dataclasses_can_be_registered(nonsense: Any) -> None:
+    with pytest.raises(InvalidArgument, match="neither an Enum nor a dataclass"):
+        register_type(nonsense)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "a" * 256, 1])
+def test_a_registered_name_must_be_a_name(name: Any) -> None:
+    with pytest.raises(InvalidArgument, match="name"):
+        register_type(CodecColour, name=name)
+
+
+def test_a_dataclass_may_evolve() -> None:
+    def define(*fields: Any) -> type:
+        cls = dataclasses.make_dataclass("CodecEvolving", fields)
+        cls.__module__, cls.__qualname__ = __name__, "CodecEvolving"
+        return register_type(cls)
+
+    older = define(("kept", int), ("dropped", int))
+    packed = encode("test", {"value": older(1, 2)})
+    newer = define(("kept", int), ("added", list, field(default_factory=list)), ("plain", int, 7))
+    one, other = decode(packed)["value"], decode(packed)["value"]
+    assert one == newer(1)
+    assert type(one) is newer
+    assert not hasattr(one, "dropped")
+    one.added.append(1)
+    assert other.added == []
+    define(("kept", int), ("needed", int))
+    with pytest.raises(DeserializationError, match="without the field 'needed', which has no default"):
+        decode(packed)
+
+
+def test_history_is_not_validated_again() -> None:
+    allowed = True
+
+    @register_type
+    @dataclass
+    class CodecStrict:
+        amount: int
+
+        def __post_init__(self) -> None:
+            assert allowed
+
+    packed = encode("test", {"value": CodecStrict(-1)})
+    allowed = False
+    assert decode(packed)["value"].amount == -1
+
+
+def test_a_field_that_the_constructor_does_not_take_comes_back() -> None:
+    @register_type
+    @dataclass
+    class CodecComputed:
+        net: int
+        gross: int = field(init=False)
+
+        def __post_init__(self) -> None:
+            self.gross = self.net * 2
+
+    value = CodecComputed(1)
+    value.gross = 99
+    assert_comes_back(value)
+
+
+def test_the_description_of_a_class_says_what_the_types_in_it_consist_of() -> None:
+    described = described_fields(CodecLearns)
+    for line in ("class CodecLine", "status: CodecStatus", "class CodecStatus", "class CodecBox", "content: T"):
+        assert line in described
+
+
+def test_a_class_is_learned_once() -> None:
+    learn(CodecLearns)
+    learn(CodecLearns)
+    assert registered_name(CodecLine) == "CodecLine"
+
+
+# --- docs/format.md ---------------------------------------------------------------------------------------------------
+
+
+def page_rows(pattern: str) -> list[tuple[str, ...]]:
+    found = re.findall(pattern, PAGE.read_text(), re.MULTILINE)
+    assert found
+    return found
+
+
+@register_type
+class Status(enum.Enum):
+    OPEN = 1
+
+
+@register_type
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+@register_type
+@dataclass
+class Money:
+    amount: Decimal
+    currency: str
+
+
+EXAMPLES = page_rows(r"^\| (\d+) \| [^|]+ \| `([^`]+)` \| `([0-9a-f ]+)` \|$")
+
+
+@pytest.mark.parametrize(("code", "value", "hexadecimal"), EXAMPLES, ids=[value for _, value, _ in EXAMPLES])
+def test_the_page_on_the_format_gives_the_bytes_as_they_are(code: str, value: str, hexadecimal: str) -> None:
+    packed = bytes.fromhex(hexadecimal)
+    example = eval(value, dict(globals()))  # noqa: S307 our own page
+    assert encode("test", {"v": example}) == b"\x81\xa1v" + packed
+    assert shape(decode(b"\x81\xa1v" + packed)["v"]) == shape(example)
+    assert msgpack.unpackb(packed).code == int(code)
+
+
+def test_the_page_on_the_format_has_every_extension_type() -> None:
+    assert {int(code) for code, _, _ in EXAMPLES} == set(range(1, 13))
+
+
+def test_the_page_on_the_format_names_every_column() -> None:
+    for table in ("0001_events.sql", "0005_snapshots.sql"):
+        body = re.search(r"CREATE TABLE \{schema\}\.\w+ \((.*?)^\);", (ROOT / "sql" / table).read_text(), re.M | re.S)
+        assert body is not None
+        columns = re.findall(r"^    (\w+) (bigint|timestamp|integer|uuid|text|bytea)", body[1], re.MULTILINE)
+        assert len(columns) > 6
+        assert [name for name, _ in columns if f"| `{name}` |" not in PAGE.read_text()] == []
+
+
+@pytest.mark.parametrize("limit", [MAX_BYTES, MAX_DEPTH, MAX_VALUES, MAX_COPIED, MAX_NAME_BYTES, MAX_BATCH_BYTES])
+def test_the_page_on_the_format_gives_the_limits(limit: int) -> None:
+    assert f"{limit:,}" in PAGE.read_text()
+
+
+def test_the_page_on_the_format_shows_an_event_as_it_is_stored() -> None:
+    event = Event(
+        event_type="OrderShipped",
+        data={"tracking_number": "1Z"},
+        event_id=UUID("018cc251-f400-7000-8000-000000000001"),
+        timestamp=datetime(2024, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+        metadata={"user": "ann"},
+    )
+    (record,) = encode_events([event])
+    shown = dict(page_rows(r"^    (\w+) += (.+)$"))
+    assert shown["event_id"] == str(UUID(bytes=record.event_id))
+    assert shown["timestamp"] == "2024-01-01 00:00:00+00"
+    assert shown["utc_offset"] == str(record.utc_offset)
+    assert bytes.fromhex(shown["data"]) == record.data
+    assert bytes.fromhex(shown["metadata"]) == record.metadata
+
+
+def test_the_page_on_the_format_tells_how_to_compute_a_checksum() -> None:
+    class Basket(Aggregate["Basket"]):
+        items: list[str] = field(default_factory=list)
+
+        def apply(self, event: Event) -> None:
+            self.items += event.data["items"]
+
+    basket = Basket.from_events("1", [Event(event_type="codec.Filled", data={"items": ["a"]})] * 100)
+    snapshot = taken(basket)
+    digest = blake2b(digest_size=16)
+    for part in ("Basket", "1", "100", snapshot.class_schema):
+        digest.update(len(part).to_bytes(8) + part.encode())
+    digest.update(len(snapshot.state).to_bytes(8) + snapshot.state)
+    assert digest.digest() == snapshot.checksum
