@@ -85,7 +85,7 @@ def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # 
             return
         if kind.__members__.get(value.name) is not value:
             raise _Refused(f"{value!r} is not found by its name")
-    elif dataclasses.is_dataclass(value):
+    elif dataclasses.is_dataclass(kind):
         _check_dataclass(value, depth, plain)
     else:
         raise _Refused(_advice(kind))
@@ -246,7 +246,8 @@ def _from_extension(depth: int, code: int, payload: bytes) -> Any:
 
 
 _UNPACKERS: list[Callable[[bytes], Any]] = [
-    partial(_msgpack.unpackb, ext_hook=partial(_from_extension, depth), strict_map_key=False)
+    # timestamp=3: msgpack's own, which other writers may use, is a datetime in UTC.
+    partial(_msgpack.unpackb, ext_hook=partial(_from_extension, depth), strict_map_key=False, timestamp=3)
     for depth in range(MAX_DEPTH + 2)
 ]
 

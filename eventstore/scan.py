@@ -48,6 +48,8 @@ def weigh(packed: bytes, containers: AbstractSet[int], limit: int) -> Weight:
         elif marker in _ARRAY_LENGTH_BYTES:
             size = _ARRAY_LENGTH_BYTES[marker]
             announced += int.from_bytes(packed[offset : offset + size])
+            if announced > limit:
+                break
             offset += size
         elif marker in _EXTENSION_BYTES or marker in _EXTENSION_LENGTH_BYTES:
             if marker in _EXTENSION_BYTES:

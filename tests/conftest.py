@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import _libpq  # noqa: F401 first, as psycopg looks for its library when it is imported
 
-import itertools  # isort: skip
-import os
+import os  # isort: skip
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 from eventstore import InMemoryEventStore, InMemorySnapshotStore, PostgresEventStore, PostgresSnapshotStore
-from eventstore.postgres import migrate
 from eventstore.postgres.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTINGS = {"max_prepared_transactions": "4"}
-_numbers = itertools.count(1)
+pytest_plugins = ["eventstore.testing.plugin"]
 
 
 def wanted_binaries() -> Path | None:
@@ -38,8 +35,8 @@ def wanted_binaries() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def dsn() -> Iterator[str]:
-    """A server to use: EVENTSTORE_TEST_DSN, or one of our own."""
+def eventstore_dsn() -> Iterator[str]:
+    """In place of the plugin's: of the major version that is to be tested."""
     given = os.environ.get("EVENTSTORE_TEST_DSN")
     if given:
         yield given
@@ -47,27 +44,31 @@ def dsn() -> Iterator[str]:
     with EmbeddedServer(durable=False, bin_directory=wanted_binaries(), settings=SETTINGS) as server:
         major = os.environ.get("EVENTSTORE_TEST_PG")
         assert major is None or server.version.startswith(major), (
-            f"PostgreSQL {major} asked for, {server.version} found"
+            f"{major} asked for, {server.version} found"
         )
         yield server.dsn
 
 
 @pytest.fixture(scope="session")
-def pool(dsn: str) -> Iterator[ConnectionPool]:
-    with ConnectionPool(dsn, min_size=1, max_size=24, open=True, kwargs={"autocommit": True}) as pool:
+def eventstore_pool(eventstore_dsn: str) -> Iterator[ConnectionPool]:
+    """In place of the plugin's: with connections for many threads."""
+    with ConnectionPool(eventstore_dsn, min_size=1, max_size=24, open=True, kwargs={"autocommit": True}) as pool:
         yield pool
 
 
+@pytest.fixture(scope="session")
+def dsn(eventstore_dsn: str) -> str:
+    return eventstore_dsn
+
+
+@pytest.fixture(scope="session")
+def pool(eventstore_pool: ConnectionPool) -> ConnectionPool:
+    return eventstore_pool
+
+
 @pytest.fixture
-def schema(pool: ConnectionPool) -> Iterator[str]:
-    """A schema for one test, up to date and empty."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with pool.connection() as connection:
-        migrate(connection, name)
-    yield name
-    with pool.connection() as connection:
-        connection.execute("SET client_min_messages = warning")
-        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+def schema(eventstore_schema: str) -> str:
+    return eventstore_schema
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ class TestMirror:
             async def more(self) -> None: ...
 
         class Other(eventstore.AsyncRepository):
-            async def exists(self, id: int) -> bool: ...
+            async def exists(self, id: int) -> bool: ...  # noqa: A002
 
         assert self.described(More) != self.described(eventstore.Repository)
         assert self.described(Other) != self.described(eventstore.Repository)
@@ -307,17 +307,19 @@ class TestPostgres:
 
     def test_a_callers_transaction_is_the_callers(self, dsn: str, schema: str, pool: ConnectionPool) -> None:
         async def work() -> None:
-            async with await psycopg.AsyncConnection.connect(dsn) as connection:
-                async with AsyncPostgresEventStore.connect(dsn, schema) as store:
-                    bound = store.bind(connection)
+            async with (
+                await psycopg.AsyncConnection.connect(dsn) as connection,
+                AsyncPostgresEventStore.connect(dsn, schema) as store,
+            ):
+                bound = store.bind(connection)
+                await bound.append("s", events(1), 0)
+                with pytest.raises(ConcurrencyError):
                     await bound.append("s", events(1), 0)
-                    with pytest.raises(ConcurrencyError):
-                        await bound.append("s", events(1), 0)
-                    await connection.rollback()
-                    assert await store.read("s") == []
-                    await bound.append("s", events(1), 0)
-                    await connection.commit()
-                    assert len(await store.read("s")) == 1
+                await connection.rollback()
+                assert await store.read("s") == []
+                await bound.append("s", events(1), 0)
+                await connection.commit()
+                assert len(await store.read("s")) == 1
 
         asyncio.run(work())
         assert len(PostgresEventStore(pool, schema).read("s")) == 1

@@ -330,6 +330,15 @@ def test_the_last_lines_may_meet_a_closed_pipe_as_well(store: PostgresEventStore
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_an_output_that_can_not_be_written(store: PostgresEventStore, dsn: str, schema: str) -> None:
+    store.append("Order-1", events(1), 0)
+    with Path("/dev/full").open("w") as full:
+        command = [*PROGRAM, "read", "Order-1", "--dsn", dsn, "--schema", schema]
+        done = subprocess.run(command, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "eventstore: [Errno 28] No space left on device\n")
+
+
 # --- progress ---------------------------------------------------------------------------------------------------------
 
 

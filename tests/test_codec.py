@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -31,19 +32,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstore import (
-    Aggregate,
     DeserializationError,
     DuplicateType,
     Event,
     InvalidArgument,
     SerializationError,
+    Snapshot,
     register_type,
 )
 from eventstore.codec import MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES, decode, encode
 from eventstore.names import MAX_NAME_BYTES
 from eventstore.records import MAX_BATCH_BYTES, encode_events
-from eventstore.repository_operations import taken
+from eventstore.repository_operations import _checksum
 from eventstore.types import described_fields, learn, registered_class, registered_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "format.md"
@@ -123,7 +127,7 @@ def shape(value: Any) -> Any:  # noqa: PLR0911 one line a kind
     if kind is list or kind is tuple:
         return kind, [shape(item) for item in value]
     if kind is set or kind is frozenset:
-        return kind, sorted(repr(shape(item)) for item in value)
+        return kind, sorted((shape(item) for item in value), key=repr)
     if dataclasses.is_dataclass(value):
         return kind, [(f.name, shape(getattr(value, f.name))) for f in dataclasses.fields(value)]
     return kind, value
@@ -141,7 +145,7 @@ HASHABLE_SCALARS = st.one_of(
     st.booleans(),
     st.integers(),
     st.integers(-(2**80), 2**80),
-    st.sampled_from([2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**1000, -(2**1000), 10**5000]),
+    st.sampled_from([2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**1000, -(2**1000)]),
     st.floats(),
     st.text(max_size=20),
     st.binary(max_size=20),
@@ -190,6 +194,8 @@ def test_any_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
     assert_comes_back(value)
 
 
+ENDS = [datetime.min, datetime.max]  # noqa: DTZ901 without a zone, too
+BERLIN = ZoneInfo("Europe/Berlin")
 EXTREMES = {
     "NaN": math.nan,
     "a NaN with a sign and a payload": struct.unpack(">d", bytes.fromhex("fff8000000000123"))[0],
@@ -205,18 +211,14 @@ EXTREMES = {
         Decimal(d) for d in ("sNaN", "-sNaN1", "NaN", "-0", "-0.00", "0E-30", "1E+999999", "1.10", "Infinity")
     ],
     "a decimal of many digits": Decimal("9" * 1000 + "." + "1" * 1000),
-    "datetimes' ends": [datetime.min, datetime.max],
+    "datetimes' ends": ENDS,
     "aware datetimes' ends": [
-        d.replace(tzinfo=timezone(timedelta(seconds=s)))
-        for d in (datetime.min, datetime.max)
-        for s in (-86_399, 0, 86_399)
+        end.replace(tzinfo=timezone(timedelta(seconds=seconds))) for end in ENDS for seconds in (-86_399, 0, 86_399)
     ],
     "a datetime in UTC": datetime(2024, 2, 29, tzinfo=UTC),
-    "an hour that comes twice": [
-        datetime(2024, 10, 27, 2, 30, fold=f, tzinfo=ZoneInfo("Europe/Berlin")) for f in (0, 1)
-    ],
-    "an hour that never was": datetime(2024, 3, 31, 2, 30, tzinfo=ZoneInfo("Europe/Berlin")),
-    "fold without a zone": [datetime(2024, 1, 1, fold=1), time(1, fold=1)],
+    "an hour that comes twice": [datetime(2024, 10, 27, 2, 30, fold=f, tzinfo=BERLIN) for f in (0, 1)],
+    "an hour that never was": datetime(2024, 3, 31, 2, 30, tzinfo=BERLIN),
+    "fold without a zone": [datetime(2024, 1, 1, fold=1), time(1, fold=1)],  # noqa: DTZ001 that is the point
     "an offset of seconds": datetime(1800, 1, 1, tzinfo=ZoneInfo("Europe/Amsterdam")),
     "dates' ends": [date.min, date.max],
     "times' ends": [time.min, time.max, time.max.replace(tzinfo=timezone(timedelta(seconds=-86_399)), fold=1)],
@@ -253,7 +255,7 @@ def test_extremes_come_back(value: Any) -> None:
 
 
 def test_a_zone_comes_back_as_its_offset() -> None:
-    found = round_trip(datetime(2024, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin")))
+    found = round_trip(datetime(2024, 7, 1, 12, tzinfo=BERLIN))
     assert found.tzinfo == timezone(timedelta(hours=2))
 
 
@@ -269,68 +271,52 @@ class Generator:
     """Random values of every kind, faster by far than hypothesis makes them."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311 no secret
-        self.zones = [None, UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns")]
+        self.random = choose = random.Random(seed)  # noqa: S311 no secret
+        zones = [None, UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns")]
+        start = datetime(1900, 1, 1)  # noqa: DTZ001 zones of all kinds are put to it
+        self.scalars: list[Callable[[], Any]] = [
+            lambda: choose.choice((None, True, False)),
+            lambda: choose.randint(-200, 300),
+            lambda: choose.getrandbits(choose.randrange(1, 130)) * choose.choice((1, -1)),
+            lambda: struct.unpack("d", choose.randbytes(8))[0],
+            self.text,
+            lambda: choose.randbytes(choose.randrange(10)),
+            lambda: UUID(bytes=choose.randbytes(16)),
+            lambda: Decimal(choose.randint(-(10**12), 10**12)).scaleb(choose.randint(-20, 20)),
+            lambda: (start + self.while_()).replace(tzinfo=choose.choice(zones), fold=choose.randrange(2)),
+            lambda: (start + self.while_()).replace(tzinfo=self.offset()),
+            lambda: date.fromordinal(choose.randint(1, date.max.toordinal())),
+            lambda: (start + self.while_()).time(),  # noqa: PLW0108 another one each time
+            lambda: timedelta(microseconds=choose.randrange(-(2**53), 2**53)),
+            lambda: choose.choice((*CodecColour, *CodecLevel, *CodecCurrency, CodecPermission(choose.randrange(8)))),
+        ]
+        self.containers: list[Callable[[int, int], Any]] = [
+            lambda size, depth: [self.value(depth) for _ in range(size)],
+            lambda size, depth: tuple(self.value(depth) for _ in range(size)),
+            lambda size, depth: {self.scalar(): self.value(depth) for _ in range(size)},
+            lambda size, _: {self.scalar() for _ in range(size)},
+            lambda size, _: frozenset((self.scalar(), self.scalar()) for _ in range(size)),
+            lambda _, depth: CodecPlain(self.text(), self.value(depth)),
+            lambda _, depth: CodecMoney(self.scalar(), self.value(depth)),
+        ]
 
     def value(self, depth: int = 0) -> Any:
-        choose = self.random
-        if depth > 3 or choose.random() < 0.6:
+        if depth > 3 or self.random.random() < 0.6:
             return self.scalar()
-        size = choose.choice((0, 1, 2, 2, 3, 20))
-        if depth:
-            size = min(size, 3)
-        match choose.randrange(7):
-            case 0:
-                return [self.value(depth + 1) for _ in range(size)]
-            case 1:
-                return tuple(self.value(depth + 1) for _ in range(size))
-            case 2:
-                return {self.scalar(): self.value(depth + 1) for _ in range(size)}
-            case 3:
-                return {self.scalar() for _ in range(size)}
-            case 4:
-                return frozenset((self.scalar(), self.scalar()) for _ in range(size))
-            case 5:
-                return CodecPlain(self.text(), self.value(depth + 1))
-            case _:
-                return CodecMoney(self.scalar(), self.value(depth + 1))
+        size = self.random.choice((0, 1, 2, 2, 3, 3 if depth else 20))
+        return self.random.choice(self.containers)(size, depth + 1)
+
+    def scalar(self) -> Any:
+        return self.random.choice(self.scalars)()
 
     def text(self) -> str:
         return "".join(self.random.choices("abcxyz ._-äß€😀\0", k=self.random.randrange(12)))
 
-    def scalar(self) -> Any:  # noqa: PLR0911 one line a kind
-        choose = self.random
-        match choose.randrange(15):
-            case 0:
-                return choose.choice((None, True, False))
-            case 1:
-                return choose.randint(-200, 300)
-            case 2:
-                return choose.getrandbits(choose.randrange(1, 130)) * choose.choice((1, -1))
-            case 3:
-                return struct.unpack("d", choose.randbytes(8))[0]
-            case 4 | 5:
-                return self.text()
-            case 6:
-                return choose.randbytes(choose.randrange(10))
-            case 7:
-                return UUID(bytes=choose.randbytes(16))
-            case 8:
-                return Decimal(choose.randint(-(10**12), 10**12)).scaleb(choose.randint(-20, 20))
-            case 9:
-                moment = datetime(1900, 1, 1) + timedelta(microseconds=choose.randrange(2**53))
-                return moment.replace(tzinfo=choose.choice(self.zones), fold=choose.randrange(2))
-            case 10:
-                zone = timezone(timedelta(seconds=choose.randint(-86_399, 86_399)))
-                return datetime(2000, 1, 1, tzinfo=zone) + timedelta(microseconds=choose.randrange(2**53))
-            case 11:
-                return date.fromordinal(choose.randint(1, date.max.toordinal()))
-            case 12:
-                return (datetime.min + timedelta(microseconds=choose.randrange(86_400_000_000))).time()
-            case 13:
-                return timedelta(choose.randint(-1000, 1000), choose.randrange(86_400), choose.randrange(1_000_000))
-            case _:
-                return choose.choice((*CodecColour, *CodecLevel, *CodecCurrency, CodecPermission(choose.randrange(8))))
+    def offset(self) -> timezone:
+        return timezone(timedelta(seconds=self.random.randint(-86_399, 86_399)))
+
+    def while_(self) -> timedelta:
+        return timedelta(microseconds=self.random.randrange(2**53))
 
 
 def test_fifty_thousand_random_values_come_back() -> None:
@@ -440,7 +426,7 @@ REFUSED = {
     "a field without a value": (without_a_value(), "no value for its field 'b'"),
     "a dataclass that is a list": (CodecList("a"), "more than its fields"),
     "a dataclass that is an exception": (CodecFailure(1), "more than its fields"),
-    "a time whose zone needs a date": (time(1, tzinfo=ZoneInfo("Europe/Berlin")), "only together with a date"),
+    "a time whose zone needs a date": (time(1, tzinfo=BERLIN), "only together with a date"),
     "an offset below a second": (datetime(1, 1, 2, tzinfo=timezone(timedelta(microseconds=1))), "not whole seconds"),
     "such an offset of a time": (time(1, tzinfo=timezone(timedelta(microseconds=1))), "not whole seconds"),
     "an event": (Event(event_type="codec.Inner"), "not among those that can be stored"),
@@ -565,7 +551,7 @@ DAMAGED = {
     "no marker": "81 a1 61 c1",
     "text that is no UTF-8": "81 a1 61 a1 ff",
     "an unknown extension": "81 a1 61 d4 0d 00",
-    "msgpack's own timestamp": "81 a1 61 d6 ff 00 00 00 00",
+    "msgpack's own timestamp, of year 10000": "81 a1 61 c7 0c ff 00 00 00 00 00 00 00 3b 00 00 00 00",
     "a key that can't be one": "81 90 00",
     "a UUID of 15 bytes": "81 a1 61 c7 0f 03" + "00" * 15,
     "no decimal": "81 a1 61 d5 02 31 78",
@@ -624,6 +610,12 @@ def tuples(levels, size):
         inner = extension(8, b"\\x91" + inner)
     return b"\\x81\\xa1a" + inner
 
+def times(count):
+    packed = bytearray(b"\\x81\\xa1a\\xdd" + struct.pack(">I", count))
+    for n in range(count):
+        packed += b"\\xc7\\x0c\\x04" + struct.pack(">qi", n, n % 86_400)
+    return bytes(packed)
+
 BOMBS = {}
 for size in (MAX_BYTES, UNCOUNTED_BYTES):
     BOMBS |= {
@@ -644,9 +636,7 @@ BOMBS |= {
     "as many empty maps as may be": lambda: announced(MAX_VALUES - 3, b"\\x80"),
     "as many maps of one as may be": lambda: announced(MAX_VALUES // 3 - 1, b"\\x81\\xa0\\xa0"),
     "as many empty sets as may be": lambda: announced(MAX_VALUES // 2 - 2, b"\\xd4\\x09\\x90"),
-    "as many times in zones as may be": lambda: b"\\x81\\xa1a\\xdd" + struct.pack(">I", MAX_VALUES - 3) + b"".join(
-        b"\\xc7\\x0c\\x04" + struct.pack(">qi", n, n % 86_400) for n in range(MAX_VALUES - 3)),
-    "as many UUIDs as may be": lambda: announced((MAX_BYTES - 8) // 18, b"\\xd8\\x03" + b"\\xff" * 16),
+    "as many times in zones as may be": lambda: times(MAX_VALUES - 3),
     "as many decimals as may be": lambda: announced(MAX_VALUES - 3, b"\\xd5\\x02-1"),
     "a number of 16 MiB": lambda: b"\\x81\\xa1a" + extension(1, b"\\x7f" * (MAX_BYTES - 9)),
     "a decimal of 16 MiB": lambda: b"\\x81\\xa1a" + extension(2, b"9" * (MAX_BYTES - 9)),
@@ -666,7 +656,8 @@ for name, make in BOMBS.items():
             found = decode(packed)
         except DeserializationError as error:
             found = str(error)
-        print(name, round((peak() - before) / 2**20), round(time.process_time() - started, 2), found if type(found) is str else "read", sep="|")
+        seconds, outcome = round(time.process_time() - started, 2), found if type(found) is str else "read"
+        print(name, round((peak() - before) / 2**20), seconds, outcome, sep="|")
         sys.stdout.flush()
         os._exit(0)
     _, status = os.wait()
@@ -680,7 +671,7 @@ def test_bombs_are_refused_or_read_within_ten_times_the_limit() -> None:
     done = subprocess.run([sys.executable, "-c", HARMFUL], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     bombs = [line.split("|") for line in done.stdout.splitlines()]
-    assert len(bombs) == 31
+    assert len(bombs) == 30
     for name, mebibytes, seconds, outcome in bombs:
         assert int(mebibytes) <= 10 * MAX_BYTES / 2**20, (name, mebibytes, outcome)
         assert float(seconds) < 20, (name, seconds, outcome)
@@ -852,18 +843,18 @@ def page_rows(pattern: str) -> list[tuple[str, ...]]:
     return found
 
 
-@register_type
+@partial(register_type, name="shop.Status")
 class Status(enum.Enum):
     OPEN = 1
 
 
-@register_type
+@partial(register_type, name="shop.Access")
 class Access(enum.Flag):
     READ = 1
     WRITE = 2
 
 
-@register_type
+@partial(register_type, name="shop.Money")
 @dataclass
 class Money:
     amount: Decimal
@@ -888,7 +879,9 @@ def test_the_page_on_the_format_has_every_extension_type() -> None:
 
 def test_the_page_on_the_format_names_every_column() -> None:
     for table in ("0001_events.sql", "0005_snapshots.sql"):
-        body = re.search(r"CREATE TABLE \{schema\}\.\w+ \((.*?)^\);", (ROOT / "sql" / table).read_text(), re.M | re.S)
+        body = re.search(
+            r"CREATE TABLE \{schema\}\.\w+ \((.*?)^\);", (ROOT / "sql" / table).read_text(), re.MULTILINE | re.DOTALL
+        )
         assert body is not None
         columns = re.findall(r"^    (\w+) (bigint|timestamp|integer|uuid|text|bytea)", body[1], re.MULTILINE)
         assert len(columns) > 6
@@ -917,17 +910,21 @@ def test_the_page_on_the_format_shows_an_event_as_it_is_stored() -> None:
     assert bytes.fromhex(shown["metadata"]) == record.metadata
 
 
-def test_the_page_on_the_format_tells_how_to_compute_a_checksum() -> None:
-    class Basket(Aggregate["Basket"]):
-        items: list[str] = field(default_factory=list)
-
-        def apply(self, event: Event) -> None:
-            self.items += event.data["items"]
-
-    basket = Basket.from_events("1", [Event(event_type="codec.Filled", data={"items": ["a"]})] * 100)
-    snapshot = taken(basket)
+def test_the_page_on_the_format_shows_a_checksum_as_it_is() -> None:
+    shown = dict(page_rows(r"^    (\w+) += (.+)$"))
+    state = bytes.fromhex(shown["state"])
+    assert decode(state) == {"items": ["a"]}
+    snapshot = Snapshot(
+        shown["aggregate_type"],
+        shown["aggregate_id"],
+        int(shown["version"]),
+        shown["class_schema"],
+        state,
+        bytes.fromhex(shown["checksum"]),
+    )
+    assert _checksum(snapshot) == snapshot.checksum
     digest = blake2b(digest_size=16)
-    for part in ("Basket", "1", "100", snapshot.class_schema):
-        digest.update(len(part).to_bytes(8) + part.encode())
-    digest.update(len(snapshot.state).to_bytes(8) + snapshot.state)
+    for part in ("aggregate_type", "aggregate_id", "version", "class_schema"):
+        digest.update(len(shown[part]).to_bytes(8) + shown[part].encode())
+    digest.update(len(state).to_bytes(8) + state)
     assert digest.digest() == snapshot.checksum

@@ -19,16 +19,12 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.fixture
-def clean_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example is a program of its own: its event types are not those of other tests."""
-    monkeypatch.setattr(events_module, "_event_classes", {})
-
-
 @pytest.fixture(params=["memory", "postgres"])
-def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, clean_names: None) -> Iterator[Any]:
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from fastapi.testclient import TestClient  # noqa: PLC0415 only here
 
+    # The example is a program of its own: its event types are not those of other tests.
+    monkeypatch.setattr(events_module, "_event_classes", {})
     monkeypatch.delenv("EVENTSTORE_DSN", raising=False)
     if request.param == "postgres":
         monkeypatch.setenv("EVENTSTORE_DSN", request.getfixturevalue("dsn"))

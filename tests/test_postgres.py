@@ -29,8 +29,8 @@ from eventstore import (
     PostgresEventStore,
     SchemaError,
     StoreUnavailable,
+    operations,
 )
-from eventstore import operations
 from eventstore.postgres import migrate
 from eventstore.testing.contract.threads import at_once
 
@@ -76,7 +76,9 @@ class TestRoundTrips:
             again.pgconn.untrace()
             trace.seek(0)
             return len(
-                re.findall(rb"^F\t\d+\t(?:Sync|Query)", re.sub(rb"(?m)^[^\t]*\t(?=F\t)", b"", trace.read()), re.M)
+                re.findall(
+                    rb"^F\t\d+\t(?:Sync|Query)", re.sub(rb"(?m)^[^\t]*\t(?=F\t)", b"", trace.read()), re.MULTILINE
+                )
             )
 
     @pytest.mark.skipif(psycopg.pq.__impl__ == "python", reason="pure Python psycopg has the same protocol")
@@ -319,8 +321,9 @@ class TestLostAnswers:
         assert through_proxy.read("stream-of-the-test") == batch
 
     @pytest.mark.parametrize("delivered", [True, False])
+    @pytest.mark.usefixtures("no_delays")
     def test_one_that_can_not_be_resolved_says_so_and_can_be_repeated(
-        self, through_proxy: PostgresEventStore, proxy: Proxy, no_delays: None, delivered: bool
+        self, through_proxy: PostgresEventStore, proxy: Proxy, delivered: bool
     ) -> None:
         batch = events(3)
         proxy.lose("stream-of-the-test", delivered=delivered, times=3)
@@ -422,9 +425,12 @@ class TestPools:
             store.read("s")
 
     def test_a_pool_without_a_free_connection_is_unavailable(self, dsn: str, schema: str) -> None:
-        with ConnectionPool(dsn, min_size=1, max_size=1, timeout=0.05) as pool, pool.connection():
-            with pytest.raises(StoreUnavailable):
-                PostgresEventStore(pool, schema).append("s", events(1), 0)
+        with (
+            ConnectionPool(dsn, min_size=1, max_size=1, timeout=0.05) as pool,
+            pool.connection(),
+            pytest.raises(StoreUnavailable),
+        ):
+            PostgresEventStore(pool, schema).append("s", events(1), 0)
 
     def test_a_closed_store_says_so(self, dsn: str, schema: str) -> None:
         with PostgresEventStore.connect(dsn, schema) as store:

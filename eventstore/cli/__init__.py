@@ -36,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Or the interpreter would try to write the rest when it ends, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     except KeyboardInterrupt:
         print("eventstore: interrupted", file=sys.stderr)
@@ -45,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EventStoreError as error:
         print(f"eventstore: {error}", file=sys.stderr)
         return _USAGE if isinstance(error, _NoDatabase) else _FAILED
+    except OSError as error:  # a full disk under the output, for one
+        print(f"eventstore: {error}", file=sys.stderr)
+        return _FAILED
     return code
 
 
@@ -196,7 +197,11 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         "--timestamp", required=True, metavar="COL", help="the column with the time, in ISO 8601; its offset is kept"
     )
     command.add_argument(
-        "--tz", type=_zone, metavar="ZONE", help="the zone of times without an offset, such as Europe/Amsterdam or UTC"
+        "--tz",
+        type=_zone,
+        metavar="ZONE",
+        help="the zone of times without an offset, such as Europe/Amsterdam or UTC; where its clocks are put back, "
+        "an hour that comes twice is taken as the first",
     )
 
 

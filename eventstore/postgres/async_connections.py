@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
+from eventstore.postgres.connections import PATIENCE
 from eventstore.postgres.failures import ThisProcess, unavailable
 
 Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[TupleRow]]
@@ -53,7 +54,9 @@ class OwnPool:
         if pool is None:
             await self._try_once()
             options = {"autocommit": True}
-            new = Pool(self._dsn, min_size=1, max_size=self._max_size, open=False, kwargs=options)
+            new = Pool(
+                self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=False, kwargs=options
+            )
             pool = self._pools.setdefault(here, new)  # Another task may have been faster.
             await pool.open()
         return pool

@@ -15,6 +15,9 @@ from psycopg_pool import ConnectionPool
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.postgres.failures import ThisProcess, unavailable
 
+PATIENCE = 10.0
+"""Seconds that a pool of the store's own waits for a connection."""
+
 Pool: TypeAlias = ConnectionPool[Connection[TupleRow]]
 
 
@@ -63,7 +66,9 @@ class OwnPool:
                 except psycopg.Error as error:
                     raise unavailable(error) from error
                 options = {"autocommit": True}
-                pool = Pool(self._dsn, min_size=1, max_size=self._max_size, open=True, kwargs=options)
+                pool = Pool(
+                    self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=options
+                )
                 self._pools[os.getpid()] = pool
             return pool
 

@@ -1,9 +1,10 @@
-"""The suite that every store has to pass, for whoever writes one. Needs pytest."""
+"""For tests of applications, and for whoever writes a store: the suite that every store has to pass. Needs pytest."""
 
 from __future__ import annotations
 
 from eventstore.testing.blocking import BlockingEventStore, BlockingSnapshotStore, EventLoopThread
 from eventstore.testing.contract import EventStoreContract, SnapshotStoreContract
+from eventstore.testing.scenario import given
 
 __all__ = [
     "BlockingEventStore",
@@ -11,4 +12,5 @@ __all__ = [
     "EventLoopThread",
     "EventStoreContract",
     "SnapshotStoreContract",
+    "given",
 ]

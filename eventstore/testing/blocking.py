@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
 from eventstore.event import Event
@@ -22,7 +22,7 @@ class EventLoopThread:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
-    def __enter__(self) -> EventLoopThread:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from hypothesis import assume
@@ -40,9 +41,9 @@ values = st.one_of(
 )
 batches = st.lists(
     st.builds(
-        lambda event_type, data: Event(event_type=event_type, data=data),
-        st.sampled_from(TYPES),
-        st.dictionaries(st.text(max_size=4), values, max_size=2),
+        Event,
+        event_type=st.sampled_from(TYPES),
+        data=st.dictionaries(st.text(max_size=4), values, max_size=2),
     ),
     max_size=4,
 )
@@ -217,7 +218,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(commits=st.booleans())
     def end(self, *, commits: bool) -> None:
-        class RolledBack(Exception):  # noqa: N818 raised by nobody else
+        class RolledBack(Exception):
             pass
 
         if commits:
@@ -273,7 +274,7 @@ class StoreMachine(RuleBasedStateMachine):
     def agree(self, stores: dict[str, Any], use: Callable[[Any], object], expected: Outcome | None = None) -> Outcome:
         """Use all stores in one way; they must all give what the model does, or what the first one does."""
         for name, store in stores.items():
-            found = outcome(lambda store=store: use(store))
+            found = outcome(partial(use, store))
             expected = found if expected is None else expected
             assert found == expected, f"{name}: {found!r} instead of {expected!r}"
         assert expected is not None

@@ -1,0 +1,84 @@
+"""Fixtures for tests of applications. In conftest.py: ``pytest_plugins = ["eventstore.testing.plugin"]``.
+
+PostgreSQL is brought up once a session, unless EVENTSTORE_TEST_DSN names one; each test has a schema of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg_pool import ConnectionPool
+
+from eventstore.memory import InMemoryEventStore, InMemorySnapshotStore
+from eventstore.postgres import PostgresEventStore, PostgresSnapshotStore, migrate
+from eventstore.postgres.embedded import EmbeddedServer
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def memory_event_store() -> InMemoryEventStore:
+    """An empty store in memory."""
+    return InMemoryEventStore()
+
+
+@pytest.fixture
+def memory_snapshot_store() -> InMemorySnapshotStore:
+    """An empty snapshot store in memory."""
+    return InMemorySnapshotStore()
+
+
+@pytest.fixture(scope="session")
+def eventstore_dsn() -> Iterator[str]:
+    """A server for the session: EVENTSTORE_TEST_DSN, or one of its own out of the extra ``quickstart``."""
+    given = os.environ.get("EVENTSTORE_TEST_DSN")
+    if given:
+        yield given
+        return
+    with EmbeddedServer(durable=False) as server:
+        yield server.dsn
+
+
+@pytest.fixture(scope="session")
+def eventstore_pool(eventstore_dsn: str) -> Iterator[ConnectionPool[psycopg.Connection[Any]]]:
+    """Connections to it."""
+    pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
+        eventstore_dsn, min_size=1, max_size=10, open=True, kwargs={"autocommit": True}
+    )
+    with pool:
+        yield pool
+
+
+@pytest.fixture
+def eventstore_schema(eventstore_pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[str]:
+    """An empty schema, up to date, for one test."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with eventstore_pool.connection() as connection:
+        migrate(connection, name)
+    yield name
+    with eventstore_pool.connection() as connection:
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+        connection.execute("RESET client_min_messages")
+
+
+@pytest.fixture
+def postgres_event_store(
+    eventstore_pool: ConnectionPool[psycopg.Connection[Any]], eventstore_schema: str
+) -> PostgresEventStore:
+    """An empty store on PostgreSQL."""
+    return PostgresEventStore(eventstore_pool, eventstore_schema)
+
+
+@pytest.fixture
+def postgres_snapshot_store(
+    eventstore_pool: ConnectionPool[psycopg.Connection[Any]], eventstore_schema: str
+) -> PostgresSnapshotStore:
+    """An empty snapshot store on PostgreSQL, in the schema of ``postgres_event_store``."""
+    return PostgresSnapshotStore(eventstore_pool, eventstore_schema)

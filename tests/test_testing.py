@@ -1,0 +1,120 @@
+"""What the library offers for tests of applications."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from eventstore import Aggregate, Event, InvalidOperation, handles
+from eventstore.testing import given
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ScenarioOpened(Event):
+    owner: str
+    limit: int = 0
+
+
+class ScenarioDrawn(Event):
+    amount: int
+
+
+class ScenarioAccount(Aggregate["ScenarioAccount"]):
+    drawn: int = 0
+    limit: int = 0
+
+    def open(self, owner: str, limit: int) -> None:
+        self._record(ScenarioOpened(owner=owner, limit=limit))
+
+    def draw(self, *amounts: int) -> None:
+        for amount in amounts:
+            if self.drawn + amount > self.limit:
+                raise InvalidOperation(f"over the limit of {self.limit}")
+            self._record(ScenarioDrawn(amount=amount))
+
+    @handles(ScenarioOpened)
+    def _opened(self, event: ScenarioOpened) -> None:
+        self.limit = event.limit
+
+    @handles(ScenarioDrawn)
+    def _drawn(self, event: ScenarioDrawn) -> None:
+        self.drawn += event.amount
+
+
+OPENED = ScenarioOpened(owner="ann", limit=10)
+
+
+def test_what_is_recorded_is_what_was_expected() -> None:
+    account = given(ScenarioAccount, OPENED).when(lambda account: account.draw(3, 4))
+    assert account.then(ScenarioDrawn(amount=3), ScenarioDrawn(amount=4)).drawn == 7
+    given(ScenarioAccount, id="one").when(lambda account: account.open("bob", 1)).then(
+        ScenarioOpened(owner="bob", limit=1)
+    )
+    given(ScenarioAccount, OPENED).when(lambda account: account.draw()).then()
+
+
+def test_an_error_is_expected_as_a_class_or_with_its_text() -> None:
+    asked = given(ScenarioAccount, OPENED).when(lambda account: account.draw(11))
+    asked.then(InvalidOperation)
+    asked.then(InvalidOperation("over the limit of 10"))
+    with pytest.raises(AssertionError, match="expected the text 'other'"):
+        asked.then(InvalidOperation("other"))
+    with pytest.raises(AssertionError, match="but it raised InvalidOperation"):
+        asked.then(KeyError)
+    with pytest.raises(AssertionError, match="expected events, but it raised"):
+        asked.then(ScenarioDrawn(amount=11))
+
+
+def test_events_before_an_error_are_not_overlooked() -> None:
+    with pytest.raises(AssertionError, match=r"expected 0 event\(s\), but 1 were recorded"):
+        given(ScenarioAccount, OPENED).when(lambda account: account.draw(3, 11)).then(InvalidOperation)
+
+
+def test_an_error_that_is_missing_is_said() -> None:
+    with pytest.raises(AssertionError, match="nothing was raised; recorded: ScenarioDrawn"):
+        given(ScenarioAccount, OPENED).when(lambda account: account.draw(3)).then(InvalidOperation)
+
+
+def test_a_failure_shows_what_differs_field_by_field() -> None:
+    asked = given(ScenarioAccount).when(lambda account: account.open("ann", 5))
+    with pytest.raises(AssertionError) as caught:
+        asked.then(ScenarioOpened(owner="bob", limit=5))
+    assert "event 1: owner: expected 'bob', found 'ann'" in str(caught.value)
+    assert "limit: expected" not in str(caught.value)
+    with pytest.raises(AssertionError, match=r"expected ScenarioDrawn \(ScenarioDrawn\), found ScenarioOpened"):
+        asked.then(ScenarioDrawn(amount=1))
+    with pytest.raises(AssertionError, match=r"expected 2 event\(s\), but 1 were recorded"):
+        asked.then(ScenarioOpened(owner="ann", limit=5), ScenarioDrawn(amount=1))
+
+
+def test_the_fixtures_give_empty_stores(tmp_path: Path, dsn: str) -> None:
+    tmp_path.joinpath("conftest.py").write_text('pytest_plugins = ["eventstore.testing.plugin"]\n')
+    tmp_path.joinpath("test_application.py").write_text(
+        """
+import pytest
+from eventstore import Event
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_empty(memory_event_store, postgres_event_store, memory_snapshot_store, postgres_snapshot_store, time):
+    for store in (memory_event_store, postgres_event_store):
+        assert store.append("s", [Event(event_type="T")], 0) == 1
+    for snapshots in (memory_snapshot_store, postgres_snapshot_store):
+        assert snapshots.load("a", "b") is None
+"""
+    )
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "EVENTSTORE_TEST_DSN": dsn},
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "2 passed" in found.stdout
