@@ -43,9 +43,7 @@ def eventstore_dsn() -> Iterator[str]:
         return
     with EmbeddedServer(durable=False, bin_directory=wanted_binaries(), settings=SETTINGS) as server:
         major = os.environ.get("EVENTSTORE_TEST_PG")
-        assert major is None or server.version.startswith(major), (
-            f"{major} asked for, {server.version} found"
-        )
+        assert major is None or server.version.startswith(major), f"{major} asked for, {server.version} found"
         yield server.dsn
 
 

@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections import Counter
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 import psycopg
@@ -32,7 +32,8 @@ from eventstore import (
     operations,
 )
 from eventstore.postgres import migrate
-from eventstore.testing.contract.threads import at_once
+from eventstore.postgres.embedded import EmbeddedServer
+from eventstore.testing.contract.threads import ThreadsContract, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -264,6 +265,12 @@ class TestReadersOfTheLog:
         store.append("s", events(3), 0)
         assert len(list(store.read_all())) == 3
 
+    def test_followers_miss_nothing_beside_an_unrelated_open_transaction(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
+        connection.execute("CREATE TEMPORARY TABLE unrelated AS SELECT 1")
+        ThreadsContract().test_readers_never_miss_an_event(store)
+
     def test_another_store_in_the_database_holds_nobody_back(
         self, store: PostgresEventStore, connection: psycopg.Connection, pool: ConnectionPool
     ) -> None:
@@ -384,6 +391,31 @@ class TestPools:
                     other.execute("SELECT pg_terminate_backend(%s)", (pid,))
             assert at_once(8, lambda number: len(store.read(f"s{number}"))) == [1] * 8
             assert store.append("s0", events(1), 1) == 2
+
+    @pytest.mark.parametrize("mode", ["fast", "immediate"])
+    def test_a_restart_of_the_server_is_not_noticed_by_readers(self, mode: Literal["fast", "immediate"]) -> None:
+        with EmbeddedServer(settings={"fsync": "off"}) as server:
+            migrate(server.dsn)
+            with PostgresEventStore.connect(server.dsn) as store:
+                at_once(8, lambda number: store.append(f"s{number}", events(1), 0))
+                restarted = threading.Event()
+
+                def read(number: int) -> int:
+                    reads = 0
+                    while not restarted.is_set() or reads < 50:
+                        assert len(store.read(f"s{number}")) == 1
+                        reads += 1
+                    return reads
+
+                def restart_or_read(number: int) -> int:
+                    if number:
+                        return read(number)
+                    server.restart(mode)
+                    restarted.set()
+                    return 50
+
+                assert min(at_once(8, restart_or_read)) >= 50
+                assert store.append("s0", events(1), 1) == 2
 
     def test_errors_leak_no_connection_and_no_lock(self, dsn: str, schema: str, pool: ConnectionPool) -> None:
         with ConnectionPool(dsn, min_size=2, max_size=2, timeout=5, kwargs={"autocommit": False}) as small:

@@ -1,4 +1,4 @@
-"""Snapshots are only a shorter way: whatever happens to one, what is loaded is what the events say. And repositories."""
+"""Snapshots are only a shorter way: whatever happens to one, what is loaded is what the events say. Repositories."""
 
 from __future__ import annotations
 
@@ -262,7 +262,9 @@ def test_a_long_history_is_read_in_pages(count: int, *, with_snapshot: bool) -> 
     assert events.read_count == (count - 9 if with_snapshot else count)
 
 
-def test_ids_of_both_kinds_have_snapshots(events: Watched, saved: WatchedSnapshots, baskets: Repository[Basket]) -> None:
+def test_ids_of_both_kinds_have_snapshots(
+    events: Watched, saved: WatchedSnapshots, baskets: Repository[Basket]
+) -> None:
     for aggregate_id in (uuid4(), "a-b", "ä" * 100):
         fill(baskets, aggregate_id, 12)
         events.read_count = 0
@@ -299,7 +301,9 @@ VOID = {
     "ahead of its stream": lambda s: resigned(s, version=s.version + 1),
     "far ahead of its stream": lambda s: resigned(s, version=2**63 - 1),
     "of an extension nobody knows": lambda s: resigned(s, state=b"\x81\xa1a\xc7\x00\x7f"),
-    "of a type that is registered no more": lambda s: resigned(s, state=s.state.replace(b"SnapshotsPart", b"SnapshotsPast")),
+    "of a type that is registered no more": lambda s: resigned(
+        s, state=s.state.replace(b"SnapshotsPart", b"SnapshotsPast")
+    ),
 }
 
 
@@ -372,7 +376,7 @@ BITS = [(name, at) for name in ("state", "checksum", "class_schema") for at in r
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(BITS), st.integers(1, 255), st.booleans())
+@given(place=st.sampled_from(BITS), bits=st.integers(1, 255), cut=st.booleans())
 def test_no_changed_byte_of_one_changes_what_is_loaded(place: tuple[str, int], bits: int, *, cut: bool) -> None:
     name, at = place
     store, snapshots = InMemoryEventStore(), InMemorySnapshotStore()
@@ -493,7 +497,7 @@ def test_a_restore_that_fails_is_a_void_snapshot(
     events: Watched, saved: WatchedSnapshots, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Fussy(Basket):
-        def restore_state(self, state: dict[str, Any]) -> None:
+        def restore_state(self, state: dict[str, Any]) -> None:  # noqa: ARG002 the interface's
             raise KeyError("what it looks for")
 
     fussy = Fussy("1")
@@ -662,7 +666,7 @@ def test_attempts_that_can_not_be_are_refused(baskets: Repository[Basket], attem
 
 @pytest.mark.parametrize(
     "error",
-    [InvalidOperation("not now"), RuntimeError("a bug"), StopIteration(1), ConcurrencyError("Other-1", 1, 2)],
+    [InvalidOperation("not now"), RuntimeError("a bug"), ConcurrencyError("Other-1", 1, 2)],
     ids=lambda error: type(error).__name__,
 )
 def test_what_a_change_raises_is_raised_at_once_and_nothing_is_stored(
@@ -683,39 +687,103 @@ def test_what_a_change_raises_is_raised_at_once_and_nothing_is_stored(
     assert len(events.read("Basket-1")) == 3
 
 
+def test_a_change_that_raises_stop_iteration_is_an_error_and_no_result(baskets: Repository[Basket]) -> None:
+    fill(baskets, "1", 3)
+
+    def change(_: Basket) -> None:
+        raise StopIteration(1)
+
+    with pytest.raises(RuntimeError) as caught:  # As out of every generator.
+        baskets.update("1", change)
+    assert type(caught.value.__cause__) is StopIteration
+
+
 def test_update_without_a_change_saves_nothing(events: Watched, baskets: Repository[Basket]) -> None:
     fill(baskets, "1", 3)
     events.before_append = lambda: pytest.fail("an append")
     assert baskets.update("1", lambda _: None).version == 3
 
 
-def test_the_example_of_the_design_runs(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+# --- the example of the design, letter for letter ---------------------------------------------------------------------
+
+EXAMPLE = """\
+@dataclass
+class OrderCreated(Event):                    # exactly this form runs, a default before a non-default included
+    event_type: str = "OrderCreated"
+    customer_id: UUID
+    items: list[dict]
+
+class OrderShipped(Event):                    # the short form, which type checkers understand as well: a dataclass with
+    tracking_number: str                      # keyword arguments, its event_type "OrderShipped"
+
+class Order(Aggregate["Order"]):
+    customer_id: UUID | None = None
+    items: list[dict] = field(default_factory=list)     # dataclasses.field without the decorator: each instance has its own
+    status: str = "pending"
+    tracking_number: str | None = None
+    def create(self, customer_id: UUID, items: list[dict]) -> None:
+        self._record(OrderCreated(customer_id=customer_id, items=items))
+    def ship(self, tracking_number: str) -> None:
+        if self.status != "pending":
+            raise InvalidOperation("Order already shipped")
+        self._record(OrderShipped(tracking_number=tracking_number))
+    def apply(self, event: Event) -> None: ...
+
+order = Order(uuid4()); order.create(customer_id, items)
+store = PostgresEventStore(pool)                        # a psycopg_pool.ConnectionPool of the caller's
+store = PostgresEventStore.connect(dsn)                 # or one of its own; also a context manager
+orders = Repository(store, Order, snapshot_store=PostgresSnapshotStore(pool), snapshot_frequency=100)
+order = orders.load(order_id)                           # an Order for the type checker, too
+order.ship("1Z"); orders.save(order)
+"""  # noqa: E501 letter for letter
+
+
+def test_the_example_of_the_design_runs_on_every_store(
+    store: EventStore, snapshots: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(events_module, "_event_classes", {})  # Others use these names as well.
-    # fmt: off
 
-    @dataclass
-    class OrderCreated(Event):                    # exactly this form runs, a default before a non-default included
-        event_type: str = "OrderCreated"
-        customer_id: UUID
-        items: list[dict]
+    class Given:  # In the place of PostgresEventStore: this store, however it is asked for.
+        def __call__(self, _: object) -> EventStore:
+            return store
 
-    class OrderShipped(Event):                    # the short form, which type checkers understand as well: a dataclass with
-        tracking_number: str                      # keyword arguments, its event_type "OrderShipped"
+        connect = __call__
 
-    class Order(Aggregate["Order"]):
-        customer_id: UUID | None = None
-        items: list[dict] = field(default_factory=list)     # dataclasses.field without the decorator: each instance has its own
-        status: str = "pending"
-        tracking_number: str | None = None
-        def create(self, customer_id: UUID, items: list[dict]) -> None:
-            self._record(OrderCreated(customer_id=customer_id, items=items))
-        def ship(self, tracking_number: str) -> None:
-            if self.status != "pending":
-                raise InvalidOperation("Order already shipped")
-            self._record(OrderShipped(tracking_number=tracking_number))
-        def apply(self, event: Event) -> None:
-            if isinstance(event, OrderCreated):
-                self.customer_id, self.items = event.customer_id, event.items
-            elif isinstance(event, OrderShipped):
-                self.status, self.tracking_number = "shipped", event.tracking_number
-    # fmt: on
+    def apply(order: Any, event: Event) -> None:  # What the design leaves out.
+        if isinstance(event, names["OrderCreated"]):
+            order.customer_id, order.items = event.customer_id, event.items
+        elif isinstance(event, names["OrderShipped"]):
+            order.status, order.tracking_number = "shipped", event.tracking_number
+
+    customer_id, items = uuid4(), [{"sku": "a", "quantity": 2}]
+    names: dict[str, Any] = dict(globals()) | {
+        "PostgresEventStore": Given(),
+        "PostgresSnapshotStore": lambda _: snapshots,
+        "pool": None,
+        "dsn": None,
+        "customer_id": customer_id,
+        "items": items,
+        "do_apply": apply,
+    }
+    text = EXAMPLE.replace("def apply(self, event: Event) -> None: ...", "apply = do_apply")
+    assert text != EXAMPLE
+    before, loads, rest = text.partition("order = orders.load(order_id)")
+    exec(compile(before, "DESIGN.md", "exec"), names)  # noqa: S102 our own page
+    names["orders"].save(names["order"])
+    names["order_id"] = names["order"].id
+    exec(compile(loads + rest, "DESIGN.md", "exec"), names)  # noqa: S102 our own page
+
+    order = names["orders"].load(names["order_id"])
+    assert type(order) is names["Order"]
+    assert (order.customer_id, order.items, order.status, order.tracking_number) == (
+        customer_id,
+        items,
+        "shipped",
+        "1Z",
+    )
+    assert (order.version, order.pending) == (2, ())
+    created, shipped = store.read(f"Order-{order.id}")
+    assert (created.event_type, shipped.event_type) == ("OrderCreated", "OrderShipped")
+    assert created.data == {"customer_id": customer_id, "items": items}
+    with pytest.raises(InvalidOperation, match="Order already shipped"):
+        order.ship("2Z")

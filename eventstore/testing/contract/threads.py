@@ -97,7 +97,7 @@ class ThreadsContract:
         for follower in followers:
             follower.start()
         try:
-            at_once(4, write)
+            at_once(THREADS, write)
         finally:
             writing.clear()
             for follower in followers:
