@@ -80,13 +80,14 @@ def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:
         if kind is None:
             kind = kinds[event_type] = _kind_of(record, strict=strict)
         try:
-            data = codec.decode(record[5])
             if kind.cls is Event:
-                data = {"_data": data, "event_type": event_type}
-            elif tuple(data) != kind.order:
-                data = codec.completed(data, kind.fields)
+                data = {"_data": codec.decode(record[5], lenient=True), "event_type": event_type}
+            else:
+                data = codec.decode(record[5])
+                if tuple(data) != kind.order:
+                    data = codec.completed(data, kind.fields)
             if record[6] != codec.EMPTY_MAP:
-                data["metadata"] = codec.decode(record[6])
+                data["metadata"] = codec.decode(record[6], lenient=kind.cls is Event)
         except DeserializationError as error:
             raise DeserializationError(_described(record), error.reason) from error.__cause__
         except ValueError as error:

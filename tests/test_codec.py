@@ -495,6 +495,16 @@ def test_values_may_be_nested_to_a_limit(wrap: Any) -> None:
             encode("test", {"value": nested(depth, wrap)})
 
 
+@pytest.mark.parametrize("levels", [MAX_DEPTH + 2, 300])
+def test_a_few_bytes_can_not_be_nested_deeper_either(levels: int) -> None:
+    """Each level is a parser with a stack of its own: two hundred of them would crash the process."""
+    packed = b"\x91\x00"
+    for _ in range(levels):
+        packed = b"\x91" + msgpack.packb(msgpack.ExtType(8, packed))
+    with pytest.raises(DeserializationError, match=f"nested more than {MAX_DEPTH} deep"):
+        decode(b"\x81\xa1a" + packed)
+
+
 def test_what_stands_inside_itself_is_refused() -> None:
     inside: list[Any] = []
     inside += [inside, inside]

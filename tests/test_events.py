@@ -12,6 +12,7 @@ import time
 import types
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from enum import Enum
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
@@ -27,7 +28,10 @@ from eventstore import (
     InvalidArgument,
     SerializationError,
     UnknownEventType,
+    register_type,
 )
+from eventstore import types as types_module
+from eventstore.codec import Unregistered
 from eventstore.event import Record, event_class, new_event_id
 from eventstore.records import decode_events, encode_events
 
@@ -61,6 +65,17 @@ class EventsFrozen(Event):
 @dataclass(frozen=True)
 class EventsFrozenBelow(EventsFrozen):
     currency: str = "EUR"
+
+
+@register_type
+class EventsColour(Enum):
+    RED = 1
+
+
+@register_type
+@dataclass
+class EventsPlace:
+    x: int
 
 
 class EventsShippedAbroad(EventsOrderShipped):
@@ -604,6 +619,23 @@ def test_damaged_bytes_are_named_with_their_event(damage: dict[str, Any], event_
     record = stored(Event(event_type=event_type, data={"kept": 1}), **damage)
     with pytest.raises(DeserializationError, match=f"{event_type}, version 1 of stream 'stream-1', can't be read"):
         decode_events([record], strict=False)
+
+
+def test_values_of_classes_that_this_program_does_not_have_keep_an_unknown_event_readable() -> None:
+    record = stored(Event(event_type="events.NobodyKnows", data={"colour": EventsColour.RED, "at": EventsPlace(x=1)}))
+    registry = dict(types_module._classes)
+    types_module._classes.clear()
+    try:
+        (found,) = decode_events([record], strict=False)
+        assert found.data == {"colour": ("EventsColour", "RED"), "at": ("EventsPlace", {"x": 1})}
+        assert isinstance(found.data["colour"], Unregistered)
+        with pytest.raises(SerializationError):
+            encode_events([found])  # It would be another value by then.
+        known = record._replace(event_type="events.Evolved")
+        with pytest.raises(DeserializationError, match="no Enum is registered as 'EventsColour'"):
+            decode_events([known], strict=False)
+    finally:
+        types_module._classes.update(registry)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

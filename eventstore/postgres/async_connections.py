@@ -54,9 +54,7 @@ class OwnPool:
         if pool is None:
             await self._try_once()
             options = {"autocommit": True}
-            new = Pool(
-                self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=False, kwargs=options
-            )
+            new = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=False, kwargs=options)
             pool = self._pools.setdefault(here, new)  # Another task may have been faster.
             await pool.open()
         return pool

@@ -66,9 +66,7 @@ class OwnPool:
                 except psycopg.Error as error:
                     raise unavailable(error) from error
                 options = {"autocommit": True}
-                pool = Pool(
-                    self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=options
-                )
+                pool = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=options)
                 self._pools[os.getpid()] = pool
             return pool
 

@@ -1,0 +1,200 @@
+"""Bytes to values. Whatever damaged bytes lead to is one error for the caller."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import struct
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from functools import partial
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+from eventstore.codec.format import (
+    BIG_INT,
+    CLOCK_EPOCH,
+    DATACLASS,
+    DATE,
+    DATETIME,
+    DECIMAL,
+    ENUM,
+    FROZENSET,
+    HARMLESS_BYTES,
+    MAX_DEPTH,
+    SET,
+    TIME,
+    TIMEDELTA,
+    TUPLE,
+    UUID_,
+    check_size,
+    untyped_msgpack,
+)
+from eventstore.errors import DeserializationError
+from eventstore.event import fixed_zone, is_required
+from eventstore.types import registered_class
+
+
+class Unregistered(NamedTuple):
+    """Stands for an enum's member or a dataclass that this program has no class for, where a reader allows that."""
+
+    name: str
+    """What the class is registered as elsewhere."""
+    value: Any
+    """The member's name, or the fields by name."""
+
+
+class _Level:
+    """How deep a payload stands in others. Each level is a call of the parser in C, which must not go on for ever."""
+
+    def __init__(self, below: _Level | None, *, lenient: bool) -> None:
+        self.below = below
+        self.lenient = lenient
+        # timestamp=3: msgpack's own, which other writers may use, is a datetime in UTC.
+        self.unpack: Callable[[bytes], Any] = partial(
+            untyped_msgpack.unpackb, ext_hook=self._from_extension, strict_map_key=False, timestamp=3
+        )
+
+    def _from_extension(self, code: int, payload: bytes) -> Any:
+        if code == UUID_:
+            return UUID(bytes=payload)
+        reader = _READERS.get(code)
+        if reader is not None:
+            return reader(payload)
+        container_reader = _CONTAINER_READERS.get(code)
+        if container_reader is None:
+            raise ValueError(f"the extension type {code} is not known: a newer release may have written it")
+        if self.below is None:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        return container_reader(payload, self.below)
+
+
+def _outermost(*, lenient: bool) -> _Level:
+    level = None
+    for _ in range(MAX_DEPTH + 2):
+        level = _Level(level, lenient=lenient)
+    return cast("_Level", level)
+
+
+def _read_zone(payload: bytes) -> tuple[timezone | None, int]:
+    fold = len(payload) % 4
+    if len(payload) > 5 or fold > 1 or (fold and payload[-1:] != b"\x01"):
+        raise ValueError("a time zone has 0 or 4 bytes, and one more, 01, in the second fold of a clock")
+    if len(payload) < 4:
+        return None, fold
+    return fixed_zone(struct.unpack_from(">i", payload)[0]), fold
+
+
+def _read_datetime(payload: bytes) -> datetime:
+    zone, fold = _read_zone(payload[8:])
+    naive = CLOCK_EPOCH + timedelta(microseconds=struct.unpack_from(">q", payload)[0])
+    return naive.replace(tzinfo=zone, fold=fold)
+
+
+def _read_time(payload: bytes) -> time:
+    zone, fold = _read_zone(payload[8:])
+    seconds, microsecond = divmod(struct.unpack_from(">q", payload)[0], 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return time(hour, minute, second, microsecond, tzinfo=zone, fold=fold)
+
+
+def _read_list(payload: bytes, level: _Level) -> list[Any]:
+    items: Any = level.unpack(payload)
+    if type(items) is not list:
+        raise ValueError("a tuple's or set's payload is an array")
+    return cast("list[Any]", items)
+
+
+def _read_set(payload: bytes, level: _Level, kind: type[set[Any] | frozenset[Any]]) -> Any:
+    items = _read_list(payload, level)
+    found = kind(items)
+    if len(found) != len(items):
+        raise ValueError("a set holds a member twice")
+    return found
+
+
+def _read_enum(payload: bytes, level: _Level) -> enum.Enum | Unregistered:
+    name, member = level.unpack(payload)
+    cls = registered_class(name)
+    if cls is None and level.lenient:
+        return Unregistered(name, member)
+    if cls is None or not issubclass(cls, enum.Enum):
+        raise ValueError(f"no Enum is registered as {name!r}")
+    if issubclass(cls, enum.Flag):
+        return cls(member)
+    if member not in cls.__members__:
+        raise ValueError(f"{cls.__qualname__} has no member {member!r}")
+    return cls[member]
+
+
+def _read_dataclass(payload: bytes, level: _Level) -> Any:
+    name, values = level.unpack(payload)
+    cls = registered_class(name)
+    if cls is None and level.lenient:
+        return Unregistered(name, values)
+    if cls is None or not dataclasses.is_dataclass(cls):
+        raise ValueError(f"no dataclass is registered as {name!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    if values.keys() != fields.keys():
+        values = completed(values, fields)
+    found = object.__new__(cls)
+    for field, value in values.items():
+        object.__setattr__(found, field, value)
+    return found
+
+
+_READERS: dict[int, Callable[[bytes], Any]] = {
+    BIG_INT: lambda payload: int.from_bytes(payload, "big", signed=True),
+    DECIMAL: lambda payload: Decimal(payload.decode("ascii")),
+    DATETIME: _read_datetime,
+    DATE: lambda payload: date.fromordinal(struct.unpack(">i", payload)[0]),
+    TIME: _read_time,
+    TIMEDELTA: lambda payload: timedelta(*struct.unpack(">iii", payload)),
+}
+_CONTAINER_READERS: dict[int, Callable[[bytes, _Level], Any]] = {
+    TUPLE: lambda payload, level: tuple(_read_list(payload, level)),
+    SET: lambda payload, level: _read_set(payload, level, set),
+    FROZENSET: lambda payload, level: _read_set(payload, level, frozenset),
+    ENUM: _read_enum,
+    DATACLASS: _read_dataclass,
+}
+
+
+_OUTERMOST = _outermost(lenient=False)
+_OUTERMOST_LENIENT = _outermost(lenient=True)
+
+
+def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
+    """The dict that ``encode`` gave these bytes for. Raises DeserializationError.
+
+    ``lenient`` reads members and dataclasses of classes that are not registered here as Unregistered.
+    """
+    try:
+        if len(packed) > HARMLESS_BYTES:
+            check_size(packed)
+        value = (_OUTERMOST_LENIENT if lenient else _OUTERMOST).unpack(packed)
+    except Exception as error:  # whatever damaged bytes lead to is one error for the caller
+        raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
+    if type(value) is not dict:
+        raise DeserializationError("msgpack", "it is no map")
+    return cast("dict[Any, Any]", value)
+
+
+def completed(values: dict[Any, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:
+    """What an older or newer class stored, as this one has it: defaults for what is missing, without what it dropped.
+
+    Raises ValueError for a missing field that has no default.
+    """
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in values:
+            found[name] = values[name]
+        elif is_required(field):
+            raise ValueError(f"it was stored without the field {name!r}, which has no default: give it one")
+        elif field.default_factory is dataclasses.MISSING:
+            found[name] = field.default
+        else:
+            found[name] = field.default_factory()
+    return found

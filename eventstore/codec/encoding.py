@@ -1,0 +1,217 @@
+"""Values to bytes: what would not come back equal and of the same type is refused, with the path to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import struct
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, cast
+from uuid import UUID
+
+import msgpack
+
+from eventstore.codec.format import (
+    BIG_INT,
+    CLOCK_EPOCH,
+    DATACLASS,
+    DATE,
+    DATETIME,
+    DECIMAL,
+    ENUM,
+    FROZENSET,
+    MAX_DEPTH,
+    SET,
+    TIME,
+    TIMEDELTA,
+    TUPLE,
+    UUID_,
+    check_size,
+    untyped_msgpack,
+)
+from eventstore.errors import SerializationError
+from eventstore.types import registered_class, registered_name
+
+_MICROSECOND = timedelta(microseconds=1)
+_PLAIN: frozenset[type] = frozenset({str, int, float, bool, type(None), bytes, UUID, Decimal, date, timedelta})
+
+
+class _Refused(Exception):
+    """A value that can't be stored; collects the path to it on the way out."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.path: list[str] = []
+
+
+# --- what may be stored -----------------------------------------------------------------------------------------------
+
+
+def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # noqa: C901, PLR0912 one branch a kind
+    """Raise _Refused for what would not come back equal and of the same type. Sees every container, however nested."""
+    kind = cast("type[Any]", type(value))
+    if kind in plain:
+        return
+    if depth > MAX_DEPTH:
+        raise _Refused(f"nested more than {MAX_DEPTH} deep, or inside itself")
+    if kind is dict:
+        for key, item in value.items():
+            _check_part(key, key, depth, plain)
+            _check_part(item, key, depth, plain)
+    elif kind is list or kind is tuple:
+        for index, item in enumerate(value):
+            _check_part(item, index, depth, plain)
+    elif kind is set or kind is frozenset:
+        for item in value:
+            _check_part(item, ..., depth, plain)
+    elif kind is datetime or kind is time:
+        _check_offset(value)
+    elif kind is str:  # Only where texts are looked at one by one, to find the one that is no UTF-8.
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refused("a str with a lone surrogate is no text in UTF-8") from None
+    elif isinstance(value, enum.Enum):
+        _registered(kind)
+        if isinstance(value, enum.Flag):
+            return
+        if kind.__members__.get(value.name) is not value:
+            raise _Refused(f"{value!r} is not found by its name")
+    elif dataclasses.is_dataclass(kind):
+        _check_dataclass(value, depth, plain)
+    else:
+        raise _Refused(_advice(kind))
+
+
+def _check_part(value: Any, step: object, depth: int, plain: frozenset[type]) -> None:
+    if type(value) in plain:
+        return
+    try:
+        _check(value, depth + 1, plain)
+    except _Refused as refused:
+        if step is ...:
+            refused.path.append("{...}")  # A member of a set has no place in it.
+        else:
+            refused.path.append(f".{step}" if type(step) is str and step.isprintable() else f"[{step!r}]")
+        raise
+
+
+def _check_offset(value: datetime | time) -> None:
+    offset = value.utcoffset()
+    if value.tzinfo is not None and offset is None:
+        raise _Refused("its zone has an offset only together with a date: store the datetime, or use a fixed offset")
+    if offset is not None and offset.microseconds:
+        raise _Refused("its offset from UTC is not whole seconds")
+
+
+def _registered(cls: type) -> str:
+    name = registered_name(cls)
+    if name is None:
+        raise _Refused(f"{cls.__qualname__} is not registered: decorate it with @eventstore.register_type")
+    if registered_class(name) is not cls:
+        raise _Refused(f"the name {name!r} belongs to a newer definition of {cls.__qualname__} by now")
+    return name
+
+
+def _check_dataclass(value: Any, depth: int, plain: frozenset[type]) -> None:
+    cls = cast("type[Any]", type(value))
+    _registered(cls)
+    try:
+        object.__new__(cls)
+    except TypeError:  # A list, an exception ... that is a dataclass as well.
+        raise _Refused(f"a {cls.__qualname__} is more than its fields, and the rest would be lost") from None
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for name in getattr(value, "__dict__", {}):
+        if name not in fields:
+            raise _Refused(f"{cls.__qualname__} has an attribute {name!r} that is no field of it, and would be lost")
+    for name in fields:
+        if not hasattr(value, name):
+            raise _Refused(f"{cls.__qualname__} has no value for its field {name!r}")
+        _check_part(getattr(value, name), name, depth, plain)
+
+
+def _advice(kind: type) -> str:
+    for base in (str, int, float, bytes, dict, list, tuple, set, UUID, Decimal, datetime, date):
+        if issubclass(kind, base):
+            return f"a {kind.__qualname__} would come back as a {base.__name__}: convert it to one"
+    if issubclass(kind, bytearray | memoryview):
+        return f"a {kind.__qualname__} would come back as bytes: convert it to bytes"
+    return (
+        f"values of type {kind.__module__}.{kind.__qualname__} are not among those that can be stored; "
+        "convert it to one of them, or make it a dataclass"
+    )
+
+
+# --- to bytes ---------------------------------------------------------------------------------------------------------
+
+
+def _pack(value: Any) -> bytes:
+    packed: bytes = untyped_msgpack.packb(value, default=_to_extension, strict_types=True)
+    return packed
+
+
+def _to_extension(value: Any) -> msgpack.ExtType:
+    kind = cast("type[Any]", type(value))
+    writer = _WRITERS.get(kind)
+    if writer is not None:
+        code, write = writer
+        return msgpack.ExtType(code, write(value))
+    if isinstance(value, enum.Flag):
+        return msgpack.ExtType(ENUM, _pack([_registered(kind), value.value]))
+    if isinstance(value, enum.Enum):
+        return msgpack.ExtType(ENUM, _pack([_registered(kind), value.name]))
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    return msgpack.ExtType(DATACLASS, _pack([_registered(kind), fields]))
+
+
+def _write_int(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _write_zone(offset: timedelta | None, fold: int) -> bytes:
+    seconds = b"" if offset is None else struct.pack(">i", offset // timedelta(seconds=1))
+    return seconds + b"\x01" * fold
+
+
+def _write_datetime(value: datetime) -> bytes:
+    microseconds = (value.replace(tzinfo=None) - CLOCK_EPOCH) // _MICROSECOND
+    return struct.pack(">q", microseconds) + _write_zone(value.utcoffset(), value.fold)
+
+
+def _write_time(value: time) -> bytes:
+    seconds = value.hour * 3600 + value.minute * 60 + value.second
+    return struct.pack(">q", seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)
+
+
+_WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
+    int: (BIG_INT, _write_int),
+    Decimal: (DECIMAL, lambda value: str(value).encode()),
+    UUID: (UUID_, lambda value: value.bytes),
+    datetime: (DATETIME, _write_datetime),
+    date: (DATE, lambda value: struct.pack(">i", value.toordinal())),
+    time: (TIME, _write_time),
+    timedelta: (TIMEDELTA, lambda value: struct.pack(">iii", value.days, value.seconds, value.microseconds)),
+    tuple: (TUPLE, lambda value: _pack(list(value))),
+    set: (SET, lambda value: _pack(list(value))),
+    frozenset: (FROZENSET, lambda value: _pack(list(value))),
+}
+
+
+def encode(subject: str, value: dict[Any, Any]) -> bytes:
+    """A dict as bytes. Raises SerializationError, which names ``subject`` and the path of what can't be stored."""
+    try:
+        _check(value, 0)
+        try:
+            packed = _pack(value)
+        except UnicodeEncodeError:
+            _check(value, 0, _PLAIN - {str})
+            raise
+        check_size(packed)
+    except _Refused as refused:
+        path = "".join(reversed(refused.path)).removeprefix(".")
+        raise SerializationError(subject, path, refused.reason) from None
+    except Exception as error:  # also what a time zone or a property of the application's raises
+        raise SerializationError(subject, "", str(error) or type(error).__name__) from error
+    return packed
