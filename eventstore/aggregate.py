@@ -20,7 +20,7 @@ A = TypeVar("A", bound="Aggregate[Any]")
 S = TypeVar("S", bound="Aggregate[Any]")
 E = TypeVar("E", bound=Event)
 
-_INTERNAL = frozenset({"id", "_version", "_pending"})
+_INTERNAL = frozenset({"id", "_version", "_pending", "_strayed"})
 _RESERVED = _INTERNAL | {"version", "pending"}
 
 
@@ -58,6 +58,7 @@ class Aggregate(Generic[A]):
         self.id = id
         self._version = 0
         self._pending: list[Event] = []
+        self._strayed = False
         for name, make in self._defaults.items():
             self.__dict__[name] = make()
 
@@ -86,7 +87,8 @@ class Aggregate(Generic[A]):
         return tuple(self._pending)
 
     def clear_pending(self) -> None:
-        """Forget the pending events. The state that they made stays."""
+        """Forget the pending events. The state that they made stays, so no snapshot is taken of it any more."""
+        self._strayed = self._strayed or bool(self._pending)
         self._pending.clear()
 
     def apply(self, event: Event) -> None:
@@ -103,11 +105,13 @@ class Aggregate(Generic[A]):
         )
 
     def _record(self, event: Event) -> None:
-        """Apply an event, then keep it to be stored. If ``apply`` raises, it is not kept."""
+        """Apply an event, and keep it to be stored as it is now. If ``apply`` raises, it is not kept."""
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"only events can be recorded, not {type(event).__name__}")
+        # The state may come to share a list with the event, and change it; what happened does not change.
+        kept = copy.deepcopy(event)
         self.apply(event)
-        self._pending.append(event)
+        self._pending.append(kept)
 
     @classmethod
     def from_events(cls, id: UUID | str, events: Iterable[Event]) -> Self:  # noqa: A002

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstore import codec
 from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
-from eventstore.event import ENVELOPE, Event, Record, event_class, stored_event, timestamp_parts
+from eventstore.event import ENVELOPE, Event, Record, event_class, is_required, stored_event, timestamp_parts
 from eventstore.types import learn
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def _encode_event(event: Event) -> NewRecord:
         learn(cls)
         for name in event.__dict__.keys() - _OWN - (cls._fields or {}).keys():
             raise SerializationError(event.event_type, name, "it is no field of the class, and would be lost")
+    else:
+        _check_readable(event)
     metadata = event.metadata
     timestamp, utc_offset = timestamp_parts(event.timestamp)
     return NewRecord(
@@ -68,6 +70,15 @@ class _Kind(NamedTuple):
     fields: Mapping[str, Field[Any]]
     order: tuple[str, ...]
     """The names of the fields, as an event of this very class has stored them."""
+
+
+def _check_readable(event: Event) -> None:
+    """Refuse a plain event that the class of its type could not be made of when it is read."""
+    cls = event_class(event.event_type)
+    fields = (cls._fields if cls else None) or {}
+    for name, field in fields.items():
+        if name not in event.data and is_required(field):
+            raise SerializationError(event.event_type, name, "it is missing, and the class of this type needs it")
 
 
 def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:

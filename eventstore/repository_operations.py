@@ -14,7 +14,7 @@ from uuid import UUID
 
 from eventstore import codec
 from eventstore.aggregate import Aggregate, stream_id_of
-from eventstore.errors import AggregateNotFound, ConcurrencyError, EventStoreError, InvalidArgument, SnapshotError
+from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
 from eventstore.event import Event
 from eventstore.operations import Operation, Pause
 from eventstore.store import Snapshot
@@ -118,7 +118,7 @@ class RepositoryOperations(Generic[A]):
         return self._type(aggregate_id), False
 
     def _take_snapshot(self, aggregate: A) -> Operation[None]:
-        if self._snapshots is None:
+        if self._snapshots is None or aggregate._strayed:
             return
         try:
             snapshot = taken(aggregate)
@@ -150,7 +150,7 @@ def restored(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -> A:
     try:
         aggregate = cls(aggregate_id)
         aggregate.restore_state(codec.decode(snapshot.state))
-    except EventStoreError as error:
+    except Exception as error:  # also what a restore_state of the application's raises
         raise SnapshotError(f"{what} can't be used: {error}") from error
     aggregate._version = snapshot.version
     return aggregate

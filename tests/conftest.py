@@ -5,6 +5,7 @@ from __future__ import annotations
 import _libpq  # noqa: F401 first, as psycopg looks for its library when it is imported
 
 import os  # isort: skip
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 SETTINGS = {"max_prepared_transactions": "4"}
 pytest_plugins = ["eventstore.testing.plugin"]
+
+
+# Started in the background of a script, Ctrl-C is ignored, in the programs that tests start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wanted_binaries() -> Path | None:

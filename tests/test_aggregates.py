@@ -454,3 +454,35 @@ def test_the_fingerprint_changes_with_what_the_state_consists_of() -> None:
     assert len(set(found)) == len(found)
     assert schema_of() == schema_of()
     assert schema_of(inner=with_field("int")) == schema_of(inner=with_field("int"))
+
+
+class AggregatesFilled(Event):
+    items: list[int]
+
+
+class AggregatesAdded(Event):
+    item: int
+
+
+class Bag(Aggregate["Bag"]):
+    """Takes its state out of the event as it is, as is easily done."""
+
+    items: list[int] = field(default_factory=list)
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case AggregatesFilled(items=items):
+                self.items = items
+            case AggregatesAdded(item=item):
+                self.items.append(item)
+            case _:
+                pass
+
+
+def test_a_recorded_event_stays_as_it_was_recorded() -> None:
+    given = [1]
+    bag = Bag("1")
+    bag._record(AggregatesFilled(items=given))
+    bag._record(AggregatesAdded(item=2))
+    given.append(3)
+    assert [event.data for event in bag.pending] == [{"items": [1]}, {"item": 2}]

@@ -608,7 +608,7 @@ def test_a_field_that_was_dropped_is_left_out() -> None:
 
 def test_a_missing_field_without_a_default_is_named_with_its_event() -> None:
     with pytest.raises(DeserializationError) as caught:
-        read_back(Event(event_type="events.Evolved", data={"added": "x"}))
+        read_back(Event(event_type="events.Older", data={"added": "x"}), event_type="events.Evolved")
     for part in ("events.Evolved", "version 1", "stream 'stream-1'", "'kept'", "give it one"):
         assert part in str(caught.value)
 
@@ -639,6 +639,12 @@ def test_values_of_classes_that_this_program_does_not_have_keep_an_unknown_event
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_event_that_its_class_could_not_read_is_refused() -> None:
+    with pytest.raises(SerializationError, match="it is missing") as caught:
+        encode_events([Event(event_type="EventsOrderShipped", data={"other": 1})])
+    assert caught.value.path == "tracking_number"
 
 
 def test_a_value_that_can_not_be_stored_is_named_with_its_event_and_path() -> None:

@@ -787,3 +787,32 @@ def test_the_example_of_the_design_runs_on_every_store(
     assert created.data == {"customer_id": customer_id, "items": items}
     with pytest.raises(InvalidOperation, match="Order already shipped"):
         order.ship("2Z")
+
+
+def test_none_is_taken_of_a_state_that_holds_more_than_the_events(store: EventStore, snapshots: SnapshotStore) -> None:
+    repository = Repository(store, Basket, snapshots, snapshot_frequency=1)
+    basket = Basket("strayed")
+    basket.add(1)
+    basket.clear_pending()
+    basket.add(2)
+    repository.save(basket)
+    assert snapshots.load("Basket", "strayed") is None
+    assert repository.load("strayed").version == 1
+
+
+def test_one_whose_restoring_raises_anything_is_replaced(store: EventStore, snapshots: SnapshotStore) -> None:
+    repository = Repository(store, Basket, snapshots, snapshot_frequency=1)
+    basket = Basket("broken")
+    basket.add(1)
+    repository.save(basket)
+    first = snapshots.load("Basket", "broken")
+    assert first is not None
+    broken = pytest.MonkeyPatch()
+    broken.setattr(Basket, "restore_state", lambda *_: 1 / 0)
+    seen: list[Snapshot] = []
+    broken.setattr(snapshots, "save", seen.append)
+    try:
+        assert repository.load("broken").version == 1
+    finally:
+        broken.undo()
+    assert len(seen) == 1
