@@ -309,9 +309,11 @@ class TestReadersOfTheLog:
         connection.tpc_begin(connection.xid(1, uuid4().hex, "events"))
         store.bind(connection).append("s", events(1), 0)
         connection.tpc_prepare()
-        store.append("t", events(1), 0)
-        assert list(store.read_all()) == []
-        connection.tpc_commit()
+        try:
+            store.append("t", events(1), 0)
+            assert list(store.read_all()) == []
+        finally:
+            connection.tpc_commit()
         assert [event.stream_id for event in store.read_all()] == ["s", "t"]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -122,48 +125,34 @@ class TransactionsContract:
         assert versions == [3]
 
     def test_two_that_wait_for_each_other_end_in_one_conflict(self, store: EventStore) -> None:
-        meeting = threading.Barrier(2)
-        outcomes: list[str] = []
+        def append(transaction: EventStore, stream_id: str) -> None:
+            transaction.append(stream_id, event(), ExpectedVersion.ANY)
 
-        def append_both(first: str, second: str) -> None:
-            try:
-                with store.transaction() as transaction:
-                    transaction.append(first, event(), ExpectedVersion.ANY)
-                    meeting.wait(30)
-                    transaction.append(second, event(), ExpectedVersion.ANY)
-                outcomes.append("stored")
-            except ConcurrencyError:
-                outcomes.append("conflict")
-
-        threads = [threading.Thread(target=append_both, args=names) for names in (("a", "b"), ("b", "a"))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert sorted(outcomes) == ["conflict", "stored"]
+        assert crossed(store, append) == ["ConcurrencyError", "stored"]
         assert len(store.read("a")) == len(store.read("b")) == 1
 
     def test_a_failed_one_that_goes_on_stores_nothing_and_says_so(self, store: EventStore) -> None:
-        meeting = threading.Barrier(2)
-        outcomes: list[str] = []
+        def append_in_any_case(transaction: EventStore, stream_id: str) -> None:
+            with suppress(ConcurrencyError):
+                transaction.append(stream_id, event(), ExpectedVersion.ANY)
 
-        def append_both(first: str, second: str) -> None:
-            try:
-                with store.transaction() as transaction:
-                    transaction.append(first, event(), ExpectedVersion.ANY)
-                    meeting.wait(30)
-                    try:
-                        transaction.append(second, event(), ExpectedVersion.ANY)
-                    except ConcurrencyError:
-                        outcomes.append("conflict")
-                outcomes.append("stored")
-            except InvalidOperation:
-                outcomes.append("failed")
-
-        threads = [threading.Thread(target=append_both, args=names) for names in (("a", "b"), ("b", "a"))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert sorted(outcomes) == ["conflict", "failed", "stored"]
+        assert crossed(store, append_in_any_case) == ["InvalidOperation", "stored"]
         assert len(store.read("a")) == len(store.read("b")) == 1
+
+
+def crossed(store: EventStore, append: Callable[[EventStore, str], None]) -> list[str]:
+    """Two transactions append to two streams in opposite orders, and meet in between; what each of them ended in."""
+    meeting = threading.Barrier(2)
+
+    def append_both(streams: tuple[str, str]) -> str:
+        try:
+            with store.transaction() as transaction:
+                append(transaction, streams[0])
+                meeting.wait(30)
+                append(transaction, streams[1])
+        except EventStoreError as error:
+            return type(error).__name__
+        return "stored"
+
+    with ThreadPoolExecutor(2) as threads:
+        return sorted(threads.map(append_both, [("a", "b"), ("b", "a")]))
