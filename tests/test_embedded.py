@@ -547,11 +547,11 @@ def test_a_directory_that_only_root_can_enter_is_refused_with_the_reason(place):
 
 @only_as_root
 def test_root_takes_the_owner_of_the_data_that_is_there(place):
-    nobody = pwd.getpwnam("nobody")
+    somebody = (12345, 12346)
     (place / "data").mkdir()
-    assert _binaries.unprivileged_account(place / "data") != (nobody.pw_uid, nobody.pw_gid)
-    os.chown(place / "data", nobody.pw_uid, nobody.pw_gid)
-    assert _binaries.unprivileged_account(place / "data") == (nobody.pw_uid, nobody.pw_gid)
+    assert _binaries.unprivileged_account(place / "data") != somebody
+    os.chown(place / "data", *somebody)
+    assert _binaries.unprivileged_account(place / "data") == somebody
 
 
 @only_as_root
