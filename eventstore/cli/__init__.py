@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, tzinfo
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:
+        _give_up_output()
         return _PIPE_CLOSED
     except KeyboardInterrupt:
         print("eventstore: interrupted", file=sys.stderr)
@@ -44,9 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"eventstore: {error}", file=sys.stderr)
         return _USAGE if isinstance(error, _NoDatabase) else _FAILED
     except OSError as error:  # a full disk under the output, for one
+        _give_up_output()
         print(f"eventstore: {error}", file=sys.stderr)
         return _FAILED
     return code
+
+
+def _give_up_output() -> None:
+    """Let nothing more be written: Python would try again at its end, and exit with another code."""
+    with suppress(OSError):  # whoever calls main() may have put anything there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:
