@@ -58,8 +58,8 @@ class RepositoryOperations(Generic[A]):
             aggregate.replay(events)
         if not aggregate.version:
             raise AggregateNotFound(self._type, aggregate_id)
-        if void:
-            yield from self._take_snapshot(aggregate)
+        if void or aggregate.version - started_at > self._frequency:
+            yield from self._take_snapshot(aggregate)  # The next load need not go the whole way again.
         return aggregate
 
     def save(self, aggregate: A) -> Operation[None]:

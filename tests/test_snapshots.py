@@ -816,3 +816,16 @@ def test_one_whose_restoring_raises_anything_is_replaced(store: EventStore, snap
     finally:
         broken.undo()
     assert len(seen) == 1
+
+
+def test_one_is_taken_by_a_load_that_had_to_replay_more_than_the_frequency(
+    store: EventStore, snapshots: SnapshotStore
+) -> None:
+    filled = Basket("old")
+    filled.add(*range(25))
+    Repository(store, Basket).save(filled)
+    repository = Repository(store, Basket, snapshots, snapshot_frequency=10)
+    assert repository.load("old").version == 25
+    taken = snapshots.load("Basket", "old")
+    assert taken is not None
+    assert taken.version == 25
