@@ -123,9 +123,10 @@ class Aggregate(Generic[A]):
     def replay(self, events: Iterable[Event]) -> None:
         """Apply events that follow on its version, as they were read."""
         apply = self.apply
-        for event in events:
+        version = self._version
+        for version, event in enumerate(events, version + 1):  # noqa: B007, B020 the last one counts
             apply(event)
-            self._version += 1
+        self._version = version
 
     def snapshot_state(self) -> dict[str, Any]:
         """What a snapshot keeps: every attribute. To be overridden together with ``restore_state``."""

@@ -1,0 +1,155 @@
+"""Bugs to plant, which the campaign must find: in the database by SQL, or in the client by a store that errs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+
+from eventstore import Event, PostgresEventStore, StoreUnavailable
+from eventstore.event import new_event_id
+from eventstore.operations import Append, ConnectionLost, ReadStream
+from eventstore.testing.campaign import faults
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """``shows_as``: the anomalies, one of which is to be found. ``faults``: those that bring it out."""
+
+    shows_as: Sequence[str]
+    faults: Sequence[str]
+    statements: Sequence[str] = ()
+    changes: Sequence[tuple[str, str, str]] = ()
+    """To functions of the schema: a name, a text in it, and what stands there instead."""
+    store: type[PostgresEventStore] = PostgresEventStore
+    pauses: tuple[float, float] = (0.0, 0.1)
+    """Seconds between two faults, at least and at most."""
+
+
+class _CommitsEachEvent(PostgresEventStore):
+    """Appends a batch event by event."""
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        version = expected_version
+        for event in events:
+            version = super().append(stream_id, [event], version)
+        return version
+
+
+class _RetriesWithNewIds(PostgresEventStore):
+    """Makes new events of those whose append was not answered."""
+
+    def _execute(self, request: Any) -> Any:
+        try:
+            return super()._execute(request)
+        except ConnectionLost:
+            if not isinstance(request, Append):
+                raise
+            renamed = [record._replace(event_id=new_event_id().bytes) for record in request.records]
+            return super()._execute(replace(request, records=renamed))
+
+
+class _TakesAbsenceForFailure(PostgresEventStore):
+    """Looks once, after an append that was not answered, and believes that what is not there will not come."""
+
+    def _execute(self, request: Any) -> Any:
+        try:
+            return super()._execute(request)
+        except ConnectionLost as error:
+            if not isinstance(request, Append):
+                raise
+            stored = super()._execute(ReadStream(request.stream_id, 0, 2**63 - 1, backwards=True, limit=100))
+            versions = {UUID(bytes=record[3]): record[1] for record in stored}
+            version = versions.get(UUID(bytes=request.records[-1].event_id))
+            if version is None:
+                raise StoreUnavailable("it is not there") from error
+            return version
+
+
+_WITHOUT_LOCK = (
+    "append",
+    "PERFORM pg_advisory_xact_lock(hashtextextended(_stream_id, tableoid::bigint))",
+    "PERFORM 1",
+)
+_END_OF_INSERT = "AS new (timestamp, utc_offset, event_id, event_type, data, metadata, number);"
+
+BUGS = {
+    "skip": Bug(
+        shows_as=["reader skipped"],
+        faults=[faults.TERMINATE, faults.PAUSE],
+        statements=[
+            """
+            CREATE OR REPLACE FUNCTION eventstore.safe_position(_after bigint) RETURNS bigint LANGUAGE sql
+            AS 'SELECT greatest(_after, max(position)) FROM eventstore.events'
+            """
+        ],
+    ),
+    "lost": Bug(
+        shows_as=["acknowledged, lost"],
+        faults=[faults.TERMINATE, faults.PAUSE],
+        changes=[
+            _WITHOUT_LOCK,
+            ("write_events", _END_OF_INSERT, f"{_END_OF_INSERT[:-1]} ON CONFLICT DO NOTHING;"),
+        ],
+    ),
+    "duplicate-versions": Bug(
+        shows_as=["duplicate version"],
+        faults=[faults.TERMINATE, faults.PAUSE],
+        statements=[
+            "ALTER TABLE eventstore.events DROP CONSTRAINT events_stream_version",
+            "CREATE INDEX ON eventstore.events (stream_id, version)",  # Slow queries would show as well.
+        ],
+        changes=[_WITHOUT_LOCK],
+    ),
+    "async-commit": Bug(
+        shows_as=["acknowledged, lost"],
+        faults=[faults.KILL_BACKEND, faults.RESTART, faults.KILL_SERVER],
+        pauses=(2.0, 3.0),  # Clients must have come back, or there is nothing to lose.
+        statements=[
+            "ALTER SYSTEM SET synchronous_commit = off",
+            "SELECT pg_reload_conf()",
+        ],
+    ),
+    "commit-per-event": Bug(
+        shows_as=["refused, visible", "acknowledged, torn", "unknown, half there"],
+        faults=[faults.KILL_WRITER],
+        pauses=(0.2, 0.6),
+        store=_CommitsEachEvent,
+    ),
+    "new-ids": Bug(
+        shows_as=["never invoked", "refused, visible"],
+        faults=[faults.CUT_AFTER],
+        store=_RetriesWithNewIds,
+    ),
+    "not-there-means-failed": Bug(
+        shows_as=["refused, visible"],
+        faults=[faults.CUT_PAUSED],
+        store=_TakesAbsenceForFailure,
+    ),
+}
+
+
+def plant(bug: Bug, dsn: str) -> None:
+    """Change the migrated schema."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for name, old, new in bug.changes:
+            row = connection.execute(
+                "SELECT pg_get_functiondef(oid) FROM pg_proc"
+                " WHERE proname = %s AND pronamespace = 'eventstore'::regnamespace",
+                (name,),
+            ).fetchone()
+            if row is None or old not in row[0]:
+                raise LookupError(f"{name} does not contain {old!r} any more: change the planted bug with it")
+            connection.execute(sql.SQL(row[0].replace(old, new)))
+        for statement in bug.statements:
+            connection.execute(sql.SQL(statement))  # pyright: ignore[reportArgumentType] of the above
+
+
+def store_for(planted: str | None, dsn: str) -> PostgresEventStore:
+    """The store that a client uses."""
+    kind = BUGS[planted].store if planted else PostgresEventStore
+    return kind.connect(dsn)
