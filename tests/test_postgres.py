@@ -31,8 +31,12 @@ from eventstore import (
     StoreUnavailable,
     operations,
 )
-from eventstore.postgres import migrate
+from eventstore.blocking import run
+from eventstore.event import Record
+from eventstore.operations import ConnectionLost
+from eventstore.postgres import migrate, transactions
 from eventstore.postgres.embedded import EmbeddedServer
+from eventstore.postgres.statements import Command
 from eventstore.testing.contract.threads import ThreadsContract, at_once
 
 if TYPE_CHECKING:
@@ -371,6 +375,41 @@ class TestLostAnswers:
             both.append("a", events(2), 0)
             proxy.lose("COMMIT", delivered=False)
         assert through_proxy.read("a") == []
+
+    @pytest.mark.usefixtures("no_delays")
+    def test_a_second_loss_while_finding_out_says_nothing_about_the_first(self) -> None:
+        """The operation alone, sent what a connection that is lost twice would give."""
+        event_id = uuid4()
+        record = Record("s", 1, 1, event_id.bytes, "T", b"", b"", b"", 0)
+        replies: list[object] = ["17", ConnectionLost("in the commit"), "committed", ConnectionLost("in the read")]
+        replies += ["committed", [record]]
+
+        def execute(_: object) -> object:
+            reply = replies.pop(0)
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+        run(transactions.commit([transactions.Appended("s", 1, [event_id])]), execute)
+        assert replies == []
+
+    def test_the_status_of_an_id_that_the_server_forgot_is_no_error(
+        self, through_proxy: PostgresEventStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transactions, "_TRANSACTION_ID", Command("SELECT (2::bigint ^ 40)::bigint::text"))
+        with pytest.raises(StoreUnavailable, match="nothing of this transaction"), through_proxy.transaction() as both:
+            both.append("a", events(2), 0)
+            proxy.lose("COMMIT", delivered=False)
+
+    def test_a_commit_of_what_was_there_already_needs_no_answer(
+        self, through_proxy: PostgresEventStore, proxy: Proxy
+    ) -> None:
+        batch = events(2)
+        through_proxy.append("a", batch, 0)
+        with through_proxy.transaction() as transaction:
+            transaction.append("a", batch, 0)
+            proxy.lose("COMMIT", delivered=False)
+        assert proxy.lost == 1
 
     def test_a_transaction_begins_on_a_connection_that_lives(
         self, through_proxy: PostgresEventStore, proxy: Proxy

@@ -78,7 +78,9 @@ def commit(appended: Sequence[Appended]) -> Operation[None]:
     try:
         status: str = yield _COMMIT
     except ConnectionLost:
-        if transaction_id is None or not appended:
+        if transaction_id is None:
+            return  # It had nothing to commit: what it appended was there already.
+        if not appended:
             raise
         yield from _find_out(transaction_id, appended)
         return
@@ -88,21 +90,28 @@ def commit(appended: Sequence[Appended]) -> Operation[None]:
 
 def _find_out(transaction_id: str, appended: Sequence[Appended]) -> Operation[None]:
     last = appended[-1]
-    status = Elsewhere(Command(f"SELECT pg_xact_status('{int(transaction_id)}')"))
+    # A server that crashed forgets ids that it had given to transactions of which nothing was written yet, this one
+    # among them: to ask for the status of an id that is still to come is an error.
+    number = int(transaction_id)
+    status = Elsewhere(
+        Command(
+            f"SELECT CASE WHEN '{number}'::xid8 < pg_current_xact_id() THEN pg_xact_status('{number}')"
+            " ELSE 'aborted' END"
+        )
+    )
+    stored = Elsewhere(ReadStream(last.stream_id, last.version - 1, last.version, backwards=False, limit=1))
     for delay in RETRY_DELAYS:
         if delay:
             yield Pause(delay)
         try:
             outcome: str | None = yield status
+            records: list[Record] = (yield stored) if outcome == "committed" else []
         except StoreUnavailable:
-            continue
+            continue  # That says nothing about the transaction.
         if outcome == "aborted":
             raise StoreUnavailable("the connection was lost before the commit: nothing of this transaction was stored")
         if outcome == "committed":
             # Another server, after a failover, may have given the same number to another transaction.
-            records: list[Record] = yield Elsewhere(
-                ReadStream(last.stream_id, last.version - 1, last.version, backwards=False, limit=1)
-            )
             if records and records[0][3] == last.event_ids[-1].bytes:
                 return
             break
