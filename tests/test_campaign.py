@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 FULL = os.environ.get("EVENTSTORE_TEST_CAMPAIGN") == "full"
 COMMAND = [sys.executable, "-m", "eventstore.testing.campaign"]
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it stops and kills processes by POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="it stops and kills processes by POSIX signals"),
+    pytest.mark.skipif(
+        "EVENTSTORE_TEST_PG" in os.environ, reason="it is long: it runs with the README's command, not in every cell"
+    ),
+]
 
 
 @pytest.fixture
