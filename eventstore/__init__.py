@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventstore.aggregate import Aggregate, handles
+from eventstore.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.errors import (
     AggregateNotFound,
     AppendOutcomeUnknown,
@@ -18,6 +19,8 @@ from eventstore.errors import (
     SerializationError,
     SnapshotError,
     StoreUnavailable,
+    SubscriptionBehind,
+    SubscriptionFailed,
     UnknownEventType,
 )
 from eventstore.event import Event
@@ -30,8 +33,15 @@ if TYPE_CHECKING:
     from eventstore.async_repository import AsyncRepository
     from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
     from eventstore.memory.async_stores import AsyncInMemoryEventStore, AsyncInMemorySnapshotStore
-    from eventstore.postgres.async_stores import AsyncPostgresEventStore, AsyncPostgresSnapshotStore
-    from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore
+    from eventstore.postgres.async_stores import (
+        AsyncPostgresEventStore,
+        AsyncPostgresSnapshotStore,
+        AsyncPostgresTransaction,
+    )
+    from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
+    from eventstore.subscriptions.asynchronous import AsyncProjection, AsyncSubscription
+    from eventstore.subscriptions.blocking import Projection, Subscription
+    from eventstore.subscriptions.inline import async_inline, inline
 
 __all__ = [
     "Aggregate",
@@ -42,8 +52,11 @@ __all__ = [
     "AsyncInMemorySnapshotStore",
     "AsyncPostgresEventStore",
     "AsyncPostgresSnapshotStore",
+    "AsyncPostgresTransaction",
+    "AsyncProjection",
     "AsyncRepository",
     "AsyncSnapshotStore",
+    "AsyncSubscription",
     "ConcurrencyError",
     "DeserializationError",
     "DuplicateType",
@@ -55,8 +68,11 @@ __all__ = [
     "InMemorySnapshotStore",
     "InvalidArgument",
     "InvalidOperation",
+    "ParkedEvent",
     "PostgresEventStore",
     "PostgresSnapshotStore",
+    "PostgresTransaction",
+    "Projection",
     "Repository",
     "SchemaError",
     "SerializationError",
@@ -64,8 +80,15 @@ __all__ = [
     "SnapshotError",
     "SnapshotStore",
     "StoreUnavailable",
+    "Subscription",
+    "SubscriptionBehind",
+    "SubscriptionFailed",
+    "SubscriptionState",
+    "SubscriptionStatus",
     "UnknownEventType",
+    "async_inline",
     "handles",
+    "inline",
     "register_type",
 ]
 
@@ -75,10 +98,18 @@ _LAZY = {
     "AsyncInMemorySnapshotStore": "eventstore.memory.async_stores",
     "AsyncPostgresEventStore": "eventstore.postgres.async_stores",
     "AsyncPostgresSnapshotStore": "eventstore.postgres.async_stores",
+    "AsyncPostgresTransaction": "eventstore.postgres.async_stores",
+    "AsyncProjection": "eventstore.subscriptions.asynchronous",
     "AsyncRepository": "eventstore.async_repository",
     "AsyncSnapshotStore": "eventstore.async_store",
+    "AsyncSubscription": "eventstore.subscriptions.asynchronous",
     "PostgresEventStore": "eventstore.postgres.stores",
     "PostgresSnapshotStore": "eventstore.postgres.stores",
+    "PostgresTransaction": "eventstore.postgres.stores",
+    "Projection": "eventstore.subscriptions.blocking",
+    "Subscription": "eventstore.subscriptions.blocking",
+    "async_inline": "eventstore.subscriptions.inline",
+    "inline": "eventstore.subscriptions.inline",
 }
 """Names whose modules take long to import, for those who need them only."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from eventstore import operations
@@ -21,6 +22,7 @@ from eventstore.operations import (
     SnapshotRequest,
 )
 from eventstore.store import Snapshot
+from eventstore.wakeups import WakeUps
 
 T = TypeVar("T")
 
@@ -90,6 +92,23 @@ class AsyncStore(AsyncEventStore):
         while page := await self._run(pages.next_page()):
             for event in page:
                 yield event
+
+
+class AsyncFollowableStore(AsyncStore):
+    """FollowableStore in async."""
+
+    @property
+    @abstractmethod
+    def wakeups(self) -> WakeUps:
+        """As FollowableStore.wakeups."""
+
+    def announce(self) -> None:
+        """As FollowableStore.announce; returns at once."""
+        self.wakeups.wake()
+
+    def listening(self) -> AbstractContextManager[object]:
+        """As FollowableStore.listening."""
+        return nullcontext()
 
 
 class AsyncRequestSnapshotStore(AsyncSnapshotStore):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from eventstore import operations
@@ -20,6 +21,7 @@ from eventstore.operations import (
     SnapshotRequest,
 )
 from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.wakeups import WakeUps
 
 T = TypeVar("T")
 
@@ -88,6 +90,27 @@ class BlockingStore(EventStore):
     def _events(self, pages: LogReader) -> Iterator[Event]:
         while page := self._run(pages.next_page()):
             yield from page
+
+
+class FollowableStore(BlockingStore):
+    """A store that keeps checkpoints, so that subscriptions can follow it."""
+
+    @property
+    @abstractmethod
+    def wakeups(self) -> WakeUps:
+        """Whom to wake when something was committed."""
+
+    def announce(self) -> None:
+        """Tell subscriptions that there may be something to read.
+
+        Appends and transactions of this store's own do so by themselves. Call it after a commit of your own that
+        brought events through ``bind``.
+        """
+        self.wakeups.wake()
+
+    def listening(self) -> AbstractContextManager[object]:
+        """A block in which other processes' announcements wake subscriptions of this one, where that is possible."""
+        return nullcontext()
 
 
 class BlockingSnapshotStore(SnapshotStore):

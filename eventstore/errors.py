@@ -104,6 +104,36 @@ class SnapshotError(EventStoreError):
     """A snapshot that can't be used or written. Repositories log it and replay; they never raise it."""
 
 
+class SubscriptionFailed(EventStoreError):
+    """A subscription has given up at an event, which it could not handle. Its cause is what the handler raised.
+
+    ``name`` is the subscription's, ``position`` the event's, ``error`` what happened. Everything before is handled.
+    """
+
+    def __init__(self, name: str, position: int, error: str) -> None:
+        self.name = name
+        self.position = position
+        self.error = error
+        super().__init__(
+            f"subscription {name!r} has stopped at the event at position {position}: {error}; "
+            "mend the handler or the data and start it again, it goes on there"
+        )
+
+
+class SubscriptionBehind(EventStoreError, TimeoutError):
+    """A subscription has not come to a position in time. ``name``, ``position``, and where it is: ``reached``."""
+
+    def __init__(self, name: str, position: int, reached: int | None, timeout: float) -> None:
+        self.name = name
+        self.position = position
+        self.reached = reached
+        where = "it does not exist yet" if reached is None else f"it is at {reached}"
+        super().__init__(
+            f"subscription {name!r} has not come to position {position} within {timeout:g} s, {where}: "
+            "is a worker running?"
+        )
+
+
 class SchemaError(EventStoreError):
     """The database's schema is missing, older or newer than this library, or was altered. ``schema`` is its name."""
 

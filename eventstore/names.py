@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 from eventstore.errors import InvalidArgument
 
 MAX_NAME_BYTES = 255
@@ -25,6 +28,13 @@ def check_name(what: str, name: object) -> str:
             f"{what} {name[:40]!r}... has {size} bytes in UTF-8; at most {MAX_NAME_BYTES} are possible"
         )
     return name
+
+
+def check_names(what: str, names: object) -> list[str]:
+    """Return ``names`` as a list if it holds names, and is not one itself; else raise InvalidArgument."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise InvalidArgument(f"{what} must be a list of names, not {type(names).__name__}")
+    return [check_name(what, name) for name in cast("Iterable[object]", names)]
 
 
 def check_category(name: object) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
+from eventstore.checkpoints import CheckpointRequest, RebuildRequest
 from eventstore.errors import (
     AppendOutcomeUnknown,
     ConcurrencyError,
@@ -19,7 +20,7 @@ from eventstore.errors import (
     StoreUnavailable,
 )
 from eventstore.event import Event, Record
-from eventstore.names import check_category, check_name
+from eventstore.names import check_category, check_name, check_names
 from eventstore.records import NewRecord, decode_events, encode_events
 from eventstore.store import ExpectedVersion, Snapshot
 
@@ -69,7 +70,9 @@ class ReadLog:
     upto: int
     limit: int
     event_types: Sequence[str] | None
-    category: str | None
+    categories: Sequence[str] | None
+    partition: tuple[int, int] | None = None
+    """Only the streams of this partition, of so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class Pause:
     seconds: float
 
 
-Request: TypeAlias = Append | ReadStream | SafePosition | ReadLog
+Request: TypeAlias = Append | ReadStream | SafePosition | ReadLog | CheckpointRequest | RebuildRequest
 SnapshotRequest: TypeAlias = LoadSnapshot | SaveSnapshot | DeleteSnapshot
 Operation: TypeAlias = Generator[Any, Any, T]
 """Yields requests and pauses, returns a T."""
@@ -158,10 +161,10 @@ def read(
 ) -> Operation[list[Event]]:
     """EventStore.read."""
     check_name("stream_id", stream_id)
-    _check_number("from_version", from_version)
-    to_version = MAX_VERSION if to_version is None else _check_number("to_version", to_version)
+    check_number("from_version", from_version)
+    to_version = MAX_VERSION if to_version is None else check_number("to_version", to_version)
     if limit is not None:
-        _check_number("limit", limit)
+        check_number("limit", limit)
     records: list[Record] = yield from repeated(ReadStream(stream_id, from_version, to_version, backwards, limit))
     return decode_events(records, strict=strict)
 
@@ -187,13 +190,11 @@ class LogReader:
         *,
         strict: bool,
     ) -> None:
-        self._after = _check_number("from_position", from_position)
-        self._batch_size = _check_number("batch_size", batch_size, least=1)
-        self._to_position = MAX_VERSION if to_position is None else _check_number("to_position", to_position)
-        if isinstance(event_types, str):
-            raise InvalidArgument("event_types must be a list of event types, not a str")
-        self._event_types = event_types and [check_name("event_type", name) for name in event_types]
-        self._category = category if category is None else check_category(category)
+        self._after = check_number("from_position", from_position)
+        self._batch_size = check_number("batch_size", batch_size, least=1)
+        self._to_position = MAX_VERSION if to_position is None else check_number("to_position", to_position)
+        self._event_types = None if event_types is None else check_names("event_types", event_types)
+        self._categories = None if category is None else [check_category(category)]
         self._strict = strict
         self._upto: int | None = None
 
@@ -208,7 +209,7 @@ class LogReader:
             self._upto = min(safe, self._to_position)
         if self._after >= self._upto:
             return []
-        request = ReadLog(self._after, self._upto, self._batch_size, self._event_types, self._category)
+        request = ReadLog(self._after, self._upto, self._batch_size, self._event_types, self._categories)
         records: list[Record] = yield from repeated(request)
         full = len(records) == self._batch_size
         self._after = records[-1][2] if full else self._upto
@@ -217,10 +218,11 @@ class LogReader:
 
 def _check_expected_version(expected_version: object) -> None:
     if not isinstance(expected_version, ExpectedVersion):
-        _check_number("expected_version", expected_version, hint=", or one of ExpectedVersion")
+        check_number("expected_version", expected_version, hint=", or one of ExpectedVersion")
 
 
-def _check_number(what: str, number: object, *, least: int = 0, hint: str = "") -> int:
+def check_number(what: str, number: object, *, least: int = 0, hint: str = "") -> int:
+    """Return ``number`` if it is an int that can be a version, a position or a count; else raise InvalidArgument."""
     if type(number) is not int:
         raise InvalidArgument(f"{what} must be an int{hint}, not {type(number).__name__}")
     if not least <= number <= MAX_VERSION:

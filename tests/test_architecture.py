@@ -12,24 +12,30 @@ import eventstore
 ROOT = Path(eventstore.__file__).parent
 
 FLOORS = [
-    ["errors", "_sql"],
+    ["errors", "_sql", "wakeups", "checkpoints"],
     ["names", "codec.scan"],
     ["event", "types", "codec.format"],
     ["codec.encoding", "codec.decoding", "store", "aggregate"],
     ["codec"],
     ["records", "async_store"],
     ["operations"],
-    ["blocking", "asynchronous", "repository_operations", "memory.engine"],
+    ["blocking", "asynchronous", "repository_operations", "memory.checkpoints"],
+    ["memory.engine"],
     ["repository", "async_repository", "memory.stores", "memory.async_stores"],
     ["memory"],
     ["postgres.arrays", "postgres._binaries"],
     ["postgres.statements", "postgres.embedded"],
-    ["postgres.failures", "postgres.transactions"],
+    ["postgres.failures", "postgres.transactions", "postgres.notifications"],
     ["postgres.connections", "postgres.migrations"],
     ["postgres.async_connections"],
     ["postgres.stores", "postgres.async_stores"],
     ["postgres"],
     [""],
+    ["subscriptions.following", "subscriptions.managing"],
+    ["subscriptions.rebuilding"],
+    ["subscriptions.blocking", "subscriptions.asynchronous"],
+    ["subscriptions.inline"],
+    ["subscriptions"],
     ["testing", "cli"],
     ["__main__"],
 ]
@@ -78,6 +84,7 @@ def test_it_imports_only_from_floors_below_its_own(module: str) -> None:
 
 
 PURE = ["event", "codec.encoding", "codec.decoding", "aggregate", "records", "operations", "repository_operations"]
+PURE += ["subscriptions.following", "subscriptions.managing", "subscriptions.rebuilding", "memory.checkpoints"]
 
 
 @pytest.mark.parametrize("module", [*PURE, "memory.engine"])

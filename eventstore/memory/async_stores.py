@@ -8,18 +8,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from eventstore.async_store import AsyncEventStore
-from eventstore.asynchronous import AsyncRequestSnapshotStore, AsyncStore
+from eventstore.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncStore
 from eventstore.errors import InvalidArgument
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.operations import Append, Request, SnapshotRequest
+from eventstore.wakeups import WakeUps
 
 
-class AsyncInMemoryEventStore(AsyncStore):
+class AsyncInMemoryEventStore(AsyncFollowableStore):
     """A store that lives as long as the object. With ``strict``, events of unknown types are refused on reading."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self._engine = MemoryEngine()
         self._strict = strict
+
+    @property
+    def wakeups(self) -> WakeUps:
+        return self._engine.wakeups
 
     async def _execute(self, request: Request) -> Any:
         if not isinstance(request, Append):

@@ -7,9 +7,12 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
+from eventstore.checkpoints import BeginRebuild
 from eventstore.errors import InvalidOperation
 from eventstore.event import Record
+from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
 from eventstore.operations import (
     Append,
     DeleteSnapshot,
@@ -22,6 +25,7 @@ from eventstore.operations import (
     SnapshotRequest,
 )
 from eventstore.store import Snapshot
+from eventstore.wakeups import WakeUps
 
 _position = attrgetter("position")
 
@@ -37,6 +41,10 @@ class Transaction:
     waiting_for: str | None = None
     failed: bool = False
     ended: bool = False
+    claims: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    """The checkpoints and parked events that it holds."""
+    on_commit: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
+    """What it changes of them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class MemoryEngine:
         self._last_position = 0
         self._holders: dict[str, Transaction] = {}
         self._open: set[Transaction] = set()
+        self.wakeups = WakeUps()
+        self.checkpoints = MemoryCheckpoints(self._log, lambda after: self.safe_position(SafePosition(after), None))
 
     def begin(self) -> Transaction:
         transaction = Transaction()
@@ -76,7 +86,11 @@ class MemoryEngine:
                 self._log.append(record)
             else:
                 insort(self._log, record, key=_position)
+        for change in transaction.on_commit:
+            change()
         self._end(transaction)
+        if transaction.records:
+            self.wakeups.wake()
 
     def rollback(self, transaction: Transaction) -> None:
         if not transaction.ended:
@@ -159,19 +173,22 @@ class MemoryEngine:
     def read_log(self, request: ReadLog, transaction: Transaction | None) -> list[Record]:
         found: list[Record] = []
         log = self._visible(transaction)
-        prefix = "" if request.category is None else f"{request.category}-"
+        categories = None if request.categories is None else set(request.categories)
         for index in range(bisect_right(log, request.after, key=_position), len(log)):
             record = log[index]
             if record.position > request.upto or len(found) == request.limit:
                 break
-            if record.stream_id.startswith(prefix) and (
-                request.event_types is None or record.event_type in request.event_types
+            category, dash, _ = record.stream_id.partition("-")
+            if (
+                (request.event_types is None or record.event_type in request.event_types)
+                and (categories is None or (dash and category in categories))
+                and (request.partition is None or in_partition(record.stream_id, *request.partition))
             ):
                 found.append(record)
         return found
 
-    def answer(self, request: Request, transaction: Transaction | None) -> Sequence[Record] | int:
-        """The reply to a request that reads."""
+    def answer(self, request: Request, transaction: Transaction | None) -> Any:
+        """The reply to a request other than an append."""
         if transaction is not None:
             self._check(transaction)
         match request:
@@ -183,6 +200,10 @@ class MemoryEngine:
                 return self.read_log(request, transaction)
             case Append():
                 raise AssertionError("appends take locks")
+            case BeginRebuild():
+                raise InvalidOperation("a rebuild copies tables, and a store in memory has none")
+            case _:
+                return self.checkpoints.answer(request, transaction)
 
     def _stream(self, stream_id: str, transaction: Transaction | None) -> Sequence[Record]:
         committed = self._streams.get(stream_id, [])
@@ -215,6 +236,7 @@ class MemoryEngine:
     def _end(self, transaction: Transaction) -> None:
         transaction.ended = True
         self._open.discard(transaction)
+        self.checkpoints.release(transaction)
         self._release(transaction, transaction.locks)
 
     def _release(self, transaction: Transaction, streams: set[str]) -> None:

@@ -6,19 +6,24 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from eventstore.blocking import BlockingSnapshotStore, BlockingStore
+from eventstore.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore
 from eventstore.errors import InvalidArgument
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.operations import Append, Request, SnapshotRequest
 from eventstore.store import EventStore
+from eventstore.wakeups import WakeUps
 
 
-class InMemoryEventStore(BlockingStore):
+class InMemoryEventStore(FollowableStore):
     """A store that lives as long as the object. With ``strict``, events of unknown types are refused on reading."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self._engine = MemoryEngine()
         self._strict = strict
+
+    @property
+    def wakeups(self) -> WakeUps:
+        return self._engine.wakeups
 
     def _execute(self, request: Request) -> Any:
         if not isinstance(request, Append):

@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.postgres.connections import PATIENCE
 from eventstore.postgres.failures import ThisProcess, unavailable
+from eventstore.postgres.notifications import Server
 
 Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
@@ -31,6 +32,11 @@ class CallersPool:
     async def pool(self) -> Pool:
         self._process.check()
         return self._pool
+
+    def server(self) -> Server | None:
+        """Where its connections go."""
+        self._process.check()
+        return Server.of(self._pool)
 
     async def close(self) -> None:
         """Leave the pool to the caller."""
@@ -58,6 +64,10 @@ class OwnPool:
             pool = self._pools.setdefault(here, new)  # Another task may have been faster.
             await pool.open()
         return pool
+
+    def server(self) -> Server:
+        """Where its connections go."""
+        return Server(self._dsn, {})
 
     async def _try_once(self) -> None:
         """A pool would go on trying for half a minute, and not say why."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow, tuple_row
 
 from eventstore.async_store import AsyncEventStore
-from eventstore.asynchronous import AsyncRequestSnapshotStore, AsyncStore, run
+from eventstore.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncStore, run
 from eventstore.errors import InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.operations import ConnectionLost, repeated
@@ -20,8 +20,10 @@ from eventstore.postgres import transactions
 from eventstore.postgres.arrays import Array, ArrayDumper
 from eventstore.postgres.async_connections import CallersPool, Loan, OwnPool, Pool
 from eventstore.postgres.failures import resolve
+from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import AnyRequest, Statements, reply_of
 from eventstore.postgres.transactions import Elsewhere
+from eventstore.wakeups import WakeUps
 
 DEFAULT_SCHEMA = "eventstore"
 
@@ -73,23 +75,50 @@ class _Client:
         await self.close()
 
 
-class AsyncPostgresEventStore(_Client, AsyncStore):
+class AsyncPostgresEventStore(_Client, AsyncFollowableStore):
     """PostgresEventStore in async, over a psycopg_pool.AsyncConnectionPool."""
 
-    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA, *, strict: bool = False) -> None:
+    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, notify: bool = False) -> None:
         super().__init__(pool, schema)
-        self._strict = strict
+        self._prepare(strict=strict, notify=notify)
 
     @classmethod
-    def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, max_size: int = 10) -> Self:
+    def connect(
+        cls,
+        dsn: str,
+        schema: str = DEFAULT_SCHEMA,
+        *,
+        strict: bool = False,
+        notify: bool = False,
+        max_size: int = 10,
+    ) -> Self:
         """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
         store = cls.__new__(cls)
         store._connect(dsn, schema, max_size)
-        store._strict = strict
+        store._prepare(strict=strict, notify=notify)
         return store
 
+    def _prepare(self, *, strict: bool, notify: bool) -> None:
+        self._strict = strict
+        self._announcements = Announcements(self._connections.server, self._statements, notify=notify)
+
+    @property
+    def wakeups(self) -> WakeUps:
+        return self._announcements.wakeups
+
+    def announce(self) -> None:
+        self._announcements.announce()
+
+    def listening(self) -> AbstractContextManager[object]:
+        return self._announcements.listening()
+
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        version = await super().append(stream_id, events, expected_version)
+        self.announce()
+        return version
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
+    async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
         loan = await run(repeated(transactions.BEGIN), self._begin)
         try:
             store = _Transaction(self, loan.connection)
@@ -101,6 +130,8 @@ class AsyncPostgresEventStore(_Client, AsyncStore):
             await store._commit()
         finally:
             await loan.give_back()
+        if store.has_appended:
+            self.announce()
 
     async def _begin(self, begin: AnyRequest) -> Loan:
         loan = await Loan.take(await self._connections.pool())
@@ -111,20 +142,25 @@ class AsyncPostgresEventStore(_Client, AsyncStore):
             raise
         return loan
 
-    def bind(self, connection: AsyncConnection[Any]) -> AsyncEventStore:
+    def bind(self, connection: AsyncConnection[Any]) -> AsyncPostgresTransaction:
         """As PostgresEventStore.bind."""
         if not isinstance(connection, AsyncConnection):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"a psycopg.AsyncConnection is needed, not {type(connection).__name__}")
-        return _BoundStore(self, connection)
+        return AsyncPostgresTransaction(self, connection)
 
 
-class _BoundStore(AsyncStore):
-    """The store on one connection, whose transaction somebody else ends."""
+class AsyncPostgresTransaction(AsyncStore):
+    """The store in one transaction: what ``transaction()`` and ``bind`` give."""
 
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
         self._strict = store._strict
         self._statements = store._statements
         self._connection = connection
+
+    @property
+    def connection(self) -> AsyncConnection[Any]:
+        """Its connection, for statements of one's own in the same transaction."""
+        return self._connection
 
     async def _execute(self, request: AnyRequest) -> Any:
         try:
@@ -133,7 +169,7 @@ class _BoundStore(AsyncStore):
             raise transactions.lost(lost) from lost
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
+    async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
         await self._execute(transactions.SAVEPOINT)
         try:
             yield self
@@ -147,7 +183,7 @@ class _BoundStore(AsyncStore):
         raise InvalidArgument("this store is bound already: bind the one that it came from")
 
 
-class _Transaction(_BoundStore):
+class _Transaction(AsyncPostgresTransaction):
     """The store in a transaction of its own."""
 
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
@@ -163,7 +199,7 @@ class _Transaction(_BoundStore):
         return self._state.note(stream_id, await super().append(stream_id, events, expected_version), events)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
+    async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
         appended = len(self._state.appended)
         try:
             async with super().transaction():
@@ -171,6 +207,11 @@ class _Transaction(_BoundStore):
         except BaseException:
             del self._state.appended[appended:]
             raise
+
+    @property
+    def has_appended(self) -> bool:
+        """Whether there is something for readers of the log, once it is committed."""
+        return bool(self._state.appended)
 
     async def _commit(self) -> None:
         self._state.end()

@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.postgres.failures import ThisProcess, unavailable
+from eventstore.postgres.notifications import Server
 
 PATIENCE = 10.0
 """Seconds that a pool of the store's own waits for a connection."""
@@ -33,6 +34,11 @@ class CallersPool:
     def pool(self) -> Pool:
         self._process.check()
         return self._pool
+
+    def server(self) -> Server | None:
+        """Where its connections go."""
+        self._process.check()
+        return Server.of(self._pool)
 
     def close(self) -> None:
         """Leave the pool to the caller."""
@@ -69,6 +75,10 @@ class OwnPool:
                 pool = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=options)
                 self._pools[os.getpid()] = pool
             return pool
+
+    def server(self) -> Server:
+        """Where its connections go."""
+        return Server(self._dsn, {})
 
     def _unlock(self) -> None:
         self._lock = threading.Lock()

@@ -5,12 +5,36 @@ Values come and go in binary; ids and timestamps as raw bytes, which are decoded
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, LiteralString, TypeAlias, cast
 
 from psycopg import sql
 
+from eventstore.checkpoints import (
+    AbandonRebuild,
+    BeginRebuild,
+    Claim,
+    Claimed,
+    DropParked,
+    EnterRebuild,
+    Facts,
+    FinishRebuild,
+    Heartbeat,
+    ListParked,
+    ListSubscriptions,
+    LockSubscription,
+    Look,
+    NoteError,
+    Outlook,
+    Park,
+    ParkedEvent,
+    Probe,
+    Register,
+    Remove,
+    SaveCheckpoint,
+    WrittenRows,
+)
 from eventstore.errors import InvalidArgument
 from eventstore.names import check_name
 from eventstore.operations import (
@@ -30,6 +54,17 @@ from eventstore.store import Snapshot
 
 MAX_SCHEMA_BYTES = 63
 """The longest identifier that PostgreSQL keeps whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A statement as it is, for transactions. Reply: its first value, or without rows its status, such as ROLLBACK."""
+
+    text: str
+
+
+AnyRequest: TypeAlias = Request | SnapshotRequest | Command
+
 
 _STATEMENTS = {
     "append": "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b)",
@@ -54,9 +89,13 @@ _STATEMENTS = {
             timestamptz_send(timestamp), utc_offset
         FROM {schema}.events
         WHERE position > %b AND position <= %b
-            AND (%b::text[] IS NULL OR event_type = ANY (%b::text[])) AND starts_with(stream_id, %b)
+            AND (%b::text[] IS NULL OR event_type = ANY (%b::text[]))
+            AND (%b::text[] IS NULL OR strpos(stream_id, '-') > 0 AND split_part(stream_id, '-', 1) = ANY (%b::text[]))
+            AND (%b::integer IS NULL OR {schema}.partition_of(stream_id, %b::integer) = %b::integer)
         ORDER BY position LIMIT %b
         """,
+    "channel": "SELECT 'eventstore_' || tableoid FROM {schema}.event_positions",
+    "notify": "SELECT pg_notify('eventstore_' || tableoid, '') FROM {schema}.event_positions",
     "load_snapshot": """
         SELECT aggregate_type, aggregate_id, version, class_schema, state, checksum
         FROM {schema}.snapshots WHERE aggregate_type = %b AND aggregate_id = %b
@@ -69,6 +108,80 @@ _STATEMENTS = {
         """,
     "delete_snapshot": "DELETE FROM {schema}.snapshots WHERE aggregate_type = %b AND aggregate_id = %b",
 }
+
+_REQUESTS: dict[type[object], str] = {
+    Register: "SELECT {schema}.register_subscription(%(name)b::text, %(partitions)b::integer, %(position)b::bigint)",
+    Look: """
+        SELECT lowest, {schema}.safe_position(coalesce(lowest, 0)), error, error_position
+        FROM (
+            SELECT min(position) AS lowest FROM {schema}.subscriptions WHERE name = %(name)b AND partition >= 0
+        ) AS standing
+        LEFT JOIN LATERAL (
+            SELECT error, error_position FROM {schema}.subscriptions WHERE name = %(name)b AND failed
+            ORDER BY error_position LIMIT 1
+        ) AS failure ON true
+        """,
+    Heartbeat: """
+        UPDATE {schema}.subscriptions SET seen_at = CASE WHEN %(present)b::boolean THEN clock_timestamp() END
+        WHERE (name, partition) IN (
+            SELECT name, partition FROM {schema}.subscriptions WHERE name = %(name)b AND partition >= 0
+            FOR UPDATE SKIP LOCKED
+        )
+        """,
+    Claim: """
+        SELECT partition, partitions, position FROM {schema}.subscriptions
+        WHERE name = %(name)b AND position < %(below)b::bigint AND NOT failed
+            AND CASE WHEN %(partition)b::integer IS NULL THEN partition >= 0 ELSE partition = %(partition)b::integer END
+        ORDER BY position, partition LIMIT 1 FOR UPDATE SKIP LOCKED
+        """,
+    SaveCheckpoint: """
+        UPDATE {schema}.subscriptions SET position = %(position)b::bigint, moved_at = clock_timestamp(),
+            seen_at = clock_timestamp(), error = NULL, error_position = NULL
+        WHERE name = %(name)b AND partition = %(partition)b::integer
+        """,
+    NoteError: """
+        UPDATE {schema}.subscriptions
+        SET error = %(error)b, error_position = %(position)b::bigint, failed = %(failed)b::boolean
+        WHERE name = %(name)b AND partition = %(partition)b::integer
+        """,
+    Park: """
+        INSERT INTO {schema}.parked_events (name, position, attempts, error)
+        VALUES (%(name)b, %(position)b, %(attempts)b, %(error)b)
+        """,
+    ListParked: """
+        SELECT parked.position, stream_id, version, event_type, attempts, error, parked_at
+        FROM {schema}.parked_events AS parked JOIN {schema}.events USING (position) WHERE name = %(name)b
+        ORDER BY parked.position
+        """,
+    DropParked: """
+        DELETE FROM {schema}.parked_events WHERE (name, position) IN (
+            SELECT name, position FROM {schema}.parked_events WHERE name = %(name)b AND position = %(position)b::bigint
+            FOR UPDATE SKIP LOCKED
+        ) RETURNING position
+        """,
+    ListSubscriptions: """
+        SELECT name, partitions, position, highest, seconds_behind, seconds_unseen, failed, error, error_position,
+            parked, rebuilt_to
+        FROM {schema}.subscription_status WHERE name = coalesce(%(name)b::text, name) ORDER BY name
+        """,
+    Remove: """
+        WITH unparked AS (DELETE FROM {schema}.parked_events WHERE name = %(name)b)
+        DELETE FROM {schema}.subscriptions WHERE name = %(name)b AND partition >= 0 RETURNING partition
+        """,
+    Probe: "SELECT 1",
+    BeginRebuild: "SELECT {schema}.begin_rebuild(%(name)b::text, %(tables)b, %(position)b::bigint)",
+    EnterRebuild: """
+        SELECT set_config('search_path', concat_ws(', ', quote_ident({schema}.shadow_of(%(name)b::text)),
+            nullif(current_setting('search_path'), '')), true)
+        """,
+    WrittenRows: "SELECT {schema}.written_rows(%(tables)b)",
+    LockSubscription: """
+        SELECT partition FROM {schema}.subscriptions WHERE name = %(name)b ORDER BY partition FOR UPDATE
+        """,
+    FinishRebuild: "SELECT {schema}.finish_rebuild(%(name)b::text, %(tables)b, %(position)b::bigint)",
+    AbandonRebuild: "SELECT {schema}.abandon_rebuild(%(name)b::text)",
+}
+"""What following the log asks for; the parameters are the requests' fields."""
 
 
 def check_schema(schema: object) -> str:
@@ -89,14 +202,7 @@ def for_schema(text: str, schema: str) -> str:
     return sql.SQL(cast("LiteralString", text)).format(schema=sql.Identifier(schema)).as_string(None)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A statement as it is, for transactions. Reply: its first value, or without rows its status, such as ROLLBACK."""
-
-    text: str
-
-
-AnyRequest: TypeAlias = Request | SnapshotRequest | Command
+Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 
 
 class Statements:
@@ -107,8 +213,10 @@ class Statements:
         # A percent sign in a name would be read as the beginning of a parameter.
         doubled = schema.replace("%", "%%")
         self._texts = {name: for_schema(text, doubled).encode() for name, text in _STATEMENTS.items()}
+        self.channel, self.notification = self._texts["channel"], self._texts["notify"]
+        self._requests = {kind: for_schema(text, doubled).encode() for kind, text in _REQUESTS.items()}
 
-    def of(self, request: AnyRequest, *, in_transaction: bool) -> tuple[bytes, Sequence[Any]]:  # noqa: PLR0911 one each
+    def of(self, request: AnyRequest, *, in_transaction: bool) -> tuple[bytes, Parameters]:  # noqa: PLR0911 one each
         """The statement for a request, with its parameters."""
         match request:
             case Append(stream_id, expected_version, records):
@@ -119,11 +227,10 @@ class Statements:
                 return text, (stream_id, from_version, to_version, limit)
             case SafePosition(after):
                 return self._texts["safe_position"], (after,)
-            case ReadLog(after, upto, limit, event_types, category):
-                prefix = "" if category is None else f"{category}-"
-                types = None if event_types is None else Array(TEXT, [name.encode() for name in event_types])
-                return self._texts["read_all"], (after, upto, types, types, prefix, limit)
-
+            case ReadLog(after, upto, limit, event_types, categories, partition):
+                types, prefixes = _names(event_types), _names(categories)
+                number, of = (None, None) if partition is None else partition
+                return self._texts["read_all"], (after, upto, types, types, prefixes, prefixes, of, of, number, limit)
             case LoadSnapshot(aggregate_type, aggregate_id):
                 return self._texts["load_snapshot"], (aggregate_type, aggregate_id)
             case SaveSnapshot(snapshot):
@@ -132,9 +239,11 @@ class Statements:
                 return self._texts["delete_snapshot"], (aggregate_type, aggregate_id)
             case Command(text):
                 return text.encode(), ()
+            case _:
+                return self._requests[type(request)], _by_name(request)
 
 
-def reply_of(request: AnyRequest, rows: list[Any], status: str | None) -> Any:
+def reply_of(request: AnyRequest, rows: list[Any], status: str | None) -> Any:  # noqa: C901, PLR0911 one case each
     """What a request's rows say, or a command's status."""
     match request:
         case Append() | SafePosition():
@@ -145,8 +254,31 @@ def reply_of(request: AnyRequest, rows: list[Any], status: str | None) -> Any:
             return Snapshot(*rows[0]) if rows else None
         case SaveSnapshot() | DeleteSnapshot():
             return None
+        case Look():
+            return Outlook(*rows[0])
+        case Claim():
+            return Claimed(*rows[0]) if rows else None
+        case ListParked():
+            return [ParkedEvent(*row) for row in rows]
+        case ListSubscriptions():
+            return [Facts(*row) for row in rows]
+        case DropParked() | Remove():
+            return bool(rows)
+        case Register() | BeginRebuild() | WrittenRows():
+            return rows[0][0]
         case Command():
             return rows[0][0] if rows else status
+        case _:
+            return None
+
+
+def _names(names: Sequence[str] | None) -> Array | None:
+    return None if names is None else Array(TEXT, [name.encode() for name in names])
+
+
+def _by_name(request: object) -> dict[str, Any]:
+    values = {field.name: getattr(request, field.name) for field in fields(cast("Any", request))}
+    return {name: _names(cast("Any", value)) if type(value) is tuple else value for name, value in values.items()}
 
 
 def _columns(records: Sequence[NewRecord]) -> list[Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ import psycopg
 from psycopg import Connection, Cursor
 from psycopg.rows import TupleRow, tuple_row
 
-from eventstore.blocking import BlockingSnapshotStore, BlockingStore, run
+from eventstore.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore, run
 from eventstore.errors import InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.operations import ConnectionLost, repeated
@@ -19,9 +19,11 @@ from eventstore.postgres import transactions
 from eventstore.postgres.arrays import Array, ArrayDumper
 from eventstore.postgres.connections import CallersPool, Loan, OwnPool, Pool
 from eventstore.postgres.failures import resolve
+from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import AnyRequest, Statements, reply_of
 from eventstore.postgres.transactions import Elsewhere
 from eventstore.store import EventStore
+from eventstore.wakeups import WakeUps
 
 DEFAULT_SCHEMA = "eventstore"
 
@@ -73,26 +75,54 @@ class _Client:
         self.close()
 
 
-class PostgresEventStore(_Client, BlockingStore):
+class PostgresEventStore(_Client, FollowableStore):
     """A store on PostgreSQL, in one schema. Safe for threads, and after a fork.
 
-    With ``strict``, events of unknown types are refused on reading.
+    With ``strict``, events of unknown types are refused on reading. With ``notify``, a thread tells the subscriptions
+    of other processes, after the commits, that there is something to read; those of this one are told anyway.
     """
 
-    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA, *, strict: bool = False) -> None:
+    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, notify: bool = False) -> None:
         super().__init__(pool, schema)
-        self._strict = strict
+        self._prepare(strict=strict, notify=notify)
 
     @classmethod
-    def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, max_size: int = 10) -> Self:
+    def connect(
+        cls,
+        dsn: str,
+        schema: str = DEFAULT_SCHEMA,
+        *,
+        strict: bool = False,
+        notify: bool = False,
+        max_size: int = 10,
+    ) -> Self:
         """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
         store = cls.__new__(cls)
         store._connect(dsn, schema, max_size)
-        store._strict = strict
+        store._prepare(strict=strict, notify=notify)
         return store
 
+    def _prepare(self, *, strict: bool, notify: bool) -> None:
+        self._strict = strict
+        self._announcements = Announcements(self._connections.server, self._statements, notify=notify)
+
+    @property
+    def wakeups(self) -> WakeUps:
+        return self._announcements.wakeups
+
+    def announce(self) -> None:
+        self._announcements.announce()
+
+    def listening(self) -> AbstractContextManager[object]:
+        return self._announcements.listening()
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        version = super().append(stream_id, events, expected_version)
+        self.announce()
+        return version
+
     @contextmanager
-    def transaction(self) -> Generator[EventStore, None, None]:
+    def transaction(self) -> Generator[PostgresTransaction, None, None]:
         loan = run(repeated(transactions.BEGIN), self._begin)
         try:
             store = _Transaction(self, loan.connection)
@@ -104,6 +134,8 @@ class PostgresEventStore(_Client, BlockingStore):
             store._commit()
         finally:
             loan.give_back()
+        if store.has_appended:
+            self.announce()
 
     def _begin(self, begin: AnyRequest) -> Loan:
         loan = Loan.take(self._connections.pool())
@@ -114,23 +146,28 @@ class PostgresEventStore(_Client, BlockingStore):
             raise
         return loan
 
-    def bind(self, connection: Connection[Any]) -> EventStore:
+    def bind(self, connection: Connection[Any]) -> PostgresTransaction:
         """The same store on a connection of the caller's, whose transaction it neither commits nor rolls back.
 
         Appends and reads there see what the transaction has done. After a ConcurrencyError the transaction is usable.
         """
         if not isinstance(connection, Connection):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"a psycopg.Connection is needed, not {type(connection).__name__}")
-        return _BoundStore(self, connection)
+        return PostgresTransaction(self, connection)
 
 
-class _BoundStore(BlockingStore):
-    """The store on one connection, whose transaction somebody else ends."""
+class PostgresTransaction(BlockingStore):
+    """The store in one transaction: what ``transaction()`` and ``bind`` give."""
 
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
         self._strict = store._strict
         self._statements = store._statements
         self._connection = connection
+
+    @property
+    def connection(self) -> Connection[Any]:
+        """Its connection, for statements of one's own in the same transaction."""
+        return self._connection
 
     def _execute(self, request: AnyRequest) -> Any:
         try:
@@ -139,7 +176,7 @@ class _BoundStore(BlockingStore):
             raise transactions.lost(lost) from lost
 
     @contextmanager
-    def transaction(self) -> Generator[EventStore, None, None]:
+    def transaction(self) -> Generator[PostgresTransaction, None, None]:
         self._execute(transactions.SAVEPOINT)
         try:
             yield self
@@ -153,7 +190,7 @@ class _BoundStore(BlockingStore):
         raise InvalidArgument("this store is bound already: bind the one that it came from")
 
 
-class _Transaction(_BoundStore):
+class _Transaction(PostgresTransaction):
     """The store in a transaction of its own."""
 
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
@@ -169,7 +206,7 @@ class _Transaction(_BoundStore):
         return self._state.note(stream_id, super().append(stream_id, events, expected_version), events)
 
     @contextmanager
-    def transaction(self) -> Generator[EventStore, None, None]:
+    def transaction(self) -> Generator[PostgresTransaction, None, None]:
         appended = len(self._state.appended)
         try:
             with super().transaction():
@@ -177,6 +214,11 @@ class _Transaction(_BoundStore):
         except BaseException:
             del self._state.appended[appended:]
             raise
+
+    @property
+    def has_appended(self) -> bool:
+        """Whether there is something for readers of the log, once it is committed."""
+        return bool(self._state.appended)
 
     def _commit(self) -> None:
         self._state.end()

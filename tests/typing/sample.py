@@ -34,10 +34,15 @@ from eventstore import (
     InvalidOperation,
     PostgresEventStore,
     PostgresSnapshotStore,
+    PostgresTransaction,
+    Projection,
     Repository,
     Snapshot,
     SnapshotStore,
+    Subscription,
+    SubscriptionState,
     handles,
+    inline,
     register_type,
 )
 from eventstore.postgres import migrate
@@ -193,13 +198,38 @@ def stores(pool: ConnectionPool[Connection[TupleRow]], connection: Connection[Tu
         assert_type(store.read("Order-1", 5, 10, backwards=True, limit=3), list[Event])
         assert_type(store.read_all(event_types=["OrderShipped"], category="Order"), Iterator[Event])
         with store.transaction() as both:
-            assert_type(both, EventStore)
+            assert_type(both, PostgresTransaction)
             both.append("Order-2", [Event(event_type="a")], ExpectedVersion.ANY)
-        assert_type(store.bind(connection), EventStore)
+        assert_type(store.bind(connection), PostgresTransaction)
         store.append("Order-1", OrderShipped(tracking_number="1Z"), 0)  # type: ignore[arg-type]
         store.append("Order-1", [])  # type: ignore[call-arg]
         store.read("Order-1", 0, None, True)  # type: ignore[call-arg]
     yield from store.read_all()
+
+
+# --- following the log ------------------------------------------------------------------------------------------------
+
+
+def subscriptions(store: PostgresEventStore, memory: InMemoryEventStore) -> None:
+    def mail(event: Event) -> None:
+        assert_type(event.position, int)
+
+    def count(event: Event, transaction: PostgresTransaction) -> None:
+        assert_type(transaction.connection, Connection[Any])
+        transaction.connection.execute("UPDATE counts SET n = %s", (event.position,))
+
+    def copy(event: Event, transaction: EventStore) -> None:
+        transaction.append("copies", [event], ExpectedVersion.ANY)
+
+    mails = Subscription(store, "mails", mail, event_types=["OrderShipped"], on_failure="park")
+    assert_type(mails.state, SubscriptionState)
+    counts = Projection(store, "counts", count, tables=["counts"])
+    assert_type(counts, Projection[PostgresTransaction])
+    Projection(store, "copies", copy)
+    Projection(memory, "copies", copy)
+    Projection(memory, "counts", count)  # type: ignore[arg-type]
+    Subscription(store, "mails", mail, on_failure="ignore")  # type: ignore[arg-type]
+    assert_type(inline(store, counts), EventStore)
 
 
 def snapshots(pool: ConnectionPool[Connection[TupleRow]]) -> None:

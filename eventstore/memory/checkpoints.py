@@ -1,0 +1,204 @@
+"""The memory store's checkpoints and parked events: what sql/0006_subscriptions.sql does for the other one."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from operator import attrgetter
+from typing import Any, Protocol
+
+from eventstore.checkpoints import (
+    Claim,
+    Claimed,
+    DropParked,
+    Facts,
+    Heartbeat,
+    ListParked,
+    ListSubscriptions,
+    Look,
+    NoteError,
+    Outlook,
+    Park,
+    ParkedEvent,
+    Probe,
+    Register,
+    Remove,
+    SaveCheckpoint,
+)
+from eventstore.event import EPOCH, Record
+
+_position = attrgetter("position")
+
+
+class HoldsClaims(Protocol):
+    """The part of a transaction that matters here."""
+
+    claims: set[tuple[str, int]]
+    on_commit: list[Callable[[], object]]
+
+
+@dataclass
+class _Row:
+    position: int
+    failed: bool = False
+    error: str | None = None
+    error_position: int | None = None
+
+
+def in_partition(stream_id: str, number: int, of: int) -> bool:
+    """Whether a stream belongs to a partition, as partition_of in the database says."""
+    return sha256(stream_id.encode()).digest()[0] % of == number
+
+
+def _first_error(rows: Iterable[_Row]) -> _Row:
+    """The row with the error at the lowest position; without errors, one without an error."""
+    return min((row for row in rows if row.error), key=attrgetter("error_position"), default=_Row(0))
+
+
+class MemoryCheckpoints:
+    """All methods are to be called with the engine's lock held."""
+
+    def __init__(self, log: Sequence[Record], safe_position: Callable[[int], int]) -> None:
+        self._log = log
+        self._safe_position = safe_position
+        self._rows: dict[str, list[_Row]] = {}
+        self._seen: dict[str, float] = {}
+        self._parked: dict[str, dict[int, ParkedEvent]] = {}
+        self._claimed: set[tuple[str, int]] = set()
+
+    def release(self, transaction: HoldsClaims) -> None:
+        """Let go of what a transaction holds."""
+        self._claimed -= transaction.claims
+
+    def answer(self, request: Any, transaction: HoldsClaims | None) -> Any:  # noqa: C901, PLR0911, PLR0912 one case each
+        """The reply to a request; in a transaction what it changes is changed at its commit."""
+        match request:
+            case Register():
+                return self._register(request)
+            case Look(name):
+                return self._look(name)
+            case Heartbeat(name, present):
+                self._seen.pop(name, None)
+                if present:
+                    self._seen[name] = time.monotonic()
+            case Claim():
+                return self._claim(request, transaction)
+            case SaveCheckpoint():
+                self._change(transaction, lambda: self._save(request))
+            case NoteError(name, partition, position, error, failed):
+                if name in self._rows:
+                    row = self._rows[name][partition]
+                    row.error, row.error_position, row.failed = error, position, failed
+            case Park():
+                self._change(transaction, lambda: self._park(request))
+            case ListParked(name):
+                return [event for _, event in sorted(self._parked.get(name, {}).items())]
+            case DropParked(name, position):
+                return self._drop(name, position, transaction)
+            case ListSubscriptions(name):
+                return [self._facts(each) for each in sorted(self._rows) if name in {None, each}]
+            case Remove(name):
+                self._parked.pop(name, None)
+                return self._rows.pop(name, None) is not None
+            case Probe():
+                pass
+            case _:
+                raise AssertionError(f"no store can answer {request!r}")
+        return None
+
+    def _change(self, transaction: HoldsClaims | None, change: Callable[[], object]) -> None:
+        if transaction is None:
+            change()
+        else:
+            transaction.on_commit.append(change)
+
+    def _hold(self, key: tuple[str, int], transaction: HoldsClaims | None) -> None:
+        if transaction is not None:  # Without one it is let go at once.
+            self._claimed.add(key)
+            transaction.claims.add(key)
+
+    def _register(self, request: Register) -> bool:
+        rows = self._rows.get(request.name, [])
+        if len(rows) != request.partitions:
+            held = any((request.name, number) in self._claimed for number in range(len(rows)))
+            position = rows[0].position if rows else request.position
+            if held or any(row.position != position for row in rows):
+                return False
+            self._rows[request.name] = rows = [_Row(position) for _ in range(request.partitions)]
+        for row in rows:
+            row.failed = False
+        return True
+
+    def _look(self, name: str) -> Outlook:
+        rows = self._rows.get(name, [])
+        lowest = min((row.position for row in rows), default=None)
+        failed = _first_error(row for row in rows if row.failed)
+        return Outlook(lowest, self._safe_position(lowest or 0), failed.error, failed.error_position)
+
+    def _claim(self, request: Claim, transaction: HoldsClaims | None) -> Claimed | None:
+        rows = self._rows.get(request.name, [])
+        free = [
+            (row.position, number)
+            for number, row in enumerate(rows)
+            if row.position < request.below
+            and not row.failed
+            and request.partition in {None, number}
+            and (request.name, number) not in self._claimed
+        ]
+        if not free:
+            return None
+        position, number = min(free)
+        self._hold((request.name, number), transaction)
+        return Claimed(number, len(rows), position)
+
+    def _save(self, request: SaveCheckpoint) -> None:
+        if request.name in self._rows:  # Somebody may have removed the subscription.
+            self._rows[request.name][request.partition] = _Row(request.position)
+            self._seen[request.name] = time.monotonic()
+
+    def _park(self, request: Park) -> None:
+        record = self._log[bisect_right(self._log, request.position, key=_position) - 1]
+        self._parked.setdefault(request.name, {})[request.position] = ParkedEvent(
+            request.position,
+            record.stream_id,
+            record.version,
+            record.event_type,
+            request.attempts,
+            request.error,
+            datetime.now(UTC),
+        )
+
+    def _drop(self, name: str, position: int, transaction: HoldsClaims | None) -> bool:
+        key = (f"parked\0{name}", position)  # No subscription has such a name.
+        if position not in self._parked.get(name, {}) or key in self._claimed:
+            return False
+        self._hold(key, transaction)
+        self._change(transaction, lambda: self._parked.get(name, {}).pop(position, None))
+        return True
+
+    def _facts(self, name: str) -> Facts:
+        rows = self._rows[name]
+        position = min(row.position for row in rows)
+        troubled = _first_error(rows)
+        index = bisect_right(self._log, position, key=_position)
+        behind = 0.0
+        if index < len(self._log):
+            microseconds = int.from_bytes(self._log[index].timestamp, signed=True)
+            behind = max((datetime.now(UTC) - EPOCH) / timedelta(seconds=1) - microseconds / 1e6, 0.0)
+        return Facts(
+            name,
+            len(rows),
+            position,
+            self._log[-1].position if self._log else 0,
+            behind,
+            time.monotonic() - self._seen[name] if name in self._seen else None,
+            any(row.failed for row in rows),
+            troubled.error,
+            troubled.error_position,
+            len(self._parked.get(name, {})),
+            None,
+        )

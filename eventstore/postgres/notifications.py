@@ -1,0 +1,201 @@
+"""Hints from one process to another, by NOTIFY: after the commits, coalesced, never in an appending transaction.
+
+A NOTIFY makes commits wait for each other, so that one in every append would slow all writers down. Here a process
+sends at most one each NOTIFY_SECONDS, whatever it appends. Nothing rests on them: followers look anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Identifier
+
+from eventstore.errors import EventStoreError
+from eventstore.postgres.statements import Statements
+from eventstore.wakeups import WakeUps
+
+NOTIFY_SECONDS = 0.02
+"""Between one notification and the next."""
+IDLE_SECONDS = 5.0
+"""After so long without an append the notifying thread ends; the next append starts another."""
+CHECK_SECONDS = 30.0
+"""After so long without a notification the listening connection is tried."""
+RECONNECT_SECONDS = 1.0
+
+_BY_SCHEMA: dict[str, WakeUps] = {}
+"""Of all stores of this process in schemas of one name: a hint too many costs one look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How to get a connection of one's own to where a pool's connections go."""
+
+    conninfo: str
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, pool: Any) -> Server | None:
+        """None where only a coroutine could tell."""
+        conninfo, options = _told(pool.conninfo), _told(pool.kwargs)
+        return None if conninfo is None or options is None else cls(conninfo, options)
+
+    def connect(self) -> Connection[Any]:
+        """Raises psycopg.Error."""
+        options: dict[str, Any] = {**self.options, "autocommit": True, "row_factory": tuple_row}
+        return psycopg.connect(self.conninfo, **options)
+
+
+def _told(value: Any) -> Any:
+    """A parameter of a pool: itself, or what a function gives."""
+    if iscoroutinefunction(value):
+        return None
+    return value() if callable(value) else value
+
+
+class Announcements:
+    """What a store announces to the subscriptions of this process, and of others, and what it hears from those."""
+
+    def __init__(self, server: Callable[[], Server | None], statements: Statements, *, notify: bool) -> None:
+        self.wakeups = _BY_SCHEMA.setdefault(statements.schema, WakeUps())
+        self._server = server
+        self._statements = statements
+        self._notifier = _Notifier(server, statements) if notify else None
+        self._lock = threading.Lock()
+        self._listeners = 0
+        self._listening: _Listening | None = None
+
+    def announce(self) -> None:
+        """Returns at once, and raises nothing."""
+        self.wakeups.wake()
+        if self._notifier:
+            self._notifier.announce()
+
+    @contextmanager
+    def listening(self) -> Generator[None, None, None]:
+        """Hears others as long as the block lasts, or that of another user."""
+        with self._lock:
+            self._listeners += 1
+            server = self._server() if self._listening is None else None
+            if server is not None:
+                self._listening = _Listening(server, self._statements, self.wakeups)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listeners -= 1
+                if not self._listeners and self._listening is not None:
+                    self._listening.end()
+                    self._listening = None
+
+
+class _Notifier:
+    """A thread with a connection of its own, both of which are there only while there is something to say."""
+
+    def __init__(self, server: Callable[[], Server | None], statements: Statements) -> None:
+        self._server = server
+        self._notification = statements.notification
+        self._pid = 0
+        self.forget()
+        os.register_at_fork(after_in_child=_forgetting(self))
+
+    def forget(self) -> None:
+        """In a child: its parent's thread is not here, and whatever that held is not held."""
+        self._lock = threading.Lock()
+        self._wanted = threading.Event()
+
+    def announce(self) -> None:
+        self._wanted.set()
+        if self._pid == os.getpid():
+            return
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid = os.getpid()
+                threading.Thread(target=self._run, name="eventstore-notifier", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with suppress(psycopg.Error, EventStoreError):  # Nobody hears it then: followers look anyway.
+                server = self._server()
+                if server is None:
+                    return
+                with server.connect() as connection:
+                    self._notify(connection)
+            with self._lock:
+                self._pid = 0  # First: who announces something from here on finds no thread, or is seen below.
+                if not self._wanted.is_set():
+                    return
+                self._pid = os.getpid()
+            time.sleep(RECONNECT_SECONDS)
+
+    def _notify(self, connection: Connection[Any]) -> None:
+        """Until there is nothing more to say for a while."""
+        while self._wanted.wait(IDLE_SECONDS):
+            self._wanted.clear()
+            connection.execute(self._notification)
+            time.sleep(NOTIFY_SECONDS)
+
+
+def _forgetting(notifier: _Notifier) -> Callable[[], None]:
+    """What to call in a child; does not keep the notifier alive."""
+    reference = weakref.ref(notifier)
+
+    def forget() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.forget()
+
+    return forget
+
+
+class _Listening:
+    """A thread with a connection of its own."""
+
+    def __init__(self, server: Server, statements: Statements, wakeups: WakeUps) -> None:
+        self._server = server
+        self._statements = statements
+        self._wakeups = wakeups
+        self._ending, self._end = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="eventstore-listener", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Returns when the connection is closed, unless it is just being opened to a server that does not answer."""
+        with self._end:
+            self._end.send(b".")
+            self._thread.join(RECONNECT_SECONDS)
+
+    def _run(self) -> None:
+        with self._ending:
+            while True:
+                with suppress(psycopg.Error), self._server.connect() as connection:
+                    if self._listen(connection):
+                        return
+                if select.select([self._ending], [], [], RECONNECT_SECONDS)[0]:
+                    return
+
+    def _listen(self, connection: Connection[Any]) -> bool:
+        """Until the end, which it returns, or until the connection breaks."""
+        for (channel,) in connection.execute(self._statements.channel).fetchall():
+            connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
+        self._wakeups.wake()  # For what was announced before.
+        while True:
+            readable = select.select([connection.fileno(), self._ending.fileno()], [], [], CHECK_SECONDS)[0]
+            if self._ending.fileno() in readable:
+                return True
+            if not readable:
+                connection.execute("SELECT 1")
+            elif list(connection.notifies(timeout=0)):
+                self._wakeups.wake()

@@ -1,0 +1,287 @@
+"""Subscriptions and projections in async: the twin of blocking.py, where the methods are explained."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from inspect import isawaitable
+from typing import Any, Generic, Protocol, TypeVar
+
+from eventstore.async_store import AsyncEventStore
+from eventstore.asynchronous import AsyncFollowableStore, run
+from eventstore.checkpoints import ListParked, ParkedEvent, Remove, SubscriptionState, SubscriptionStatus
+from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
+from eventstore.event import Event
+from eventstore.operations import repeated
+from eventstore.subscriptions import managing
+from eventstore.subscriptions.following import (
+    Follower,
+    Handle,
+    InTransaction,
+    OnFailure,
+    Rest,
+    Wait,
+    drop_parked,
+)
+from eventstore.subscriptions.rebuilding import Progress, Rebuild
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class AsyncTransactionalStore(Protocol[T_co]):
+    """A store, by what its transactions give."""
+
+    def transaction(self) -> AbstractAsyncContextManager[T_co]: ...
+
+
+class _Following:
+    """What subscriptions and projections have in common. One object is one worker; it runs in one task at a time."""
+
+    _exactly_once: bool
+
+    def __init__(
+        self,
+        store: object,
+        name: str,
+        handle: Callable[[Event, Any], object],
+        *,
+        event_types: Iterable[str] | None,
+        categories: Iterable[str] | None,
+        from_position: int,
+        partitions: int,
+        batch_size: int,
+        attempts: int,
+        on_failure: OnFailure,
+        poll_interval: float,
+    ) -> None:
+        self._store = followable(store)
+        self._handle = handle
+        self._make_follower = partial(
+            Follower,
+            name,
+            exactly_once=self._exactly_once,
+            strict=self._store._strict,
+            event_types=event_types,
+            categories=categories,
+            from_position=from_position,
+            partitions=partitions,
+            batch_size=batch_size,
+            attempts=attempts,
+            on_failure=on_failure,
+            poll_interval=poll_interval,
+        )
+        self._follower = self._make_follower()
+        self._running: asyncio.AbstractEventLoop | None = None
+        self._hints = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """As Subscription.name."""
+        return self._follower.name
+
+    @property
+    def state(self) -> SubscriptionState:
+        """As Subscription.state."""
+        return self._follower.state
+
+    @property
+    def error(self) -> Exception | None:
+        """As Subscription.error."""
+        return self._follower.error
+
+    async def run(self) -> None:
+        """As Subscription.run. Cancelled, it leaves what a killed worker leaves: the batch at work is not stored."""
+        await self._run_until(to_end=False)
+
+    async def run_until_caught_up(self) -> None:
+        """As Subscription.run_until_caught_up."""
+        await self._run_until(to_end=True)
+
+    def stop(self) -> None:
+        """As Subscription.stop; returns at once."""
+        self._follower.stopping = True
+        self._hint()
+
+    async def status(self) -> SubscriptionStatus:
+        """As Subscription.status."""
+        return await run(managing.status(self.name), self._store._execute)
+
+    async def wait_until_processed(self, position: int | None = None, timeout: float = 10.0) -> None:  # noqa: ASYNC109 the blocking one's
+        """As Subscription.wait_until_processed."""
+        await run(managing.wait_until_processed(self.name, position, timeout), self._store._execute)
+
+    async def parked(self) -> list[ParkedEvent]:
+        """As Subscription.parked."""
+        found: list[ParkedEvent] = await run(repeated(ListParked(self.name)), self._store._execute)
+        return found
+
+    async def retry_parked(self, position: int) -> None:
+        """As Subscription.retry_parked."""
+        await self._carry_out(InTransaction(self._follower.retry_parked(position)))
+
+    async def drop_parked(self, position: int) -> None:
+        """As Subscription.drop_parked."""
+        await run(drop_parked(self.name, position), self._store._execute)
+
+    async def remove(self) -> None:
+        """As Subscription.remove."""
+        await self._store._execute(Remove(self.name))
+
+    async def _run_until(self, *, to_end: bool) -> None:
+        if self._running:
+            raise InvalidOperation(f"this worker of {self.name!r} runs already: make another object for another worker")
+        self._running = asyncio.get_running_loop()
+        try:
+            with self._store.wakeups.calling(self._hint), self._store.listening():
+                try:
+                    await run(self._follower.follow(to_end=to_end), self._carry_out)
+                finally:
+                    with suppress(StoreUnavailable):
+                        await run(self._follower.sign_off(), self._store._execute)
+        finally:
+            self._running = None
+
+    def _hint(self) -> None:
+        loop = self._running
+        if loop is not None and not self._hints.is_set():
+            with suppress(RuntimeError):  # The loop has been closed.
+                loop.call_soon_threadsafe(self._hints.set)
+
+    async def _wait(self, seconds: float) -> None:
+        if self._follower.stopping:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hints.wait(), seconds)
+        self._hints.clear()
+
+    async def _rest(self, seconds: float) -> None:
+        end = asyncio.get_running_loop().time() + seconds
+        while not self._follower.stopping and (left := end - asyncio.get_running_loop().time()) > 0:
+            await self._wait(left)
+
+    async def _carry_out(self, request: Any) -> Any:
+        match request:
+            case InTransaction(operation):
+                async with self._store.transaction() as transaction:
+                    return await run(operation, partial(self._carry_out_in, transaction))
+            case Wait(seconds):
+                return await self._wait(seconds)
+            case Rest(seconds):
+                return await self._rest(seconds)
+            case _:
+                return await self._store._execute(request)
+
+    async def _carry_out_in(self, transaction: Any, request: Any) -> Any:
+        if isinstance(request, Handle):
+            result = self._handle(request.event, transaction)
+            return await result if isawaitable(result) else result
+        return await transaction._execute(request)
+
+
+class AsyncSubscription(_Following):
+    """Subscription in async; ``handler`` may be async."""
+
+    _exactly_once = False
+
+    def __init__(
+        self,
+        store: AsyncEventStore,
+        name: str,
+        handler: Callable[[Event], object],
+        *,
+        event_types: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        from_position: int = 0,
+        partitions: int = 1,
+        batch_size: int = 1000,
+        attempts: int = 5,
+        on_failure: OnFailure = "stop",
+        poll_interval: float = 0.5,
+    ) -> None:
+        super().__init__(
+            store,
+            name,
+            lambda event, _: handler(event),
+            event_types=event_types,
+            categories=categories,
+            from_position=from_position,
+            partitions=partitions,
+            batch_size=batch_size,
+            attempts=attempts,
+            on_failure=on_failure,
+            poll_interval=poll_interval,
+        )
+
+
+class AsyncProjection(_Following, Generic[T]):
+    """Projection in async; ``handler`` may be async."""
+
+    _exactly_once = True
+
+    def __init__(
+        self,
+        store: AsyncTransactionalStore[T],
+        name: str,
+        handler: Callable[[Event, T], object],
+        *,
+        tables: Iterable[str] = (),
+        event_types: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        from_position: int = 0,
+        partitions: int = 1,
+        batch_size: int = 1000,
+        attempts: int = 5,
+        on_failure: OnFailure = "stop",
+        poll_interval: float = 0.5,
+    ) -> None:
+        self.handler = handler
+        self._tables = tuple(tables)
+        super().__init__(
+            store,
+            name,
+            handler,
+            event_types=event_types,
+            categories=categories,
+            from_position=from_position,
+            partitions=partitions,
+            batch_size=batch_size,
+            attempts=attempts,
+            on_failure=on_failure,
+            poll_interval=poll_interval,
+        )
+
+    def wants(self, event: Event) -> bool:
+        """As Projection.wants."""
+        return self._follower.wants(event)
+
+    async def rebuild(self, from_position: int = 0, progress: Callable[[Progress], object] | None = None) -> None:
+        """As Projection.rebuild."""
+        if self._running:
+            raise InvalidOperation(f"this worker of {self.name!r} runs: make another object for the rebuild")
+        self._running = asyncio.get_running_loop()
+        self._follower, worker = self._make_follower(), self._follower
+        rebuild = Rebuild(self._follower, self._tables, from_position, progress)
+        try:
+            await run(rebuild.run(), self._carry_out)
+        except BaseException:
+            with suppress(StoreUnavailable):
+                await run(rebuild.abandon(), self._store._execute)
+            raise
+        finally:
+            self._follower = worker
+            self._running = None
+
+
+async def async_statuses(store: AsyncEventStore) -> list[SubscriptionStatus]:
+    """As statuses."""
+    return await run(managing.statuses(), followable(store)._execute)
+
+
+def followable(store: object) -> AsyncFollowableStore:
+    """The store, if it keeps checkpoints; else raises InvalidArgument."""
+    if not isinstance(store, AsyncFollowableStore):
+        raise InvalidArgument(f"a {type(store).__name__} keeps no checkpoints, so that nothing in async can follow it")
+    return store

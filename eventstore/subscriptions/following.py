@@ -1,0 +1,381 @@
+"""What a subscription decides: which events it takes next, what a failure leads to, when it rests. No I/O.
+
+Each round looks how far the log may be read, and has one batch handled in a transaction that holds the partition's
+checkpoint locked and moves it on. So there is one worker on a partition at a time; a dead one's lock goes with its
+connection; and what a projection writes in that transaction is stored together with the checkpoint, or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from eventstore.checkpoints import (
+    FAR_BEHIND,
+    MAX_PARTITIONS,
+    PRESENCE,
+    Claim,
+    Claimed,
+    DropParked,
+    Heartbeat,
+    Look,
+    NoteError,
+    Outlook,
+    Park,
+    Probe,
+    Register,
+    SaveCheckpoint,
+    SubscriptionState,
+)
+from eventstore.errors import (
+    AppendOutcomeUnknown,
+    DeserializationError,
+    EventStoreError,
+    InvalidArgument,
+    InvalidOperation,
+    StoreUnavailable,
+    SubscriptionFailed,
+)
+from eventstore.event import Event, Record
+from eventstore.names import check_category, check_name, check_names
+from eventstore.operations import Operation, ReadLog, check_number
+from eventstore.records import decode_events
+
+BATCH_SECONDS = 1.0
+"""After so long a batch ends with the event at work: locks are held, and effects held back, no longer than that."""
+WINDOW = 100_000
+"""At most so many positions in one batch, so that the checkpoint also moves where the filter leaves everything out."""
+BUSY_SECONDS = 0.05
+"""Until the next look, where other workers are on all that there is to do."""
+FIRST_DELAY, LAST_DELAY = 0.1, 10.0
+"""Seconds before an event is tried again, twice as many each time; and before an unreachable store is."""
+MAX_ERROR = 2000
+"""Characters of an error's text that are kept."""
+
+OnFailure: TypeAlias = Literal["stop", "park"]
+
+_log = logging.getLogger("eventstore")
+
+
+@dataclass(frozen=True, slots=True)
+class InTransaction:
+    """Carry out an operation in one transaction of the store's. Reply: its result, when it is committed."""
+
+    operation: Operation[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Give an event to the handler, with the transaction. Raises what the handler does."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Reply: None, when something was committed, the subscription is stopped, or so many seconds later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Reply: None, when the subscription is stopped, or so many seconds later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of one."""
+
+    end: int
+    """The checkpoint."""
+    handled: int
+    """How many events."""
+    failure: HandlingFailed | None = None
+    """Why it ended."""
+
+
+class HandlingFailed(Exception):
+    """An event that could not be handled; rolls back the transaction that it is raised in."""
+
+    def __init__(self, claimed: Claimed, position: int, cause: Exception, *, alone: bool) -> None:
+        super().__init__(str(cause))
+        self.claimed = claimed
+        """What the checkpoint is after this."""
+        self.position = position
+        self.cause = cause
+        self.alone = alone
+        """Whether nothing that was handled before it has to be handled again."""
+
+
+class Follower:
+    """One worker of a subscription. ``exactly_once``: the handler's effects are in the transaction that it is given."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        exactly_once: bool,
+        strict: bool,
+        event_types: Iterable[str] | None,
+        categories: Iterable[str] | None,
+        from_position: int,
+        partitions: int,
+        batch_size: int,
+        attempts: int,
+        on_failure: OnFailure,
+        poll_interval: float,
+    ) -> None:
+        self.name = check_name("name", name)
+        self.batch_size = check_number("batch_size", batch_size, least=1)
+        self.state = SubscriptionState.STOPPED
+        self.error: Exception | None = None
+        self.stopping = False
+        self._exactly_once = exactly_once
+        self._strict = strict
+        self._event_types = None if event_types is None else check_names("event_types", event_types)
+        self._categories = (
+            None if categories is None else [check_category(each) for each in check_names("categories", categories)]
+        )
+        self._from_position = check_number("from_position", from_position)
+        self._partitions = check_number("partitions", partitions, least=1)
+        if partitions > MAX_PARTITIONS:
+            raise InvalidArgument(f"partitions must be at most {MAX_PARTITIONS}, not {partitions}")
+        self._attempts = check_number("attempts", attempts, least=1)
+        if on_failure not in {"stop", "park"}:
+            raise InvalidArgument(f"on_failure must be 'stop' or 'park', not {on_failure!r}")
+        self._parks = on_failure == "park"
+        if not isinstance(poll_interval, (int, float)) or not poll_interval > 0:  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"poll_interval must be a number of seconds above 0, not {poll_interval!r}")
+        self._poll_interval = poll_interval
+        self._tries: dict[int, int] = {}
+        self._suspects: dict[int, int] = {}
+        self._beat = float("-inf")
+
+    def wants(self, event: Event) -> bool:
+        """Whether the filter lets an event through."""
+        category, dash, _ = event.stream_id.partition("-")
+        return (self._event_types is None or event.event_type in self._event_types) and (
+            self._categories is None or (bool(dash) and category in self._categories)
+        )
+
+    def register(self) -> Operation[None]:
+        """Make the subscription, or let one that had given up try again."""
+        if not (yield Register(self.name, self._partitions, self._from_position)):
+            raise InvalidOperation(
+                f"subscription {self.name!r} has another number of partitions than {self._partitions}, and they stand "
+                "at different positions, or are at work: stop its workers, let it catch up with its old number by "
+                "run_until_caught_up(), and change it then"
+            )
+
+    def follow(self, *, to_end: bool) -> Operation[None]:
+        """Handle event after event until stopped, or to where the log ended at the start.
+
+        Raises SubscriptionFailed; InvalidOperation if the subscription was removed meanwhile; SchemaError.
+        """
+        self.state, self.error = SubscriptionState.CATCHING_UP, None
+        delay = FIRST_DELAY
+        target: int | None = None
+        registered = False
+        try:
+            while not self.stopping:
+                try:
+                    if not registered:
+                        yield from self.register()
+                        registered = True
+                    outlook = yield from self._look()
+                    target = outlook.safe if target is None and to_end else target
+                    if not (yield from self._round(outlook, target)):
+                        return
+                except HandlingFailed as failure:
+                    yield from self._retry(failure)
+                except (StoreUnavailable, AppendOutcomeUnknown) as error:
+                    _log.warning("subscription %s: %s; it goes on in %.1f s", self.name, error, delay)
+                    yield Rest(delay)
+                    delay = min(delay * 2, LAST_DELAY)
+                else:
+                    delay = FIRST_DELAY
+            self.state = SubscriptionState.STOPPED
+        except Exception as error:
+            self.state, self.error = SubscriptionState.FAILED, error
+            raise
+        finally:
+            self.stopping = False
+            self._beat = float("-inf")
+            if self.state is not SubscriptionState.FAILED:
+                self.state = SubscriptionState.STOPPED
+
+    def sign_off(self) -> Operation[None]:
+        """Say that this worker has stopped."""
+        yield Heartbeat(self.name, present=False)
+
+    def _look(self) -> Operation[Outlook]:
+        outlook: Outlook = yield Look(self.name)
+        if outlook.lowest is None:
+            raise InvalidOperation(f"subscription {self.name!r} was removed")
+        if outlook.safe is None:  # pyright: ignore[reportUnnecessaryComparison] a database that says otherwise
+            raise InvalidOperation(
+                "a subscription needs READ COMMITTED transactions: with an old snapshot it would skip"
+            )
+        if outlook.error is not None:
+            raise SubscriptionFailed(self.name, outlook.error_position or 0, outlook.error)
+        if time.monotonic() > self._beat + PRESENCE / 3:
+            yield Heartbeat(self.name, present=True)
+            self._beat = time.monotonic()
+        return outlook
+
+    def _round(self, outlook: Outlook, target: int | None) -> Operation[bool]:
+        """One batch, or a wait for something to do. False where the target is reached."""
+        lowest = outlook.lowest or 0
+        below = outlook.safe if target is None else min(outlook.safe, target)
+        if lowest >= below:
+            if target is not None:
+                return False
+            self.state = SubscriptionState.LIVE
+            yield Wait(self._poll_interval)
+            return True
+        if outlook.safe - lowest > FAR_BEHIND:
+            self.state = SubscriptionState.CATCHING_UP
+        batch: Batch | None = yield InTransaction(self.batch(below))
+        if batch is None:
+            yield Wait(min(BUSY_SECONDS, self._poll_interval))
+        elif batch.failure:
+            raise batch.failure
+        return True
+
+    def batch(self, below: int, partition: int | None = None) -> Operation[Batch | None]:
+        """In a transaction: handle what is next in a free partition. None if none is free. Raises HandlingFailed."""
+        claimed: Claimed | None = yield Claim(self.name, below, partition)
+        if claimed is None:
+            return None
+        upto = min(below, claimed.position + WINDOW)
+        split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
+        records: Sequence[Record] = yield ReadLog(
+            claimed.position, upto, self.batch_size, self._event_types, self._categories, split
+        )
+        end = records[-1][2] if len(records) == self.batch_size else upto
+        done, handled = claimed.position, 0
+        deadline = time.monotonic() + BATCH_SECONDS
+        suspect = self._suspects.get(claimed.partition)
+        for position, event in self._decoded(records):
+            if handled and position == suspect:
+                end = done  # What fails is tried alone.
+                break
+            try:
+                if isinstance(event, DeserializationError):
+                    raise event
+                yield Handle(event)
+            except Exception as error:
+                yield from self._check_transaction()
+                if self._exactly_once:
+                    raise HandlingFailed(claimed, position, error, alone=not handled) from error
+                yield SaveCheckpoint(self.name, claimed.partition, done)
+                failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
+                return Batch(done, handled, failure)
+            done, handled = position, handled + 1
+            self._tries.pop(position, None)
+            if position == suspect or self.stopping or time.monotonic() > deadline:
+                end = done
+                break
+        yield SaveCheckpoint(self.name, claimed.partition, end)
+        return Batch(end, handled)
+
+    def _decoded(self, records: Sequence[Record]) -> Iterator[tuple[int, Event | DeserializationError]]:
+        """The events with their positions; for one that can't be read the error, where those before it are handled."""
+        try:
+            events = decode_events(records, strict=self._strict)
+        except DeserializationError:
+            for record in records:
+                try:
+                    yield record[2], decode_events([record], strict=self._strict)[0]
+                except DeserializationError as error:
+                    yield record[2], error
+        else:
+            yield from zip((record[2] for record in records), events, strict=True)
+
+    def _check_transaction(self) -> Operation[None]:
+        """Raise StoreUnavailable if it was the connection that failed, and not the handler."""
+        try:
+            yield Probe()
+        except StoreUnavailable:
+            raise
+        except EventStoreError:
+            pass  # A statement of the handler's own has failed the transaction.
+
+    def _retry(self, failure: HandlingFailed) -> Operation[None]:
+        """Wait before an event is tried again; or give it up."""
+        partition, position = failure.claimed.partition, failure.position
+        self._suspects[partition] = position
+        if not failure.alone:
+            return  # What came before it is committed first.
+        tries = self._tries[position] = self._tries.get(position, 0) + 1
+        text = error_text(failure.cause)
+        _log.warning(
+            "subscription %s: attempt %d of %d at position %d failed: %s",
+            self.name,
+            tries,
+            self._attempts,
+            position,
+            text,
+        )
+        try:
+            if tries >= self._attempts:
+                yield from self._give_up(failure, text, tries)
+            else:
+                yield NoteError(self.name, partition, position, text, failed=False)
+        except (StoreUnavailable, AppendOutcomeUnknown):
+            return  # It will come back to the same event.
+        if tries >= self._attempts:
+            del self._tries[position], self._suspects[partition]
+        else:
+            yield Rest(min(FIRST_DELAY * 2 ** (tries - 1), LAST_DELAY))
+
+    def _give_up(self, failure: HandlingFailed, text: str, tries: int) -> Operation[None]:
+        if (yield InTransaction(self._given_up(failure, text, tries))) and not self._parks:
+            raise SubscriptionFailed(self.name, failure.position, text) from failure.cause
+
+    def _given_up(self, failure: HandlingFailed, text: str, tries: int) -> Operation[bool]:
+        """In a transaction: put the event aside, or record that the subscription has failed."""
+        partition = failure.claimed.partition
+        claimed: Claimed | None = yield Claim(self.name, failure.position, partition)
+        if claimed != failure.claimed:
+            return False  # Another worker has it, or has handled it.
+        if self._parks:
+            yield Park(self.name, failure.position, tries, text)
+            yield SaveCheckpoint(self.name, partition, failure.position)
+        else:
+            yield NoteError(self.name, partition, failure.position, text, failed=True)
+        return True
+
+    def retry_parked(self, position: int) -> Operation[None]:
+        """In a transaction: handle an event that was put aside, and forget that it was."""
+        check_number("position", position)
+        if not (yield DropParked(self.name, position)):
+            raise _not_parked(self.name, position)
+        records: Sequence[Record] = yield ReadLog(position - 1, position, 1, None, None)
+        yield Handle(decode_events(records, strict=self._strict)[0])
+
+
+def drop_parked(name: str, position: int) -> Operation[None]:
+    """Forget an event that was put aside."""
+    check_number("position", position)
+    if not (yield DropParked(name, position)):
+        raise _not_parked(name, position)
+
+
+def error_text(error: Exception) -> str:
+    """An error as it is kept: text that PostgreSQL takes, and not too much of it."""
+    text = f"{type(error).__name__}: {error}"[:MAX_ERROR].replace("\0", "\\0")
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _not_parked(name: str, position: int) -> InvalidOperation:
+    """The error for an event that is not put aside, or no longer."""
+    return InvalidOperation(
+        f"subscription {name!r} has no event at position {position} put aside, or somebody is just retrying it"
+    )

@@ -1,0 +1,145 @@
+"""Inline projections: read models that are right the moment an append is stored. Blocking and async."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from inspect import isawaitable
+from typing import Any
+
+from eventstore import asynchronous, blocking
+from eventstore.async_store import AsyncEventStore
+from eventstore.event import Event
+from eventstore.operations import Operation
+from eventstore.store import EventStore, ExpectedVersion
+from eventstore.subscriptions.asynchronous import AsyncProjection
+from eventstore.subscriptions.blocking import Projection
+
+
+def _append(
+    transaction: Any, projections: Sequence[Any], stream_id: str, events: Sequence[Event], expected_version: int
+) -> Operation[int]:
+    """In a transaction: append, and give what was not there before to the projections. Yields calls."""
+    # No event: locks the stream, and tells its version.
+    before: int = yield lambda: transaction.append(stream_id, [], ExpectedVersion.ANY)
+    after: int = yield lambda: transaction.append(stream_id, events, expected_version)
+    if after > before:
+        stored: list[Event] = yield lambda: transaction.read(stream_id, before, after)
+        for event in stored:
+            for projection in projections:
+                if projection.wants(event):
+                    yield lambda each=event, to=projection: to.handler(each, transaction)
+    return after
+
+
+def inline(store: EventStore, *projections: Projection[Any]) -> EventStore:
+    """The store, with projections whose handlers run in the transaction of each append: for reading one's own writes.
+
+    What they raise is raised by the append, and nothing is stored. An append takes as long as its handlers then, and
+    writers meet at what these write. Such a projection is not run as well: it keeps no checkpoint. Events that were
+    stored already, by their ids, are not handled again.
+    """
+    return _Inline(store, projections)
+
+
+def async_inline(store: AsyncEventStore, *projections: AsyncProjection[Any]) -> AsyncEventStore:
+    """As inline."""
+    return _AsyncInline(store, projections)
+
+
+class _Inline(EventStore):
+    def __init__(self, store: EventStore, projections: Sequence[Projection[Any]]) -> None:
+        self._store = store
+        self._projections = projections
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        with self._store.transaction() as transaction:
+            operation = _append(transaction, self._projections, stream_id, events, expected_version)
+            return blocking.run(operation, _call)
+
+    def read(
+        self,
+        stream_id: str,
+        from_version: int = 0,
+        to_version: int | None = None,
+        *,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> list[Event]:
+        return self._store.read(stream_id, from_version, to_version, backwards=backwards, limit=limit)
+
+    def read_all(
+        self,
+        from_position: int = 0,
+        batch_size: int = 1000,
+        *,
+        to_position: int | None = None,
+        event_types: Sequence[str] | None = None,
+        category: str | None = None,
+    ) -> Iterator[Event]:
+        return self._store.read_all(
+            from_position, batch_size, to_position=to_position, event_types=event_types, category=category
+        )
+
+    @contextmanager
+    def transaction(self) -> Generator[EventStore, None, None]:
+        with self._store.transaction() as transaction:
+            yield _Inline(transaction, self._projections)
+
+    def bind(self, connection: Any) -> EventStore:
+        return _Inline(self._store.bind(connection), self._projections)
+
+
+class _AsyncInline(AsyncEventStore):
+    def __init__(self, store: AsyncEventStore, projections: Sequence[AsyncProjection[Any]]) -> None:
+        self._store = store
+        self._projections = projections
+
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        async with self._store.transaction() as transaction:
+            operation = _append(transaction, self._projections, stream_id, events, expected_version)
+            return await asynchronous.run(operation, _async_call)
+
+    async def read(
+        self,
+        stream_id: str,
+        from_version: int = 0,
+        to_version: int | None = None,
+        *,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> list[Event]:
+        return await self._store.read(stream_id, from_version, to_version, backwards=backwards, limit=limit)
+
+    def read_all(
+        self,
+        from_position: int = 0,
+        batch_size: int = 1000,
+        *,
+        to_position: int | None = None,
+        event_types: Sequence[str] | None = None,
+        category: str | None = None,
+    ) -> AsyncIterator[Event]:
+        return self._store.read_all(
+            from_position, batch_size, to_position=to_position, event_types=event_types, category=category
+        )
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
+        async with self._store.transaction() as transaction:
+            yield _AsyncInline(transaction, self._projections)
+
+    def bind(self, connection: Any) -> AsyncEventStore:
+        return _AsyncInline(self._store.bind(connection), self._projections)
+
+
+def _call(call: Callable[[], Any]) -> Any:
+    return call()
+
+
+async def _async_call(call: Callable[[], Any]) -> Any:
+    result = call()
+    return await result if isawaitable(result) else result

@@ -1,0 +1,49 @@
+"""What is asked of a subscription from outside: where it stands, and waiting for it. No I/O."""
+
+from __future__ import annotations
+
+import time
+
+from eventstore.checkpoints import Facts, ListSubscriptions, SubscriptionStatus
+from eventstore.errors import InvalidArgument, InvalidOperation, SubscriptionBehind, SubscriptionFailed
+from eventstore.operations import Operation, Pause, check_number, repeated
+
+_FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
+"""Seconds between looks."""
+
+
+def statuses() -> Operation[list[SubscriptionStatus]]:
+    """Those of all subscriptions, by name."""
+    found: list[Facts] = yield from repeated(ListSubscriptions(None))
+    return [facts.status() for facts in found]
+
+
+def status(name: str) -> Operation[SubscriptionStatus]:
+    """That of one. Raises InvalidOperation if it never ran."""
+    found: list[Facts] = yield from repeated(ListSubscriptions(name))
+    if not found:
+        raise InvalidOperation(f"there is no subscription {name!r}: none of that name has been run here")
+    return found[0].status()
+
+
+def wait_until_processed(name: str, position: int | None, timeout: float) -> Operation[None]:
+    """Look until the checkpoint is there; without a position, until it is where the log ended at the first look."""
+    if position is not None:
+        check_number("position", position)
+    if not isinstance(timeout, (int, float)) or timeout < 0:  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+        raise InvalidArgument(f"timeout must be a number of seconds, not {timeout!r}")
+    deadline = time.monotonic() + timeout
+    pause = _FIRST_LOOK
+    while True:
+        found: list[Facts] = yield from repeated(ListSubscriptions(name))
+        facts = found[0] if found else None
+        if facts is not None:
+            position = facts.highest if position is None else position
+            if facts.position >= position:
+                return
+            if facts.failed:
+                raise SubscriptionFailed(name, facts.error_position or 0, facts.error or "")
+        if time.monotonic() >= deadline:
+            raise SubscriptionBehind(name, position or 0, facts and facts.position, timeout)
+        yield Pause(pause)
+        pause = min(pause * 2, _LAST_LOOK)

@@ -1,0 +1,119 @@
+-- Following the log: how far each subscription has come, and the events that it has put aside.
+
+CREATE TABLE {schema}.subscriptions (
+    name text COLLATE "C" NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 255),
+    partition integer NOT NULL CHECK (partition BETWEEN -1 AND partitions - 1),
+    partitions integer NOT NULL CHECK (partitions BETWEEN 1 AND 64),
+    failed boolean NOT NULL DEFAULT false,
+    position bigint NOT NULL CHECK (position >= 0),
+    moved_at timestamp with time zone NOT NULL DEFAULT now(),
+    seen_at timestamp with time zone,
+    error_position bigint,
+    error text,
+    CONSTRAINT subscriptions_name_partition PRIMARY KEY (name, partition)
+) WITH (fillfactor = 50);
+
+COMMENT ON TABLE {schema}.subscriptions IS
+    'The checkpoints. Whoever works on a partition holds its row locked, in the transaction that moves it on: when a worker '
+    'dies the server lets go of the row, and another worker goes on from where it stands.';
+COMMENT ON COLUMN {schema}.subscriptions.partition IS
+    'Which streams: those for which partition_of says so. -1 is a rebuild beside the others, of all streams.';
+COMMENT ON COLUMN {schema}.subscriptions.partitions IS 'Into how many partitions the streams of this subscription are split.';
+COMMENT ON COLUMN {schema}.subscriptions.failed IS
+    'Given up at error_position: no worker goes on until one is started anew.';
+COMMENT ON COLUMN {schema}.subscriptions.position IS
+    'The checkpoint: everything up to and with it was handled, put aside, or left out by the filter.';
+COMMENT ON COLUMN {schema}.subscriptions.moved_at IS 'When the checkpoint was last stored.';
+COMMENT ON COLUMN {schema}.subscriptions.seen_at IS
+    'When a worker last looked for events, give or take some seconds. None where the last one has stopped.';
+COMMENT ON COLUMN {schema}.subscriptions.error_position IS 'The position of the event that could not be handled.';
+COMMENT ON COLUMN {schema}.subscriptions.error IS 'What happened then. Empty once the event was handled or put aside.';
+
+CREATE TABLE {schema}.parked_events (
+    name text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    attempts integer NOT NULL,
+    error text NOT NULL,
+    parked_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT parked_events_name_position PRIMARY KEY (name, position)
+);
+
+COMMENT ON TABLE {schema}.parked_events IS
+    'Events that a subscription could not handle and has put aside, to be retried or dropped.';
+COMMENT ON COLUMN {schema}.parked_events.name IS 'The subscription.';
+COMMENT ON COLUMN {schema}.parked_events.position IS 'The event''s position in the log.';
+COMMENT ON COLUMN {schema}.parked_events.attempts IS 'How often it was tried.';
+COMMENT ON COLUMN {schema}.parked_events.error IS 'What happened the last time.';
+
+CREATE FUNCTION {schema}.partition_of(_stream_id text, _partitions integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN get_byte(sha256(convert_to(_stream_id, 'UTF8')), 0) % _partitions;
+
+COMMENT ON FUNCTION {schema}.partition_of IS
+    'The partition that a stream belongs to: the first byte of the SHA-256 of its id, modulo the number of partitions.';
+
+CREATE FUNCTION {schema}.register_subscription(_name text, _partitions integer, _position bigint) RETURNS boolean
+LANGUAGE plpgsql AS $eventstore$
+DECLARE
+    _there integer;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('subscription ' || _name, tableoid::bigint)) FROM {schema}.event_positions;
+    SELECT max(partitions) INTO _there FROM {schema}.subscriptions WHERE name = _name AND partition >= 0;
+    IF _there <> _partitions THEN
+        PERFORM FROM {schema}.subscriptions WHERE name = _name AND partition >= 0 ORDER BY partition FOR UPDATE;
+        IF (SELECT count(DISTINCT position) FROM {schema}.subscriptions WHERE name = _name AND partition >= 0) > 1 THEN
+            RETURN false;
+        END IF;
+        SELECT max(position) INTO _position FROM {schema}.subscriptions WHERE name = _name AND partition >= 0;
+        DELETE FROM {schema}.subscriptions WHERE name = _name AND partition >= 0;
+    END IF;
+    IF _there IS DISTINCT FROM _partitions THEN
+        INSERT INTO {schema}.subscriptions (name, partition, partitions, position)
+        SELECT _name, number, _partitions, _position FROM generate_series(0, _partitions - 1) AS number;
+    END IF;
+    UPDATE {schema}.subscriptions SET failed = false WHERE name = _name AND failed;
+    RETURN true;
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.register_subscription IS
+    'Makes the rows of a subscription that starts, at _position if it is new, and lets one that had given up try again. False '
+    'where it has another number of partitions, which stand at different positions.';
+
+CREATE VIEW {schema}.subscription_status AS
+SELECT
+    subscription.*,
+    highest,
+    coalesce(extract(epoch FROM greatest(now() - oldest, interval '0')), 0)::double precision AS seconds_behind,
+    failure.error,
+    failure.error_position,
+    (SELECT count(*) FROM {schema}.parked_events WHERE parked_events.name = subscription.name) AS parked,
+    (SELECT position FROM {schema}.subscriptions WHERE name = subscription.name AND partition = -1) AS rebuilt_to
+FROM (
+    SELECT
+        name,
+        max(partitions) AS partitions,
+        min(position) AS position,
+        extract(epoch FROM clock_timestamp() - max(seen_at))::double precision AS seconds_unseen,
+        bool_or(failed) AS failed
+    FROM {schema}.subscriptions WHERE partition >= 0 GROUP BY name
+) AS subscription
+CROSS JOIN (SELECT coalesce(max(position), 0) AS highest FROM {schema}.events) AS log
+LEFT JOIN LATERAL (
+    SELECT timestamp AS oldest FROM {schema}.events AS event WHERE event.position > subscription.position
+    ORDER BY event.position LIMIT 1
+) AS next ON true
+LEFT JOIN LATERAL (
+    SELECT error, error_position FROM {schema}.subscriptions AS part
+    WHERE part.name = subscription.name AND error IS NOT NULL AND partition >= 0 ORDER BY error_position LIMIT 1
+) AS failure ON true;
+
+COMMENT ON VIEW {schema}.subscription_status IS
+    'How far each subscription is behind, all its partitions together: what `eventstore status` prints.';
+COMMENT ON COLUMN {schema}.subscription_status.position IS 'The checkpoint of the partition that is furthest behind.';
+COMMENT ON COLUMN {schema}.subscription_status.highest IS 'The position of the newest event.';
+COMMENT ON COLUMN {schema}.subscription_status.seconds_behind IS 'The age of the oldest event above the checkpoint.';
+COMMENT ON COLUMN {schema}.subscription_status.seconds_unseen IS
+    'Since a worker last looked for events. More than 15, or none: nobody is at work.';
+COMMENT ON COLUMN {schema}.subscription_status.parked IS 'How many events are put aside.';
+COMMENT ON COLUMN {schema}.subscription_status.rebuilt_to IS 'How far a rebuild has come, if one is going on.';
