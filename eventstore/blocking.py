@@ -30,21 +30,24 @@ def run(operation: Operation[T], execute: Callable[[Any], Any]) -> T:
     """Carry out what an operation asks for, one request after the other, and return its result."""
     reply: Any = None
     error: Exception | None = None
-    while True:
-        try:
-            request = operation.send(reply) if error is None else operation.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        reply = error = None
-        # Outside of the try above: a StopIteration raised in here is no result.
-        try:
-            if isinstance(request, Pause):
-                time.sleep(request.seconds)
-            else:
-                reply = execute(request)
-        except Exception as raised:  # noqa: BLE001 the operation decides what to do about it; what it leaves, it raises
-            error = raised
+    try:
+        while True:
+            try:
+                request = operation.send(reply) if error is None else operation.throw(error)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            reply = error = None
+            # Outside of the try above: a StopIteration raised in here is no result.
+            try:
+                if isinstance(request, Pause):
+                    time.sleep(request.seconds)
+                else:
+                    reply = execute(request)
+            except Exception as raised:  # noqa: BLE001 the operation decides what to do about it; what it leaves, it raises
+                error = raised
+    finally:
+        operation.close()  # Interrupted or cancelled, it can't know otherwise.
 
 
 class BlockingStore(EventStore):

@@ -6,6 +6,7 @@ import os
 
 import psycopg
 
+from eventstore.checkpoints import BeginRebuild
 from eventstore.errors import EventStoreError, InvalidArgument, InvalidOperation, SchemaError, StoreUnavailable
 from eventstore.operations import Append, ConnectionLost
 from eventstore.postgres.statements import AnyRequest
@@ -14,6 +15,8 @@ _CONFLICTS = {"23505", "40001", "40P01"}
 """unique_violation, serialization_failure, deadlock_detected: somebody else was there first."""
 _SCHEMA_MISSING = {"3F000", "42P01", "42703", "42883"}
 """invalid_schema_name, undefined_table, undefined_column, undefined_function."""
+_NO_TABLE = {*_SCHEMA_MISSING, "0A000", "42601", "42602", "42809"}
+"""As well: feature_not_supported, syntax_error, invalid_name, wrong_object_type."""
 _TRANSACTION_FAILED = "25P02"
 _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
 
@@ -22,13 +25,15 @@ def resolve(error: psycopg.Error, request: AnyRequest, *, broken: bool, schema: 
     """Return None, the reply of a conflict, where that is what an append met; else raise the error that it is here."""
     if isinstance(request, Append) and error.sqlstate in _CONFLICTS:
         return
+    if isinstance(request, BeginRebuild) and error.sqlstate in _NO_TABLE:
+        raise InvalidArgument(f"tables {', '.join(request.tables)}: {_first_line(error)}") from error
     raise translated(error, broken=broken, schema=schema) from error
 
 
 def translated(error: psycopg.Error, *, broken: bool, schema: str) -> EventStoreError:
     """The library's error for a driver's. ``broken``: the connection is, so that nobody knows what became of it."""
     sqlstate = error.sqlstate
-    message = str(error).strip().partition("\n")[0] or type(error).__name__
+    message = _first_line(error)
     if broken or sqlstate in _SHUTTING_DOWN:
         return ConnectionLost(f"the connection to the server was lost: {message}", sqlstate=sqlstate)
     if sqlstate in _SCHEMA_MISSING:
@@ -44,8 +49,11 @@ def translated(error: psycopg.Error, *, broken: bool, schema: str) -> EventStore
 
 def unavailable(error: psycopg.Error) -> StoreUnavailable:
     """The error for one that kept a connection from being had at all."""
-    message = str(error).strip().partition("\n")[0] or type(error).__name__
-    return StoreUnavailable(f"no connection to the server: {message}", sqlstate=error.sqlstate)
+    return StoreUnavailable(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 class ThisProcess:

@@ -100,6 +100,14 @@ class Batch:
     """Why it ended."""
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """An event that has failed, and is tried alone."""
+
+    position: int
+    tries: int = 0
+
+
 class HandlingFailed(Exception):
     """An event that could not be handled; rolls back the transaction that it is raised in."""
 
@@ -153,8 +161,7 @@ class Follower:
         if not isinstance(poll_interval, (int, float)) or not poll_interval > 0:  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"poll_interval must be a number of seconds above 0, not {poll_interval!r}")
         self._poll_interval = poll_interval
-        self._tries: dict[int, int] = {}
-        self._suspects: dict[int, int] = {}
+        self._troubles: dict[int, _Trouble] = {}
         self._beat = float("-inf")
 
     def wants(self, event: Event) -> bool:
@@ -261,7 +268,8 @@ class Follower:
         end = records[-1][2] if len(records) == self.batch_size else upto
         done, handled = claimed.position, 0
         deadline = time.monotonic() + BATCH_SECONDS
-        suspect = self._suspects.get(claimed.partition)
+        trouble = self._troubles.get(claimed.partition)
+        suspect = trouble.position if trouble else None
         for position, event in self._decoded(records):
             if handled and position == suspect:
                 end = done  # What fails is tried alone.
@@ -278,11 +286,16 @@ class Follower:
                 failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
                 return Batch(done, handled, failure)
             done, handled = position, handled + 1
-            self._tries.pop(position, None)
             if position == suspect or self.stopping or time.monotonic() > deadline:
                 end = done
                 break
-        yield SaveCheckpoint(self.name, claimed.partition, end)
+        try:
+            yield SaveCheckpoint(self.name, claimed.partition, end)
+        except InvalidOperation as error:
+            # A handler has caught the error of a statement that has failed the transaction. Which one: try them singly.
+            raise HandlingFailed(claimed, records[0][2], error, alone=handled == 1) from error
+        if suspect is not None and end >= suspect:
+            del self._troubles[claimed.partition]
         return Batch(end, handled)
 
     def _decoded(self, records: Sequence[Record]) -> Iterator[tuple[int, Event | DeserializationError]]:
@@ -310,10 +323,12 @@ class Follower:
     def _retry(self, failure: HandlingFailed) -> Operation[None]:
         """Wait before an event is tried again; or give it up."""
         partition, position = failure.claimed.partition, failure.position
-        self._suspects[partition] = position
+        trouble = self._troubles.get(partition)
+        if trouble is None or trouble.position != position:
+            trouble = self._troubles[partition] = _Trouble(position)
         if not failure.alone:
             return  # What came before it is committed first.
-        tries = self._tries[position] = self._tries.get(position, 0) + 1
+        trouble.tries = tries = trouble.tries + 1
         text = error_text(failure.cause)
         _log.warning(
             "subscription %s: attempt %d of %d at position %d failed: %s",
@@ -331,7 +346,7 @@ class Follower:
         except (StoreUnavailable, AppendOutcomeUnknown):
             return  # It will come back to the same event.
         if tries >= self._attempts:
-            del self._tries[position], self._suspects[partition]
+            del self._troubles[partition]
         else:
             yield Rest(min(FIRST_DELAY * 2 ** (tries - 1), LAST_DELAY))
 

@@ -37,6 +37,9 @@ from eventstore.subscriptions.following import (
     error_text,
 )
 
+FINISH_SECONDS = 1.0
+"""When no more than this is left, or a batch, the workers of the model in use are made to wait for the rest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -103,12 +106,12 @@ class Rebuild:
                 raise InvalidOperation(f"the rebuild of {name!r} was stopped: the read model in use is as it was")
             try:
                 safe: int = yield SafePosition(self._position)
+                progress = Progress(self._first, self._position, safe, self._events, time.monotonic() - started)
                 if self._progress:
-                    self._progress(
-                        Progress(self._first, self._position, safe, self._events, time.monotonic() - started)
-                    )
-                last = safe - self._position <= self._follower.batch_size
-                if (yield InTransaction(self._finish() if last else self._next(safe))):
+                    self._progress(progress)
+                near = safe - self._position <= self._follower.batch_size
+                near = near or (progress.seconds_left or FINISH_SECONDS) < FINISH_SECONDS
+                if (yield InTransaction(self._finish() if near else self._next(safe))):
                     break
             except HandlingFailed as failure:
                 raise SubscriptionFailed(name, failure.position, error_text(failure.cause)) from failure.cause
