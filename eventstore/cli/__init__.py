@@ -103,6 +103,36 @@ def _import(args: argparse.Namespace) -> int:
     return importing.run(_dsn(args), args.schema, source)
 
 
+def _status(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.status(_dsn(args), args.schema, as_json=args.json)
+
+
+def _parked(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.parked(_dsn(args), args.schema, args.name, args.drop)
+
+
+def _run_workers(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.run(args.workers)
+
+
+def _rebuild(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.rebuild(args.projection, args.from_position)
+
+
+def _retry(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.retry(args.worker, args.positions)
+
+
 def _demo(args: argparse.Namespace) -> int:
     from eventstore.cli import demo  # noqa: PLC0415
 
@@ -147,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_import(
         _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
     )
+    _add_following(commands, database)
     return parser
 
 
@@ -212,6 +243,28 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         help="the zone of times without an offset, such as Europe/Amsterdam or UTC; where its clocks are put back, "
         "an hour that comes twice is taken as the first",
     )
+
+
+def _add_following(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], database: argparse.ArgumentParser
+) -> None:
+    status = _command(commands, "status", "print how far each subscription is behind", _status, database)
+    status.add_argument("--json", action="store_true", help="JSON lines")
+    parked = _command(commands, "parked", "print the events that a subscription has put aside", _parked, database)
+    parked.add_argument("name", metavar="NAME", help="the subscription")
+    parked.add_argument("--drop", type=_count, metavar="POSITION", help="forget the one at this position instead")
+    run = _command(commands, "run", "run subscriptions, until Ctrl-C or SIGTERM", _run_workers)
+    run.add_argument(
+        "workers", nargs="+", metavar="MODULE:NAME", help="a Subscription or Projection, such as shop:mails"
+    )
+    rebuild = _command(commands, "rebuild", "make a projection's read model anew, beside the one in use", _rebuild)
+    rebuild.add_argument("projection", metavar="MODULE:NAME", help="a Projection that names its tables")
+    rebuild.add_argument(
+        "--from-position", type=_count, default=0, metavar="N", help="only events above N (default: %(default)s)"
+    )
+    retry = _command(commands, "retry", "handle again what a subscription has put aside", _retry)
+    retry.add_argument("worker", metavar="MODULE:NAME", help="the Subscription or Projection")
+    retry.add_argument("positions", nargs="*", type=_count, metavar="POSITION", help="only these (default: all)")
 
 
 def _importable(path: str) -> Path:

@@ -1,0 +1,208 @@
+"""Subscriptions on the command line, run as a user runs them: a module of one's own, signals, two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import eventstore
+from eventstore import Event, PostgresEventStore, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg_pool import ConnectionPool
+
+PACKAGE_ROOT = Path(eventstore.__file__).parents[1]
+PATIENCE = 30.0
+
+SHOP = """
+import os
+from eventstore import PostgresEventStore, Projection, Subscription
+
+store = PostgresEventStore.connect(os.environ["EVENTSTORE_DSN"], os.environ["SHOP_SCHEMA"])
+mails = []
+
+def count(event, transaction):
+    transaction.connection.execute("INSERT INTO counted (position) VALUES (%s)", (event.position,))
+
+def mail(event):
+    if event.data.get("bad") and not os.environ.get("MENDED"):
+        raise ValueError("no such customer")
+
+counts = Projection(store, "counts", count, tables=["counted"])
+mails = Subscription(store, "mails", mail, attempts=1)
+parking = Subscription(store, "parking", mail, attempts=1, on_failure="park")
+number = 7
+"""
+
+
+class Shop:
+    """A user's directory, with a module ``shop``."""
+
+    def __init__(self, directory: Path, dsn: str, schema: str) -> None:
+        self.directory = directory
+        self.schema = schema
+        self.arguments = ["--dsn", dsn, "--schema", schema]
+        (directory / "shop.py").write_text(SHOP)
+        self.environment = os.environ | {
+            "EVENTSTORE_DSN": dsn,
+            "PGOPTIONS": f"-c search_path={schema}",
+            "SHOP_SCHEMA": schema,
+            "PYTHONPATH": str(PACKAGE_ROOT),
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "eventstore", *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        self.environment |= environment
+        process = self.start(*arguments)
+        output, complaint = process.communicate(timeout=PATIENCE)
+        return process.returncode, output, complaint
+
+
+@pytest.fixture
+def store(pool: ConnectionPool, schema: str) -> PostgresEventStore:
+    return PostgresEventStore(pool, schema)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, dsn: str, schema: str, pool: ConnectionPool) -> Shop:
+    with pool.connection() as connection:
+        connection.execute(f'CREATE TABLE "{schema}".counted (position bigint)')
+    return Shop(tmp_path, dsn, schema)
+
+
+@pytest.fixture
+def counted(pool: ConnectionPool, schema: str) -> Callable[[], int]:
+    def counted() -> int:
+        with pool.connection() as connection:
+            row = connection.execute(f'SELECT count(*) FROM "{schema}".counted').fetchone()
+        assert row is not None
+        return int(row[0])
+
+    return counted
+
+
+def events(count: int, *, bad: bool = False) -> list[Event]:
+    return [Event(event_type="Numbered", data={"number": number, "bad": bad}) for number in range(count)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_runs_until_a_signal_comes(
+    shop: Shop, store: PostgresEventStore, counted: Callable[[], int], number: signal.Signals
+) -> None:
+    store.append("a", events(5), 0)
+    worker = shop.start("run", "shop:counts", "shop:mails")
+    try:
+        for name in ("counts", "mails"):
+            Subscription(store, name, print).wait_until_processed(timeout=PATIENCE)
+        _, printed, _ = shop.run("status", *shop.arguments)
+        assert [line.split()[1] for line in printed.splitlines()] == ["STATE", "live", "live"]
+        worker.send_signal(number)
+        output, complaint = worker.communicate(timeout=PATIENCE)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert worker.returncode == 0
+    assert (output, complaint) == ("", "eventstore: running counts, mails; Ctrl-C ends it\n")
+    assert counted() == 5
+    _, printed, _ = shop.run("status", *shop.arguments)
+    assert [line.split()[1] for line in printed.splitlines()] == ["STATE", "stopped", "stopped"]
+
+
+def test_one_that_fails_ends_the_others_and_says_why(shop: Shop, store: PostgresEventStore) -> None:
+    store.append("a", events(1, bad=True), 0)
+    code, _, complaint = shop.run("run", "shop:counts", "shop:mails")
+    assert code == 1
+    assert (
+        "mails: subscription 'mails' has stopped at the event at position 1: ValueError: no such customer" in complaint
+    )
+    assert "Traceback" not in complaint
+    code, printed, _ = shop.run("status", *shop.arguments)
+    assert code == 0
+    lines = printed.splitlines()
+    assert lines[0].split() == ["NAME", "STATE", "POSITION", "BEHIND", "SECONDS", "PARKED", "PARTITIONS"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["counts", "stopped"], ["mails", "failed"]]
+    assert lines[3] == "    at position 1: ValueError: no such customer"
+    code, printed, _ = shop.run("status", "--json", *shop.arguments)
+    assert [json.loads(line)["state"] for line in printed.splitlines()] == ["stopped", "failed"]
+
+
+def test_a_rebuild_says_how_much_it_did(shop: Shop, store: PostgresEventStore, counted: Callable[[], int]) -> None:
+    store.append("a", events(50), 0)
+    code, printed, complaint = shop.run("rebuild", "shop:counts")
+    assert (code, complaint) == (0, "")
+    assert printed.startswith("rebuilt counts: 50 events, ")
+    assert printed.endswith("/s, up to position 50\n")
+    assert counted() == 50
+
+
+def test_what_is_put_aside_is_shown_retried_and_dropped(shop: Shop, store: PostgresEventStore) -> None:
+    store.append("a", events(2, bad=True), 0)
+    store.append("b", events(2, bad=True), 0)
+    worker = shop.start("run", "shop:parking")
+    try:
+        Subscription(store, "parking", print).wait_until_processed(timeout=PATIENCE)
+    finally:
+        worker.terminate()
+        worker.communicate(timeout=PATIENCE)
+    code, printed, _ = shop.run("parked", "parking", *shop.arguments)
+    assert code == 0
+    assert [line.split()[0] for line in printed.splitlines()] == ["1", "2", "3", "4"]
+    assert printed.splitlines()[2].endswith("Numbered  b version 1  after 1 attempt(s): ValueError: no such customer")
+    assert shop.run("parked", "parking", "--drop", "2", *shop.arguments) == (0, "", "")
+    code, _, complaint = shop.run("parked", "parking", "--drop", "2", *shop.arguments)
+    assert code == 1
+    assert complaint == "eventstore: 'parking' has no event put aside at position 2\n"
+    code, _, complaint = shop.run("retry", "shop:parking", "3")
+    assert code == 1
+    assert complaint.endswith("ValueError: no such customer\n")
+    code, printed, _ = shop.run("retry", "shop:parking", "3", MENDED="1")
+    assert (code, printed) == (0, "parking: handled the event at position 3\n")
+    code, printed, _ = shop.run("retry", "shop:parking")
+    assert printed.splitlines() == [f"parking: handled the event at position {position}" for position in (1, 4)]
+    assert shop.run("parked", "parking", *shop.arguments) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [
+        ("shop", "'shop': name a subscription as package.module:name"),
+        ("nowhere:counts", "there is no module 'nowhere'"),
+        ("shop:nothing", "'shop:nothing' is no Subscription or Projection"),
+        ("shop:number", "'shop:number' is no Subscription or Projection"),
+    ],
+)
+def test_what_is_no_subscription_is_refused(shop: Shop, target: str, complaint: str) -> None:
+    code, printed, error = shop.run("run", target)
+    assert (code, printed) == (1, "")
+    assert complaint in error
+    assert len(error.splitlines()) == 1
+
+
+def test_only_projections_can_be_rebuilt(shop: Shop) -> None:
+    code, _, error = shop.run("rebuild", "shop:mails")
+    assert code == 1
+    assert "only a Projection can be rebuilt" in error
+
+
+def test_a_store_without_subscriptions_has_only_the_heading(shop: Shop) -> None:
+    code, printed, _ = shop.run("status", *shop.arguments)
+    assert code == 0
+    assert len(printed.splitlines()) == 1
