@@ -14,6 +14,19 @@ from psycopg import sql
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
 from eventstore import event as events_module
+from eventstore.checkpoints import (
+    Claim,
+    DropParked,
+    Heartbeat,
+    ListParked,
+    ListSubscriptions,
+    Look,
+    NoteError,
+    Park,
+    Register,
+    Remove,
+    SaveCheckpoint,
+)
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -60,6 +73,21 @@ def test_the_privileges_of_an_application_suffice_and_keep_history(
     store = PostgresEventStore(pool, schema).bind(connection)
     assert store.append("s", [Event(event_type="T")], 0) == 1
     assert len(store.read("s")) == len(list(store.read_all())) == 1
+    position = store.read("s")[0].position
+    for request in (
+        Register("x", 2, 0),
+        Look("x"),
+        Claim("x", 9),
+        Heartbeat("x", present=True),
+        NoteError("x", 1, position, "error", failed=False),
+        Park("x", position, 1, "error"),
+        SaveCheckpoint("x", 0, position),
+        ListParked("x"),
+        ListSubscriptions("x"),
+        DropParked("x", position),
+        Remove("x"),
+    ):
+        assert store._execute(request) not in (False, [])
     for statement in ("UPDATE {}.events SET event_type = 'x'", "DELETE FROM {}.events", "TRUNCATE {}.events"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
             connection.execute(sql.SQL(statement).format(sql.Identifier(schema)))
