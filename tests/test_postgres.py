@@ -28,6 +28,7 @@ from eventstore import (
     InvalidOperation,
     PostgresEventStore,
     SchemaError,
+    SerializationError,
     StoreUnavailable,
     operations,
 )
@@ -462,9 +463,9 @@ class TestPools:
         with ConnectionPool(dsn, min_size=2, max_size=2, timeout=5, kwargs={"autocommit": False}) as small:
             store = PostgresEventStore(small, schema)
             store.append("s", events(1), 0)
-            for number in range(300):
-                with pytest.raises((ConcurrencyError, InvalidArgument, ZeroDivisionError)):
-                    match number % 4:
+            for number in range(1000):
+                with pytest.raises((ConcurrencyError, SerializationError, InvalidArgument, ZeroDivisionError)):
+                    match number % 6:
                         case 0:
                             store.append("s", events(1), 0)
                         case 1:
@@ -476,13 +477,23 @@ class TestPools:
                         case 3:
                             with store.transaction() as transaction:
                                 transaction.append("s", events(1), 7)
+                        case 4:
+                            store.append("s", [Event(event_type="T", data={"value": object()})], 1)
+                        case 5:
+                            with store.transaction() as outer, outer.transaction() as inner:
+                                inner.append(f"t{number}", events(1), 0)
+                                list(inner.read_all(batch_size=0))
             assert store.append("s", events(1), 1) == 2
         with pool.connection() as connection:
             left = connection.execute(
                 "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
                 " WHERE datname = current_database() AND locktype = 'advisory'"
             ).fetchone()
-        assert left == (0,)
+            idle = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND pid <> pg_backend_pid()"
+            ).fetchone()
+        assert left == idle == (0,)
 
     def test_a_pool_of_the_callers_is_given_back_as_it_was(self, dsn: str, schema: str) -> None:
         with ConnectionPool(dsn, min_size=1, max_size=1) as pool:

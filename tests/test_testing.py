@@ -118,3 +118,87 @@ def test_empty(memory_event_store, postgres_event_store, memory_snapshot_store, 
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert "2 passed" in found.stdout
+
+
+LACKING = """
+from contextlib import contextmanager
+from dataclasses import replace
+import threading
+
+import pytest
+from eventstore import InMemoryEventStore
+from eventstore.testing import Capabilities, EventStoreContract
+
+
+class Lacking(InMemoryEventStore):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+        self.owner = threading.get_ident()
+        self.open = 0
+        self.seen = set()
+
+    def append(self, stream_id, events, expected_version):
+        if self.what == "concurrency" and (self.open or threading.get_ident() != self.owner):
+            raise NotImplementedError("one writer at a time")
+        ids = {event.event_id for event in events if hasattr(event, "event_id")}
+        if self.what == "idempotency" and ids & self.seen:
+            raise NotImplementedError("ids mean nothing here")
+        version = super().append(stream_id, events, expected_version)
+        self.seen |= ids
+        return version
+
+    def read_all(self, *args, **options):
+        if self.what == "global_order":
+            raise NotImplementedError("no order over streams")
+        return super().read_all(*args, **options)
+
+    @contextmanager
+    def transaction(self):
+        if self.what == "transactions":
+            raise NotImplementedError("one append at a time")
+        with super().transaction() as transaction:
+            self.open += 1
+            try:
+                yield transaction
+            finally:
+                self.open -= 1
+"""
+CLAIMS = """
+
+class Test_{what}(EventStoreContract):
+    capabilities = Capabilities({declared})
+
+    @pytest.fixture
+    def store(self):
+        return Lacking("{what}")
+"""
+CAPABILITIES = ["transactions", "global_order", "idempotency", "concurrency"]
+
+
+def run_contract(directory: Path, claims: list[str], *options: str) -> subprocess.CompletedProcess[str]:
+    (directory / "test_store.py").write_text(LACKING + "".join(claims))
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "--tb=line", "-p", "no:cacheprovider", *options, "test_store.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+    )
+
+
+def test_the_contract_leaves_out_what_a_store_does_not_declare(tmp_path: Path) -> None:
+    done = run_contract(tmp_path, [CLAIMS.format(what=what, declared=f"{what}=False") for what in CAPABILITIES])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+    for what in CAPABILITIES:
+        assert f"the store declares no {what}" in done.stdout
+
+
+def test_a_store_that_declares_what_it_lacks_fails(tmp_path: Path) -> None:
+    some = "several_streams_are_one or positions_rise or the_same_success or on_one_version_one_wins"
+    claims = [CLAIMS.format(what=what, declared="") for what in CAPABILITIES]
+    done = run_contract(tmp_path, claims, "-rf", "-k", some)
+    assert done.returncode == 1
+    for what in CAPABILITIES:
+        assert f"FAILED test_store.py::Test_{what}::" in done.stdout

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from eventstore.testing.blocking import BlockingEventStore, BlockingSnapshotStore, EventLoopThread
-from eventstore.testing.contract import EventStoreContract, SnapshotStoreContract
+from eventstore.testing.contract import Capabilities, EventStoreContract, SnapshotStoreContract
 from eventstore.testing.scenario import given
 
 __all__ = [
     "BlockingEventStore",
     "BlockingSnapshotStore",
+    "Capabilities",
     "EventLoopThread",
     "EventStoreContract",
     "SnapshotStoreContract",

@@ -6,12 +6,15 @@
         @pytest.fixture
         def store(self):
             return MyStore()
+
+A store that can't do all of it says so: ``capabilities = Capabilities(transactions=False)`` in the class's body.
 """
 
 from __future__ import annotations
 
 from eventstore.testing.contract.appending import AppendingContract
 from eventstore.testing.contract.bad_input import BadInputContract
+from eventstore.testing.contract.capabilities import Capabilities
 from eventstore.testing.contract.idempotency import IdempotencyContract
 from eventstore.testing.contract.order import OrderContract
 from eventstore.testing.contract.reading import ReadingContract
@@ -32,4 +35,4 @@ class EventStoreContract(
     """All of it, topic by topic."""
 
 
-__all__ = ["EventStoreContract", "SnapshotStoreContract"]
+__all__ = ["Capabilities", "EventStoreContract", "SnapshotStoreContract"]

@@ -7,10 +7,11 @@ import pytest
 from eventstore.errors import ConcurrencyError
 from eventstore.event import Event
 from eventstore.store import EventStore, ExpectedVersion
+from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import ContractItemAdded, event, events, versions
 
 
-class AppendingContract:
+class AppendingContract(Topic):
     def test_append_returns_the_new_version(self, store: EventStore) -> None:
         assert store.append("s", events(1), 0) == 1
         assert store.append("s", events(3), 1) == 4
@@ -76,6 +77,7 @@ class AppendingContract:
             store.append("s", events(1), expected)
         assert caught.value.actual_version == 0
 
+    @needs("global_order")
     def test_a_conflict_leaves_nothing_behind(self, store: EventStore) -> None:
         before = event()
         store.append("s", before, 0)
@@ -85,6 +87,7 @@ class AppendingContract:
         assert [e.stream_id for e in store.read_all()] == ["s"]
         assert store.append("s", events(1), 1) == 2
 
+    @needs("global_order")
     def test_a_conflict_burns_no_position(self, store: EventStore) -> None:
         store.append("a", events(1), 0)
         with pytest.raises(ConcurrencyError):

@@ -9,12 +9,13 @@ import pytest
 from eventstore.errors import InvalidArgument, SerializationError
 from eventstore.event import Event
 from eventstore.store import EventStore
+from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import events
 
 BAD_NAMES = ["", "x" * 256, "é" * 128, "a\0b", "\ud800", None, 1, b"s", ["s"]]
 
 
-class BadInputContract:
+class BadInputContract(Topic):
     @pytest.mark.parametrize("stream_id", BAD_NAMES)
     def test_a_stream_id_that_can_not_be(self, store: EventStore, stream_id: Any) -> None:
         with pytest.raises(InvalidArgument):
@@ -27,6 +28,7 @@ class BadInputContract:
         with pytest.raises(InvalidArgument):
             store.append("s", events(1), expected)
 
+    @needs("global_order")
     @pytest.mark.parametrize("number", [-1, 2**63, 1.0, "1", True])
     def test_a_version_or_position_that_can_not_be(self, store: EventStore, number: Any) -> None:
         for arguments in ({"from_version": number}, {"to_version": number}, {"limit": number}):
@@ -36,6 +38,7 @@ class BadInputContract:
             with pytest.raises(InvalidArgument):
                 store.read_all(**arguments)
 
+    @needs("global_order")
     def test_read_all_refuses_at_once_not_when_it_is_iterated(self, store: EventStore) -> None:
         wrong: list[dict[str, Any]] = [
             {"batch_size": 0},

@@ -6,12 +6,14 @@ import pytest
 
 from eventstore.errors import ConcurrencyError
 from eventstore.store import EventStore, ExpectedVersion
+from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import events
 
 MODES = [ExpectedVersion.ANY, ExpectedVersion.STREAM_EXISTS]
 
 
-class IdempotencyContract:
+class IdempotencyContract(Topic):
+    @needs("idempotency")
     def test_the_same_append_again_is_the_same_success(self, store: EventStore) -> None:
         batch = events(3)
         assert store.append("s", batch, 0) == 3
@@ -19,6 +21,7 @@ class IdempotencyContract:
         assert store.append("s", batch, ExpectedVersion.NO_STREAM) == 3
         assert store.read("s") == batch
 
+    @needs("idempotency")
     def test_also_after_others_have_appended(self, store: EventStore) -> None:
         first, second, third = events(2), events(1), events(4)
         store.append("s", first, 0)
@@ -28,6 +31,7 @@ class IdempotencyContract:
         assert store.append("s", second, 2) == 3
         assert store.read("s") == [*first, *second, *third]
 
+    @needs("idempotency")
     @pytest.mark.parametrize("mode", MODES)
     def test_also_where_no_version_is_expected(self, store: EventStore, mode: int) -> None:
         first, second = events(2), events(1)
@@ -37,11 +41,13 @@ class IdempotencyContract:
         assert store.append("s", second, mode) == 3
         assert store.read("s") == [*first, *second]
 
+    @needs("idempotency")
     def test_other_events_at_the_same_place_are_a_conflict(self, store: EventStore) -> None:
         store.append("s", events(2), 0)
         with pytest.raises(ConcurrencyError):
             store.append("s", events(2), 0)
 
+    @needs("idempotency")
     @pytest.mark.parametrize("expected", [0, *MODES])
     def test_a_part_of_an_append_with_others_is_a_conflict(self, store: EventStore, expected: int) -> None:
         first, second = events(2), events(1)
@@ -54,23 +60,27 @@ class IdempotencyContract:
             assert caught.value.actual_version == 3
         assert store.read("s") == before
 
+    @needs("idempotency")
     def test_a_beginning_of_an_append_is_there_already(self, store: EventStore) -> None:
         batch = events(3)
         store.append("s", batch, 0)
         assert store.append("s", batch[:2], 0) == 2
 
+    @needs("idempotency")
     def test_the_same_event_at_another_place_is_a_conflict(self, store: EventStore) -> None:
         first, second = events(2)
         store.append("s", [first, second], 0)
         with pytest.raises(ConcurrencyError):
             store.append("s", [second], 0)
 
+    @needs("idempotency")
     def test_an_id_may_stand_in_two_streams(self, store: EventStore) -> None:
         batch = events(1)
         assert store.append("a", batch, ExpectedVersion.ANY) == 1
         assert store.append("b", batch, ExpectedVersion.ANY) == 1
         assert store.read("a") == store.read("b") == batch
 
+    @needs("transactions", "idempotency")
     def test_again_within_the_transaction_that_appended_it(self, store: EventStore) -> None:
         batch = events(2)
         with store.transaction() as transaction:

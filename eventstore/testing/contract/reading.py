@@ -6,10 +6,11 @@ import pytest
 
 from eventstore.event import Event
 from eventstore.store import EventStore
+from eventstore.testing.contract.capabilities import Topic
 from eventstore.testing.contract.samples import events, versions
 
 
-class ReadingContract:
+class ReadingContract(Topic):
     @pytest.fixture
     def ten(self, store: EventStore) -> EventStore:
         """The store with ten events in the stream "s", and some in others."""

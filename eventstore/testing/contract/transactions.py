@@ -11,10 +11,12 @@ import pytest
 
 from eventstore.errors import ConcurrencyError, EventStoreError, InvalidOperation
 from eventstore.store import EventStore, ExpectedVersion
+from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import event, events
 
 
-class TransactionsContract:
+class TransactionsContract(Topic):
+    @needs("transactions")
     def test_appends_to_several_streams_are_one(self, store: EventStore) -> None:
         with store.transaction() as transaction:
             assert transaction.append("a", events(2), 0) == 2
@@ -23,6 +25,7 @@ class TransactionsContract:
         assert len(store.read("a")) == 2
         assert len(store.read("b")) == 1
 
+    @needs("transactions", "global_order")
     def test_an_error_in_the_block_stores_none_of_them(self, store: EventStore) -> None:
         with pytest.raises(ZeroDivisionError), store.transaction() as transaction:
             transaction.append("a", events(2), 0)
@@ -31,6 +34,7 @@ class TransactionsContract:
         assert list(store.read_all()) == []
         assert store.append("a", events(1), 0) == 1
 
+    @needs("transactions", "global_order")
     def test_it_sees_its_own_appends(self, store: EventStore) -> None:
         store.append("a", events(1), 0)
         with store.transaction() as transaction:
@@ -41,6 +45,7 @@ class TransactionsContract:
             assert list(transaction.read_all())[1:] == batch
             assert transaction.append("a", events(1), 3) == 4
 
+    @needs("transactions", "global_order")
     def test_a_conflict_in_it_leaves_it_usable(self, store: EventStore) -> None:
         store.append("a", events(1), 0)
         with store.transaction() as transaction:
@@ -50,12 +55,14 @@ class TransactionsContract:
             transaction.append("c", events(1), 0)
         assert [e.stream_id for e in store.read_all()] == ["a", "b", "c"]
 
+    @needs("transactions", "global_order")
     def test_a_conflict_that_is_not_caught_stores_nothing(self, store: EventStore) -> None:
         with pytest.raises(ConcurrencyError), store.transaction() as transaction:
             transaction.append("a", events(1), 0)
             transaction.append("b", events(1), 5)
         assert list(store.read_all()) == []
 
+    @needs("transactions", "global_order")
     def test_one_within_another_can_fail_alone(self, store: EventStore) -> None:
         with store.transaction() as outer:
             outer.append("a", events(1), 0)
@@ -69,6 +76,7 @@ class TransactionsContract:
             outer.append("a", events(1), 1)
         assert [e.stream_id for e in store.read_all()] == ["a", "c", "a"]
 
+    @needs("transactions", "global_order", "concurrency")
     def test_a_stream_let_go_by_the_inner_one_is_free_for_others(self, store: EventStore) -> None:
         with store.transaction() as outer:
             with pytest.raises(ZeroDivisionError), outer.transaction() as inner:
@@ -77,6 +85,7 @@ class TransactionsContract:
             assert store.append("b", events(1), 0) == 1
             assert [e.stream_id for e in store.read_all()] == ["b"]
 
+    @needs("transactions", "global_order")
     def test_the_outer_one_takes_the_inner_one_with_it(self, store: EventStore) -> None:
         with pytest.raises(ZeroDivisionError), store.transaction() as outer:
             with outer.transaction() as inner:
@@ -84,6 +93,7 @@ class TransactionsContract:
             raise ZeroDivisionError
         assert list(store.read_all()) == []
 
+    @needs("transactions", "global_order")
     def test_it_is_of_no_use_after_its_end(self, store: EventStore) -> None:
         with store.transaction() as transaction:
             transaction.append("a", events(1), 0)
@@ -94,6 +104,7 @@ class TransactionsContract:
         with pytest.raises(InvalidOperation):
             list(transaction.read_all())
 
+    @needs("transactions", "global_order")
     def test_an_empty_one_does_nothing(self, store: EventStore) -> None:
         with store.transaction():
             pass
@@ -101,12 +112,14 @@ class TransactionsContract:
             assert transaction.append("a", [], 0) == 0
         assert list(store.read_all()) == []
 
+    @needs("transactions")
     def test_binding_what_is_bound_or_is_no_connection_is_refused(self, store: EventStore) -> None:
         with pytest.raises(EventStoreError):
             store.bind(object())
         with store.transaction() as transaction, pytest.raises(EventStoreError):
             transaction.bind(object())
 
+    @needs("transactions", "concurrency")
     def test_it_holds_off_writers_of_its_streams_only(self, store: EventStore) -> None:
         done = threading.Event()
         versions: list[int] = []
@@ -124,6 +137,7 @@ class TransactionsContract:
         thread.join(30)
         assert versions == [3]
 
+    @needs("transactions", "concurrency")
     def test_two_that_wait_for_each_other_end_in_one_conflict(self, store: EventStore) -> None:
         def append(transaction: EventStore, stream_id: str) -> None:
             transaction.append(stream_id, event(), ExpectedVersion.ANY)
@@ -131,6 +145,7 @@ class TransactionsContract:
         assert crossed(store, append) == ["ConcurrencyError", "stored"]
         assert len(store.read("a")) == len(store.read("b")) == 1
 
+    @needs("transactions", "concurrency")
     def test_a_failed_one_that_goes_on_stores_nothing_and_says_so(self, store: EventStore) -> None:
         def append_in_any_case(transaction: EventStore, stream_id: str) -> None:
             with suppress(ConcurrencyError):

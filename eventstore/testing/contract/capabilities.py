@@ -1,0 +1,52 @@
+"""What a store's author says that the store can do; what it can't is skipped, and said so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias, TypeVar
+
+import pytest
+
+F = TypeVar("F", bound=Callable[..., object])
+
+Capability: TypeAlias = Literal["transactions", "global_order", "idempotency", "concurrency"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """All of it by default: what InMemoryEventStore and PostgresEventStore can do."""
+
+    transactions: bool = True
+    """``transaction()`` makes several appends one."""
+    global_order: bool = True
+    """``read_all`` gives the events of all streams in one order."""
+    idempotency: bool = True
+    """Events that are appended again are recognised by their ids."""
+    concurrency: bool = True
+    """Many threads use the store at once, and append beside an open transaction."""
+
+
+def needs(*capabilities: Capability) -> Callable[[F], F]:
+    """Marks a test of the contract that asks for these."""
+
+    def mark(test: F) -> F:
+        test.__dict__["needs"] = capabilities
+        return test
+
+    return mark
+
+
+class Topic:
+    """A part of the contract."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    """What the store can do. To be overridden with what it can't: ``Capabilities(transactions=False)``."""
+
+    @pytest.fixture(autouse=True)
+    def skip_what_the_store_lacks(self, request: pytest.FixtureRequest) -> None:
+        """Skip a test that asks for a capability which the store does not declare."""
+        needed: tuple[Capability, ...] = getattr(request.function, "needs", ())
+        lacking = [name for name in needed if not getattr(self.capabilities, name)]
+        if lacking:
+            pytest.skip(f"the store declares no {', no '.join(lacking)}")

@@ -1,0 +1,76 @@
+"""The memory store under many threads, judged as a campaign is: by histories, and a program that knows nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import closing
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from eventstore import Event, InMemoryEventStore
+from eventstore.testing.campaign.checker import Checker
+from eventstore.testing.campaign.history import History
+from eventstore.testing.campaign.workers import Reader, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+THREADS, READERS = 16, 2
+STEPS = 2000 if os.environ.get("EVENTSTORE_TEST_CAMPAIGN") == "full" else 150
+
+
+def judged(store: InMemoryEventStore, directory: Path) -> dict[str, Any]:
+    """What the checker says of so many steps of so many threads on a store."""
+    done = threading.Event()
+
+    def write(number: int) -> None:
+        with closing(History(directory / f"writer-{number}.0001.jsonl")) as history:
+            writer = Writer(store, history, Random(number), 5)  # noqa: S311 no secret
+            for _ in range(STEPS):
+                writer.step()
+
+    def read(number: int) -> None:
+        with closing(History(directory / f"reader-{number}.0001.jsonl")) as history:
+            reader = Reader(store, history, 0)
+            while not done.wait(0.01):
+                reader.step()
+            reader.step()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(THREADS)]
+    readers = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
+    for thread in (*writers, *readers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    for thread in readers:
+        thread.join()
+    (directory / "events.tsv").write_text(
+        "".join(f"{e.position}\t{e.stream_id}\t{e.version}\t{e.event_id}\n" for e in store.read_all())
+    )
+    return Checker(directory).report()
+
+
+def test_nothing_goes_wrong(tmp_path: Path) -> None:
+    report = judged(InMemoryEventStore(), tmp_path)
+    assert {kind: number for kind, number in report["anomalies"].items() if number} == {}, report["examples"]
+    assert report["facts"]["appends acknowledged"] > THREADS * STEPS / 2
+    assert report["facts"]["calls that ended with ConcurrencyError"] > 0
+
+
+class Forgetful(InMemoryEventStore):
+    """Acknowledges now and then what it does not store."""
+
+    calls = 0
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        self.calls += 1
+        if self.calls % 50 == 0:
+            return len(self.read(stream_id)) + len(events)
+        return super().append(stream_id, events, expected_version)
+
+
+def test_a_store_that_forgets_is_found_out(tmp_path: Path) -> None:
+    assert judged(Forgetful(), tmp_path)["anomalies"]["acknowledged, lost"] > 0
