@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 PIECES = [
     "'", "''", '"', '""', "\\", "\\'", ";", "--", "/*", "*/", "%", "%%", "%s", "%b", "%(name)s", "{", "}", "{}", "{{",
-    "{schema}", "{0}", "$", "$1", "$$", ":name", "?", "*", ".", "..", "/", "-", "--x", "_", " ", "  ", "\t", "\n", "\r\n", "\x01",
-    "\x7f", "\u00e9", "e\u0301", "\u200b", "\u200f", "\u202e", "\ufeff", "\u0430", "a", "A", "\u1e9e", "\u00df", "ss", "\u0130",
-    "\ufb01", "\U0001f600", "\uffff", "null", "NULL", "0", "-1", "1e9", "true", "'; DROP TABLE events; --", "x' OR '1'='1",
-    '"; DROP SCHEMA public CASCADE; --', "$eventstore_$", "E'\\x27'", 'U&"\\0041"', "<script>", "../../etc/passwd",
+    "{schema}", "{0}", "$", "$1", "$$", ":name", "?", "*", ".", "..", "/", "-", "--x", "_", " ", "  ", "\t", "\n",
+    "\r\n", "\x01", "\x7f", "\u00e9", "e\u0301", "\u200b", "\u200f", "\u202e", "\ufeff", "\u0430", "a", "A", "\u1e9e",
+    "\u00df", "ss", "\u0130", "\ufb01", "\U0001f600", "\uffff", "null", "NULL", "0", "-1", "1e9", "true",
+    "'; DROP TABLE events; --", "x' OR '1'='1", '"; DROP SCHEMA public CASCADE; --', "$eventstore_$", "E'\\x27'",
+    'U&"\\0041"', "<script>", "../../etc/passwd",
 ]  # fmt: skip
 PAIRS = itertools.product(("", "a-", "a-b", "order", "Order-", "-"), PIECES, ("", "-c", "b-c"))
 FITTING = dict.fromkeys("".join(parts) for parts in PAIRS)
