@@ -130,7 +130,7 @@ class Campaign:
             self._log.write("fault", kind=kind, began=began)
 
     def _hire(self, crew: Crew, direct: str, proxied: str) -> None:
-        def hire(role: str, number: int, dsn: str) -> None:
+        def hire(role: str, number: int, of: int, dsn: str) -> None:
             name = f"{role}-{number}"
             crew.hire(
                 name,
@@ -142,13 +142,15 @@ class Campaign:
                     streams=self._options.streams,
                     position=0,
                     planted=self._options.planted,
+                    # Bugs in a client are planted in the blocking one.
+                    asynchronous=number > of / 2 and self._options.planted is None,
                 ),
             )
 
         for number in range(1, self._options.writers + 1):
-            hire("writer", number, proxied if number % 2 else direct)
+            hire("writer", number, self._options.writers, proxied if number % 2 else direct)
         for number in range(1, self._options.readers + 1):
-            hire("reader", number, direct)
+            hire("reader", number, self._options.readers, direct if number % 2 else proxied)
 
     def _deliver(self, crew: Crew, faults: Faults, seconds: float) -> None:
         """Deliver faults until the time is up; without a planted bug also until there are enough of each."""

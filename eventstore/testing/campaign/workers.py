@@ -12,12 +12,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from eventstore import ConcurrencyError, EventStore, ExpectedVersion, StoreUnavailable
+from eventstore import AsyncPostgresEventStore, ConcurrencyError, EventStore, ExpectedVersion, StoreUnavailable
+from eventstore.testing.blocking import BlockingEventStore, EventLoopThread
 from eventstore.testing.campaign.appends import Outcome, Part, Recorder, carry_out, new_events
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.planted import store_for
@@ -42,6 +44,8 @@ class Assignment:
     position: int
     """Where a reader goes on."""
     planted: str | None
+    asynchronous: bool
+    """Whether its store is an async one, behind a blocking front."""
 
 
 class Writer:
@@ -145,7 +149,7 @@ def main() -> None:
     stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
     history = History(Path(assignment.history))
-    with store_for(assignment.planted, assignment.dsn) as store:
+    with _store(assignment) as store:
         if assignment.role == "writer":
             writer = Writer(store, history, Random(assignment.seed), assignment.streams)  # noqa: S311 no secrets here
             while not stop.is_set():
@@ -157,6 +161,20 @@ def main() -> None:
             while not reader.step():
                 pass
     history.write("end")
+
+
+@contextmanager
+def _store(assignment: Assignment) -> Generator[EventStore, None, None]:
+    if not assignment.asynchronous:
+        with store_for(assignment.planted, assignment.dsn) as store:
+            yield store
+        return
+    with EventLoopThread() as thread:
+        asynchronous = AsyncPostgresEventStore.connect(assignment.dsn)
+        try:
+            yield BlockingEventStore(asynchronous, thread)
+        finally:
+            thread.run(asynchronous.close())
 
 
 def _wait_for_end(stop: threading.Event) -> None:
