@@ -394,6 +394,26 @@ class TestLostAnswers:
         run(transactions.commit([transactions.Appended("s", 1, [event_id])]), execute)
         assert replies == []
 
+    @pytest.mark.parametrize(
+        ("replies", "message"),
+        [
+            ([ConnectionLost("gone")], "nothing of it is stored"),
+            (["17", ConnectionLost("gone")], "may or may not be stored"),
+        ],
+    )
+    def test_a_connection_that_is_lost_at_the_end_of_one_that_appended_nothing(
+        self, replies: list[object], message: str
+    ) -> None:
+        def execute(_: object) -> object:
+            reply = replies.pop(0)
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+        with pytest.raises(StoreUnavailable, match=message) as lost:
+            run(transactions.commit([]), execute)
+        assert not isinstance(lost.value, ConnectionLost)
+
     def test_the_status_of_an_id_that_the_server_forgot_is_no_error(
         self, through_proxy: PostgresEventStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -74,14 +74,21 @@ def commit(appended: Sequence[Appended]) -> Operation[None]:
     Raises InvalidOperation if the transaction had failed before, StoreUnavailable if nothing was stored, and
     AppendOutcomeUnknown.
     """
-    transaction_id: str | None = yield _TRANSACTION_ID
+    try:
+        transaction_id: str | None = yield _TRANSACTION_ID
+    except ConnectionLost as error:
+        raise lost(error) from error
     try:
         status: str = yield _COMMIT
-    except ConnectionLost:
+    except ConnectionLost as error:
         if transaction_id is None:
             return  # It had nothing to commit: what it appended was there already.
         if not appended:
-            raise
+            raise StoreUnavailable(
+                f"{error}; it was committing a transaction that had appended nothing: what else was done in it "
+                "may or may not be stored",
+                sqlstate=error.sqlstate,
+            ) from error
         yield from _find_out(transaction_id, appended)
         return
     if status != "COMMIT":
