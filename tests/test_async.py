@@ -13,7 +13,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from proxy import Proxy
 from psycopg_pool import AsyncConnectionPool
 
 import eventstore
@@ -35,6 +34,7 @@ from eventstore import (
     handles,
     operations,
 )
+from eventstore.testing.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

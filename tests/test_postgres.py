@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from proxy import Proxy
 from psycopg import sql
 from psycopg_pool import ConnectionPool
 
@@ -39,6 +38,7 @@ from eventstore.postgres import migrate, transactions
 from eventstore.postgres.embedded import EmbeddedServer
 from eventstore.postgres.statements import Command
 from eventstore.testing.contract.threads import ThreadsContract, at_once
+from eventstore.testing.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

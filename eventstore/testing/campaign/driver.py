@@ -27,13 +27,15 @@ from eventstore.testing.campaign.faults import ALL_THE_WHILE, ON_TURN, Faults
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.meanwhile import Holder, Unrelated
 from eventstore.testing.campaign.planted import BUGS, plant
-from eventstore.testing.campaign.proxy import Proxy
 from eventstore.testing.campaign.workers import Assignment
+from eventstore.testing.proxy import Proxy
 
 _ROUND_SECONDS = 4
 """After which a campaign with a planted bug looks whether it has shown."""
 _PAUSES = (0.0, 0.4)
 """Seconds between two faults, at least and at most."""
+_TASKS = 4
+"""How many calls an async writer has under way at a time."""
 _SETTINGS = {"deadlock_timeout": "200ms"}
 _PATIENCE = 4
 """How many times as long as it was told a campaign may take to deliver the least number of every fault."""
@@ -102,13 +104,13 @@ class Campaign:
             unrelated = Unrelated(server.dsn, self._count)
             if self._bug is not None:
                 plant(self._bug, server.dsn)
-            proxy = stack.enter_context(Proxy(server.dsn, self._child(), commits=0.5 if self._bug is None else 0))
+            proxy = stack.enter_context(Proxy(server.dsn))
             crew = stack.enter_context(Crew(self._directory, self._child()))
-            faults = Faults(server, proxy, self._child(), crew.kill)
+            faults = Faults(server, proxy, self._child(), crew.kill, commits=0.5 if self._bug is None else 0)
             stack.callback(faults.close)
             holder_history = History(self._directory / "holder.0001.jsonl")
             stack.callback(holder_history.close)
-            holder = Holder(_named(server.dsn, "holder"), holder_history, self._child(), self._count)
+            holder = Holder(_named(proxy.dsn, "holder"), holder_history, self._child(), self._count)
             self._hire(crew, server.dsn, proxy.dsn)
             while True:
                 seconds = self._options.seconds if self._bug is None else _ROUND_SECONDS
@@ -130,7 +132,7 @@ class Campaign:
             self._log.write("fault", kind=kind, began=began)
 
     def _hire(self, crew: Crew, direct: str, proxied: str) -> None:
-        def hire(role: str, number: int, of: int, dsn: str) -> None:
+        def hire(role: str, number: int, dsn: str, tasks: int) -> None:
             name = f"{role}-{number}"
             crew.hire(
                 name,
@@ -142,15 +144,14 @@ class Campaign:
                     streams=self._options.streams,
                     position=0,
                     planted=self._options.planted,
-                    # Bugs in a client are planted in the blocking one.
-                    asynchronous=number > of / 2 and self._options.planted is None,
+                    tasks=0 if self._options.planted else tasks,  # Bugs in a client are planted in the blocking one.
                 ),
             )
 
         for number in range(1, self._options.writers + 1):
-            hire("writer", number, self._options.writers, proxied if number % 2 else direct)
+            hire("writer", number, proxied if number % 2 else direct, 0 if number % 3 else _TASKS)
         for number in range(1, self._options.readers + 1):
-            hire("reader", number, self._options.readers, direct if number % 2 else proxied)
+            hire("reader", number, proxied, 0 if number % 2 else 1)
 
     def _deliver(self, crew: Crew, faults: Faults, seconds: float) -> None:
         """Deliver faults until the time is up; without a planted bug also until there are enough of each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -14,7 +14,8 @@ import psycopg
 
 from eventstore.errors import StoreUnavailable
 from eventstore.postgres.embedded import EmbeddedServer
-from eventstore.testing.campaign.proxy import AFTER, AGAIN, BEFORE, PAUSED, Proxy
+from eventstore.testing.campaign.appends import MARK
+from eventstore.testing.proxy import AFTER, BEFORE, PAUSED, Order, Proxy
 
 TERMINATE = "backend terminated"
 KILL_BACKEND = "backend killed"
@@ -25,6 +26,8 @@ CUT_BEFORE = "cut before the message"
 CUT_AFTER = "cut after the message"
 CUT_PAUSED = "paused in the append, and cut"
 CUT_AGAIN = "cut after the message, and again"
+CUT_READER = "reader cut"
+CUT_HELD = "held open, cut"
 KILL_WRITER = "writer killed"
 KILL_READER = "reader killed"
 HELD_COMMITTED = "held open, committed"
@@ -38,6 +41,8 @@ ON_TURN = {
     CUT_AFTER: 3,
     CUT_PAUSED: 3,
     CUT_AGAIN: 3,
+    CUT_READER: 2,
+    CUT_HELD: 1,
     KILL_WRITER: 1,
     KILL_READER: 1,
     KILL_BACKEND: 1,
@@ -46,11 +51,18 @@ ON_TURN = {
 }
 """How often each is delivered while every other is delivered as often as it says."""
 ALL_THE_WHILE = (HELD_COMMITTED, HELD_ROLLED_BACK, UNRELATED)
-_CUTS = {CUT_BEFORE: BEFORE, CUT_AFTER: AFTER, CUT_PAUSED: PAUSED, CUT_AGAIN: AGAIN}
+_CUTS = {CUT_BEFORE: BEFORE, CUT_AFTER: AFTER, CUT_PAUSED: PAUSED, CUT_AGAIN: AFTER}
+_CUT = {BEFORE: CUT_BEFORE, AFTER: CUT_AFTER, PAUSED: CUT_PAUSED}
+_COMMIT = (b"COMMIT\0",)
+_ANY_APPEND = (MARK.encode(), *_COMMIT)
+"""What may end in a commit: a message that carries events, or a COMMIT."""
 
 _UP_SECONDS = 60
 _TARGET_SECONDS = 3
+_SOON_SECONDS = 2
+"""After a first cut, how long the client has to come again."""
 _PAUSES = (0.05, 0.3)
+_PAUSES_OF_CUT = (0.1, 0.5)
 # First those that write, flush or commit just now, then those that do anything.
 _TARGET = """
     SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'campaign-%'
@@ -58,15 +70,25 @@ _TARGET = """
         random()
     LIMIT 1
     """
+_HOLDING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name = 'campaign-holder' AND state = 'idle in transaction' AND backend_xid IS NOT NULL
+    """
 
 
 class Faults:
-    """Delivers faults, one at a time. ``kill`` ends a worker of a role and starts it again."""
+    """Delivers faults, one at a time. ``kill`` ends a worker of a role and starts it again.
 
-    def __init__(self, server: EmbeddedServer, proxy: Proxy, random: Random, kill: Callable[[str], bool]) -> None:
+    ``commits``: the share of cuts that wait for a COMMIT, which is rarer than other messages and more delicate.
+    """
+
+    def __init__(
+        self, server: EmbeddedServer, proxy: Proxy, random: Random, kill: Callable[[str], bool], commits: float
+    ) -> None:
         self._server = server
         self._proxy = proxy
         self._random = random
+        self._commits = commits
         self._admin: psycopg.Connection[Any] | None = None
         self._ways: dict[str, Callable[[], bool]] = {
             TERMINATE: self._terminate,
@@ -76,13 +98,14 @@ class Faults:
             KILL_SERVER: self._kill_server,
             KILL_WRITER: lambda: kill("writer"),
             KILL_READER: lambda: kill("reader"),
+            CUT_READER: self._cut_reader,
+            CUT_HELD: self._cut_held,
         }
 
     def deliver(self, kind: str) -> str:
         """Deliver a fault, and return what it has become; "" if nothing has happened."""
         if kind in _CUTS:
-            cut = self._proxy.cut(_CUTS[kind], _TARGET_SECONDS)
-            return next((other for other, how in _CUTS.items() if how == cut), "")
+            return self._cut(kind)
         return kind if self._ways[kind]() else ""
 
     def query(self, statement: str) -> Any:
@@ -106,6 +129,37 @@ class Faults:
         if self._admin is not None:
             self._admin.close()
             self._admin = None
+
+    def _cut(self, kind: str) -> str:
+        words: Sequence[bytes] = _COMMIT if self._random.random() < self._commits else _ANY_APPEND
+        first = Order(
+            _CUTS[kind],
+            words,
+            answered=self._random.random() < 0.5,
+            passes=self._random.choice((0.0, 0.0, 0.5, 0.9)),
+            pause=(self._random.choice((0, 0, 0.0002, 0.0005, 0.001)), self._random.uniform(*_PAUSES_OF_CUT)),
+        )
+        cut = self._proxy.cut(first, _TARGET_SECONDS)
+        if cut and kind == CUT_AGAIN:
+            again = Order(BEFORE, whose=first.client.__eq__, skip=self._random.randrange(5))
+            return CUT_AGAIN if self._proxy.cut(again, _SOON_SECONDS) else CUT_AFTER
+        return _CUT.get(cut, "")
+
+    def _cut_reader(self) -> bool:
+        order = Order(
+            self._random.choice((BEFORE, AFTER, AFTER)),
+            whose=lambda client: client.startswith(b"campaign-reader-"),
+            passes=self._random.random(),
+        )
+        return bool(self._proxy.cut(order, _TARGET_SECONDS))
+
+    def _cut_held(self) -> bool:
+        deadline = time.monotonic() + _TARGET_SECONDS
+        while not self.query(_HOLDING):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return self._proxy.hang_up(b"campaign-holder")
 
     def _target(self) -> int | None:
         deadline = time.monotonic() + _TARGET_SECONDS

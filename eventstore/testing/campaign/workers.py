@@ -13,8 +13,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -44,8 +46,8 @@ class Assignment:
     position: int
     """Where a reader goes on."""
     planted: str | None
-    asynchronous: bool
-    """Whether its store is an async one, behind a blocking front."""
+    tasks: int
+    """How many calls are under way at a time, on an async store; 0: one, on a blocking store."""
 
 
 class Writer:
@@ -148,33 +150,45 @@ def main() -> None:
     assignment = Assignment(**json.loads(sys.argv[1]))
     stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
-    history = History(Path(assignment.history))
-    with _store(assignment) as store:
-        if assignment.role == "writer":
-            writer = Writer(store, history, Random(assignment.seed), assignment.streams)  # noqa: S311 no secrets here
-            while not stop.is_set():
-                writer.step()
+    with _store_for(assignment) as store:
+        if assignment.role == "reader":
+            _read(assignment, store, stop)
         else:
-            reader = Reader(store, history, assignment.position)
-            while not stop.wait(_POLL_SECONDS):
-                reader.step()
-            while not reader.step():
-                pass
+            with ThreadPoolExecutor() as threads:
+                list(threads.map(partial(_write, assignment, store, stop), range(assignment.tasks or 1)))
+
+
+def _write(assignment: Assignment, store: EventStore, stop: threading.Event, task: int) -> None:
+    path = Path(assignment.history)
+    history = History(path.with_suffix(f".{task}{path.suffix}"))
+    writer = Writer(store, history, Random(f"{assignment.seed} {task}"), assignment.streams)  # noqa: S311 no secrets here
+    while not stop.is_set():
+        writer.step()
+    history.write("end")
+
+
+def _read(assignment: Assignment, store: EventStore, stop: threading.Event) -> None:
+    history = History(Path(assignment.history))
+    reader = Reader(store, history, assignment.position)
+    while not stop.wait(_POLL_SECONDS):
+        reader.step()
+    while not reader.step():
+        pass
     history.write("end")
 
 
 @contextmanager
-def _store(assignment: Assignment) -> Generator[EventStore, None, None]:
-    if not assignment.asynchronous:
+def _store_for(assignment: Assignment) -> Generator[EventStore, None, None]:
+    if not assignment.tasks:
         with store_for(assignment.planted, assignment.dsn) as store:
             yield store
         return
-    with EventLoopThread() as thread:
+    with EventLoopThread() as loop:
         asynchronous = AsyncPostgresEventStore.connect(assignment.dsn)
         try:
-            yield BlockingEventStore(asynchronous, thread)
+            yield BlockingEventStore(asynchronous, loop)
         finally:
-            thread.run(asynchronous.close())
+            loop.run(asynchronous.close())
 
 
 def _wait_for_end(stop: threading.Event) -> None:

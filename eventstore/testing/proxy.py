@@ -1,7 +1,4 @@
-"""A proxy between clients and the server that cuts connections on order: before, or after the server got an append.
-
-"Append" is here any message that may end in a commit: one that carries events, or a COMMIT.
-"""
+"""A proxy between clients and the server that cuts connections on order: before or after the server got a message."""
 
 from __future__ import annotations
 
@@ -11,61 +8,70 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from random import Random
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from eventstore.testing.campaign.appends import MARK
+BEFORE, AFTER, PAUSED = "before", "after", "paused"
+"""How to cut: the message is dropped; it is delivered; it is delivered and the backend paused meanwhile."""
 
-BEFORE, AFTER, PAUSED, AGAIN = "before", "after", "paused", "again"
-"""How to cut: the message is dropped; it is delivered; it is delivered and the backend paused meanwhile; it is
-delivered, and the client is cut again while it finds out what became of it."""
-
-_COMMIT = (b"COMMIT\0",)
-_ANY_APPEND = (MARK.encode(), *_COMMIT)
 _ANSWER_SECONDS = 30
-_PAUSES = (0.1, 0.5)
-_SOON_SECONDS = 2
-"""After a first cut, how long the client has to come again."""
 
 
-class _Order:
-    def __init__(self, how: str, words: Sequence[bytes], *, client: bytes = b"", skip: int = 0) -> None:
-        self.how = how
-        self.words = words
-        """One of which a message must have."""
-        self.client = client
-        """Whose messages; otherwise anybody's."""
-        self.skip = skip
-        """How many of them go through first."""
-        self.done = threading.Event()
-        self.delivered = ""
+def anybody(_: bytes) -> bool:
+    """Every client."""
+    return True
+
+
+@dataclass(eq=False)
+class Order:
+    """Which message is to be cut, and how. ``delivered`` is how it was: a pause may come after the answer."""
+
+    how: str
+    words: Sequence[bytes] = (b"",)
+    """One of which the message must have."""
+    whose: Callable[[bytes], bool] = anybody
+    """Which clients, by their application_name."""
+    skip: int = 0
+    """How many such messages go through first."""
+    times: int = 1
+    """How many are cut then."""
+    answered: bool = True
+    """Whether the client is cut when the server has answered; otherwise it comes again while that is still at it."""
+    passes: float = 0.0
+    """Which share of the beginning of the answer the client gets."""
+    pause: tuple[float, float] = (0.0, 0.0)
+    """Seconds until the backend is paused, and until it goes on after the client was cut."""
+    client: bytes = b""
+    """Who was cut."""
+    delivered: str = ""
+    done: threading.Event = field(default_factory=threading.Event)
 
     def meets(self, client: bytes, message: bytes) -> bool:
         """Whether it is for this message."""
-        if self.client not in {b"", client} or not any(word in message for word in self.words):
+        if not self.whose(client) or not any(word in message for word in self.words):
             return False
         self.skip -= 1
         return self.skip < 0
 
 
 class Proxy:
-    """Forwards bytes. Its address stays the same while the server behind it comes and goes.
+    """Forwards bytes. Its address, ``dsn``, stays the same while the server behind it comes and goes.
 
-    ``commits``: the share of orders that wait for a COMMIT, which is rarer than other messages and more delicate.
+    ``lost`` counts the connections that were cut by orders.
     """
 
-    def __init__(self, dsn: str, random: Random, commits: float) -> None:
-        self._directory = str(conninfo_to_dict(dsn)["host"])
-        self.random = random
-        self._commits = commits
+    def __init__(self, dsn: str) -> None:
+        self._target = conninfo_to_dict(dsn)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
-        self._order: _Order | None = None
+        self._order: Order | None = None
+        self._sessions: set[_Session] = set()
+        self.lost = 0
         self.dsn = make_conninfo(
             dsn, host="127.0.0.1", port=self._listener.getsockname()[1], sslmode="disable", gssencmode="disable"
         )
@@ -81,20 +87,13 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def cut(self, how: str, timeout: float) -> str:
-        """Cut the next connection that sends an append.
+    def lose(self, word: str, *, delivered: bool, times: int = 1) -> None:
+        """Cut the next ``times`` connections that send ``word``; ``delivered``: after the server has carried it out."""
+        with self._lock:
+            self._order = Order(AFTER if delivered else BEFORE, [word.encode()], times=times)
 
-        Returns how that was: a pause can come too late, when the server has answered. "" if nobody sent one in time.
-        """
-        words = _COMMIT if self.random.random() < self._commits else _ANY_APPEND
-        first = _Order(AFTER if how == AGAIN else how, words)
-        delivered = self._carry_out(first, timeout)
-        if how == AGAIN and first.client:
-            again = _Order(BEFORE, [b""], client=first.client, skip=self.random.randrange(5))
-            return AGAIN if self._carry_out(again, _SOON_SECONDS) else AFTER
-        return delivered
-
-    def _carry_out(self, order: _Order, timeout: float) -> str:
+    def cut(self, order: Order, timeout: float) -> str:
+        """Have an order carried out; how it was, or "" if nobody sent such a message in time (seconds)."""
         with self._lock:
             self._order = order
         if not order.done.wait(timeout):
@@ -105,40 +104,68 @@ class Proxy:
             order.done.wait()
         return order.delivered
 
-    def order_for(self, client: bytes, message: bytes) -> _Order | None:
-        """The order that a message meets, which is for nobody else then."""
+    def hang_up(self, client: bytes) -> bool:
+        """Cut all connections of a client, whatever it is at; whether there were any."""
+        with self._lock:
+            sessions = [session for session in self._sessions if session.name == client]
+        for session in sessions:
+            session.shut()
+        return bool(sessions)
+
+    def order_for(self, client: bytes, message: bytes) -> Order | None:
+        """The order that a message meets."""
         with self._lock:
             order = self._order
             if order is None or not order.meets(client, message):
                 return None
-            self._order = None
+            order.times -= 1
+            if not order.times:
+                self._order = None
+            self.lost += 1
             return order
+
+    def ended(self, session: _Session) -> None:
+        """Forget a session."""
+        with self._lock:
+            self._sessions.discard(session)
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                server = socket.socket(socket.AF_UNIX)
                 try:
-                    server.connect(f"{self._directory}/.s.PGSQL.5432")
+                    server = self._connect()
                 except OSError:
                     client.close()
-                    server.close()
                     continue
                 session = _Session(self, client, server)
+                with self._lock:
+                    self._sessions.add(session)
                 for direction in (session.forward, session.answer):
                     threading.Thread(target=direction, daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        host, port = str(self._target.get("host") or "localhost"), int(str(self._target.get("port") or 5432))
+        if not host.startswith("/"):
+            return socket.create_connection((host, port))
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(f"{host}/.s.PGSQL.{port}")
+        except OSError:
+            server.close()
+            raise
+        return server
 
 
 class _Session:
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy, self._client, self._server = proxy, client, server
-        self._name = b""
-        """The client's application_name, which is the worker's."""
+        self.name: bytes | None = None
+        """The client's application_name, as soon as it has said it."""
         self._greeting: bytes | None = b""
         self._pid: int | None = None
-        self._mute = False
+        self._passes: float | None = None
         self._answered = threading.Event()
         self._halves = threading.Semaphore(1)
 
@@ -146,14 +173,15 @@ class _Session:
         """From the client to the server."""
         with suppress(OSError):
             while message := self._client.recv(65536):
-                if not self._name:  # The first message, which says who it is.
-                    self._name = message.partition(b"application_name\0")[2].partition(b"\0")[0]
+                if self.name is None:  # The first message, which says who it is.
+                    self.name = message.partition(b"application_name\0")[2].partition(b"\0")[0]
                     order = None
                 else:
-                    order = self._proxy.order_for(self._name, message)
+                    order = self._proxy.order_for(self.name, message)
                 if order is None:
                     self._server.sendall(message)
                     continue
+                order.client = self.name
                 try:
                     self._cut(order, message)
                 finally:
@@ -167,34 +195,35 @@ class _Session:
             while message := self._server.recv(65536):
                 if self._greeting is not None:
                     self._read_greeting(self._greeting + message)
-                if self._mute:
+                if self._passes is not None:
+                    self._client.sendall(message[: int(self._passes * len(message))])
                     break
                 self._client.sendall(message)
         self._answered.set()
         self._end()
 
-    def _cut(self, order: _Order, message: bytes) -> None:
-        order.client = self._name
+    def _cut(self, order: Order, message: bytes) -> None:
         if order.how == BEFORE:
             order.delivered = BEFORE
             return
-        self._mute = True
+        self._passes = order.passes
         self._server.sendall(message)
-        order.delivered = self._pause() if order.how == PAUSED else AFTER
-        if order.delivered == AFTER and self._proxy.random.random() < 0.5:
-            self._answered.wait(1)  # Otherwise the client comes again while the server is still at it.
-        self._client.shutdown(socket.SHUT_RDWR)
+        order.delivered = self._pause(order.pause[0]) if order.how == PAUSED else AFTER
+        if order.delivered == AFTER and order.answered:
+            self._answered.wait(_ANSWER_SECONDS)
+        with suppress(OSError):  # It may be gone.
+            self._client.shutdown(socket.SHUT_RDWR)
         if order.delivered == PAUSED and self._pid is not None:
-            time.sleep(self._proxy.random.uniform(*_PAUSES))
+            time.sleep(order.pause[1])
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGCONT)
         order.done.set()
         # The server's end stays open until the message is carried out.
         self._answered.wait(_ANSWER_SECONDS)
 
-    def _pause(self) -> str:
+    def _pause(self, seconds: float) -> str:
         """Stop the backend while it is at it; PAUSED if it was."""
-        time.sleep(self._proxy.random.choice((0, 0, 0.0002, 0.0005, 0.001)))
+        time.sleep(seconds)
         if self._pid is None or self._answered.is_set():
             return AFTER
         try:
@@ -219,11 +248,16 @@ class _Session:
                 return
             at += 1 + length
 
-    def _end(self) -> None:
-        """Hang up; the second of the two directions to come here also lets go of the sockets."""
+    def shut(self) -> None:
+        """Hang up on both."""
         for end in (self._client, self._server):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _end(self) -> None:
+        """Hang up; the second of the two directions to come here also lets go of the sockets."""
+        self.shut()
         if not self._halves.acquire(blocking=False):
             self._client.close()
             self._server.close()
+            self._proxy.ended(self)
