@@ -23,7 +23,7 @@ FLOORS = [
     ["memory.engine"],
     ["repository", "async_repository", "memory.stores", "memory.async_stores"],
     ["memory"],
-    ["postgres.arrays", "postgres._binaries"],
+    ["postgres.arrays", "postgres._binaries", "postgres._supervisor"],
     ["postgres.statements", "postgres.embedded"],
     ["postgres.failures", "postgres.transactions", "postgres.notifications"],
     ["postgres.connections", "postgres.migrations"],
