@@ -38,7 +38,6 @@ class AppendingContract(Topic):
         assert (found.sku, found.quantity, found.metadata) == ("x", 1, {"user": "ann"})
         assert (found.event_id, found.timestamp, found.event_type) == (sent.event_id, sent.timestamp, sent.event_type)
         assert (found.stream_id, found.version) == ("s", 1)
-        assert found.position > 0
 
     def test_appending_does_not_change_the_event(self, store: EventStore) -> None:
         sent = events(1)[0]
@@ -77,14 +76,12 @@ class AppendingContract(Topic):
             store.append("s", events(1), expected)
         assert caught.value.actual_version == 0
 
-    @needs("global_order")
     def test_a_conflict_leaves_nothing_behind(self, store: EventStore) -> None:
         before = event()
         store.append("s", before, 0)
         with pytest.raises(ConcurrencyError):
             store.append("s", events(3), 0)
         assert store.read("s") == before
-        assert [e.stream_id for e in store.read_all()] == ["s"]
         assert store.append("s", events(1), 1) == 2
 
     @needs("global_order")

@@ -28,13 +28,20 @@ class Capabilities:
 
 
 def needs(*capabilities: Capability) -> Callable[[F], F]:
-    """Marks a test of the contract that asks for these."""
+    """Marks a test of the contract that asks for these, or all tests of a topic."""
 
-    def mark(test: F) -> F:
-        test.__dict__["needs"] = capabilities
-        return test
+    def mark(marked: F) -> F:
+        topic = isinstance(marked, type)
+        for test in [value for name, value in vars(marked).items() if name.startswith("test_")] if topic else [marked]:
+            test.__dict__["needs"] = (*capabilities, *needed_by(test))
+        return marked
 
     return mark
+
+
+def needed_by(test: object) -> tuple[Capability, ...]:
+    """What a test asks for."""
+    return getattr(test, "needs", ())
 
 
 class Topic:
@@ -46,7 +53,6 @@ class Topic:
     @pytest.fixture(autouse=True)
     def skip_what_the_store_lacks(self, request: pytest.FixtureRequest) -> None:
         """Skip a test that asks for a capability which the store does not declare."""
-        needed: tuple[Capability, ...] = getattr(request.function, "needs", ())
-        lacking = [name for name in needed if not getattr(self.capabilities, name)]
+        lacking = [name for name in needed_by(request.function) if not getattr(self.capabilities, name)]
         if lacking:
             pytest.skip(f"the store declares no {', no '.join(lacking)}")

@@ -41,7 +41,6 @@ class IdempotencyContract(Topic):
         assert store.append("s", second, mode) == 3
         assert store.read("s") == [*first, *second]
 
-    @needs("idempotency")
     def test_other_events_at_the_same_place_are_a_conflict(self, store: EventStore) -> None:
         store.append("s", events(2), 0)
         with pytest.raises(ConcurrencyError):
@@ -66,14 +65,12 @@ class IdempotencyContract(Topic):
         store.append("s", batch, 0)
         assert store.append("s", batch[:2], 0) == 2
 
-    @needs("idempotency")
     def test_the_same_event_at_another_place_is_a_conflict(self, store: EventStore) -> None:
         first, second = events(2)
         store.append("s", [first, second], 0)
         with pytest.raises(ConcurrencyError):
             store.append("s", [second], 0)
 
-    @needs("idempotency")
     def test_an_id_may_stand_in_two_streams(self, store: EventStore) -> None:
         batch = events(1)
         assert store.append("a", batch, ExpectedVersion.ANY) == 1

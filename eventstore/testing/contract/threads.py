@@ -27,8 +27,8 @@ def at_once(count: int, work: Callable[[int], object]) -> list[object]:
         return list(threads.map(begin, range(count)))
 
 
+@needs("concurrency")
 class ThreadsContract(Topic):
-    @needs("global_order", "concurrency")
     def test_of_appends_that_race_on_one_version_one_wins(self, store: EventStore) -> None:
         store.append("s", event(), 0)
 
@@ -41,11 +41,7 @@ class ThreadsContract(Topic):
 
         assert Counter(at_once(THREADS, race)) == {"stored": 1, "conflict with 3": THREADS - 1}
         assert versions(store.read("s")) == [1, 2, 3]
-        store.append("t", event(), 0)
-        positions = [e.position for e in store.read_all()]
-        assert positions == list(range(positions[0], positions[0] + 4))
 
-    @needs("concurrency")
     def test_appends_without_a_version_all_get_in(self, store: EventStore) -> None:
         per_thread = 25
 
@@ -65,14 +61,14 @@ class ThreadsContract(Topic):
             total += len(found)
         assert total == THREADS * per_thread * 2
 
-    @needs("idempotency", "concurrency")
+    @needs("idempotency")
     def test_the_same_events_from_many_threads_are_stored_once(self, store: EventStore) -> None:
         batch = events(3)
         answers = at_once(THREADS, lambda _: store.append("s", batch, ExpectedVersion.ANY))
         assert answers == [3] * THREADS
         assert store.read("s") == batch
 
-    @needs("transactions", "global_order", "concurrency")
+    @needs("transactions", "global_order")
     def test_readers_never_miss_an_event(self, store: EventStore) -> None:
         """Writers hold their transactions open for various times, and roll some back; readers go on and on."""
         writing = threading.Event()
