@@ -8,7 +8,7 @@ import tempfile
 import threading
 import traceback
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
@@ -26,8 +26,8 @@ from eventstore import (
     InvalidArgument,
     InvalidOperation,
     PostgresEventStore,
+    PostgresTransaction,
     SchemaError,
-    SerializationError,
     StoreUnavailable,
     operations,
 )
@@ -479,41 +479,30 @@ class TestPools:
                 assert min(at_once(8, restart_or_read)) >= 50
                 assert store.append("s0", events(1), 1) == 2
 
-    def test_errors_leak_no_connection_and_no_lock(self, dsn: str, schema: str, pool: ConnectionPool) -> None:
+    def test_a_thousand_errors_leak_no_connection_no_lock_and_no_transaction(self, dsn: str, schema: str) -> None:
         with ConnectionPool(dsn, min_size=2, max_size=2, timeout=5, kwargs={"autocommit": False}) as small:
             store = PostgresEventStore(small, schema)
             store.append("s", events(1), 0)
+            raised: Counter[type[BaseException]] = Counter()
             for number in range(1000):
-                with pytest.raises((ConcurrencyError, SerializationError, InvalidArgument, ZeroDivisionError)):
-                    match number % 6:
-                        case 0:
-                            store.append("s", events(1), 0)
-                        case 1:
-                            store.append("", events(1), 0)
-                        case 2:
-                            with store.transaction() as transaction:
-                                transaction.append(f"t{number}", events(1), 0)
-                                raise ZeroDivisionError
-                        case 3:
-                            with store.transaction() as transaction:
-                                transaction.append("s", events(1), 7)
-                        case 4:
-                            store.append("s", [Event(event_type="T", data={"value": object()})], 1)
-                        case 5:
-                            with store.transaction() as outer, outer.transaction() as inner:
-                                inner.append(f"t{number}", events(1), 0)
-                                list(inner.read_all(batch_size=0))
-            assert store.append("s", events(1), 1) == 2
-        with pool.connection() as connection:
-            left = connection.execute(
-                "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
-                " WHERE datname = current_database() AND locktype = 'advisory'"
-            ).fetchone()
-            idle = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND pid <> pg_backend_pid()"
-            ).fetchone()
-        assert left == idle == (0,)
+                try:
+                    with store.transaction() as transaction:
+                        transaction.append(f"t{number}", events(1), 0)
+                        fail(transaction, number)
+                except (EventStoreError, psycopg.Error, ZeroDivisionError, KeyboardInterrupt) as error:
+                    raised[type(error)] += 1
+            assert raised.total() == 1000
+            assert len(raised) == 8, raised
+            # While the pool is open: closing a connection would end whatever it holds.
+            statistics = small.get_stats()
+            assert (statistics["pool_size"], statistics["pool_available"]) == (2, 2)
+            with psycopg.connect(dsn) as other:
+                pids = [connection.info.backend_pid for connection in small._pool]
+                left = other.execute("SELECT count(*) FROM pg_locks WHERE pid = ANY (%s)", [pids]).fetchone()
+                states = other.execute("SELECT state FROM pg_stat_activity WHERE pid = ANY (%s)", [pids]).fetchall()
+            assert left == (0,)
+            assert states == [("idle",), ("idle",)]
+            assert [event.stream_id for event in store.read_all()] == ["s"]
 
     def test_a_pool_of_the_callers_is_given_back_as_it_was(self, dsn: str, schema: str) -> None:
         with ConnectionPool(dsn, min_size=1, max_size=1) as pool:
@@ -570,6 +559,31 @@ class TestPools:
 
         with forked(in_child):
             pass
+
+
+def fail(transaction: PostgresTransaction, number: int) -> None:
+    """Each number in another way, of the library's, the driver's, the application's and the user's errors."""
+    match number % 8:
+        case 0:
+            transaction.append("s", events(1), 0)
+        case 1:
+            transaction.append("", events(1), 0)
+        case 2:
+            transaction.append("s", [Event(event_type="T", data={"value": object()})], 1)
+        case 3:
+            transaction.connection.execute("SELECT 1/0")
+        case 4:
+            transaction.connection.execute("INSERT INTO nowhere VALUES (1)")
+        case 5:
+            with transaction.transaction() as inner:
+                inner.append("s", events(1), 1)
+                raise ZeroDivisionError
+        case 6:
+            raise KeyboardInterrupt
+        case 7:
+            with suppress(psycopg.Error):
+                transaction.connection.execute("SELECT nothing")
+            transaction.append("s", events(1), 1)  # The transaction has failed.
 
 
 class forked:  # noqa: N801 reads as what it does
