@@ -37,14 +37,21 @@ FLOORS = [
     ["subscriptions.inline"],
     ["subscriptions"],
     ["testing", "cli"],
-    ["__main__"],
+    ["__main__", "contrib", "contrib.borrowed"],
+    ["contrib.django.conf"],
+    ["contrib.django.stores"],
+    ["contrib.django.workers", "contrib.django.files", "contrib.django.checks", "contrib.django.models"],
+    ["contrib.django"],
+    ["contrib.django.apps", "contrib.django.migrations"],
 ]
+PACKAGES = {"testing", "cli", "contrib.django.migrations"}
+"""Whose modules stand on one floor."""
 
 
 def floor_of(module: str) -> int:
     """The floor of a module, or of the package that it is in."""
     for number, modules in enumerate(FLOORS):
-        if module in modules or any(name in {"testing", "cli"} and module.startswith(f"{name}.") for name in modules):
+        if module in modules or any(name in PACKAGES and module.startswith(f"{name}.") for name in modules):
             return number
     raise AssertionError(f"eventstore.{module} stands on no floor: give it one in {Path(__file__).name}")
 
@@ -81,6 +88,15 @@ def test_it_imports_only_from_floors_below_its_own(module: str) -> None:
         if same_package and other.partition(".")[0] == module.partition(".")[0]:
             continue
         assert floor_of(other) < own, f"eventstore.{module} imports eventstore.{other}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("contrib.")])
+def test_it_needs_no_framework(module: str) -> None:
+    path = ROOT.joinpath(*module.split(".")) if module else ROOT
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    for name in ("django", "flask", "sqlalchemy"):
+        assert f"import {name}" not in text
+        assert f"from {name}" not in text
 
 
 PURE = ["event", "codec.encoding", "codec.decoding", "aggregate", "records", "operations", "repository_operations"]

@@ -97,7 +97,8 @@ def test_installed_package_is_whole_away_from_the_checkout(installed: Path, tmp_
         """
 import importlib, json, sys
 from importlib.resources import files
-import eventstore
+import django, eventstore
+from django.conf import settings
 from eventstore._sql import sql_directory
 
 def texts(directory, prefix):
@@ -105,6 +106,9 @@ def texts(directory, prefix):
         name = prefix + entry.name
         yield from [(name, entry.read_text())] if entry.is_file() else texts(entry, name + "/")
 
+apps = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.admin", "eventstore.contrib.django"]
+settings.configure(INSTALLED_APPS=apps)
+django.setup()
 for module in json.loads(sys.argv[1]):
     importlib.import_module(module)
 typed = (files(eventstore) / "py.typed").is_file()

@@ -1,0 +1,72 @@
+"""System checks: a wrong setting is named when the project starts, not when the first event comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 Django's name
+from django.db import connections
+
+from eventstore.contrib.django.conf import DEFAULTS, PREFIX, setting
+from eventstore.errors import EventStoreError
+from eventstore.postgres.statements import check_schema
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """What is wrong with the settings."""
+    return [*_check_database(), *_check_schema(), *_check_values(), *_check_names()]
+
+
+def _check_database() -> Iterator[CheckMessage]:
+    using = setting("DATABASE")
+    if using not in connections:
+        yield Error(
+            f"EVENTSTORE_DATABASE is {using!r}, which is no alias in DATABASES.",
+            hint=f"There are: {', '.join(connections)}.",
+            id="eventstore.E001",
+        )
+    elif connections[using].vendor != "postgresql":
+        yield Error(
+            f"EVENTSTORE_DATABASE is {using!r}, which is no PostgreSQL but {connections[using].display_name}.",
+            hint="Give DATABASES an alias of a PostgreSQL database, and name it.",
+            id="eventstore.E002",
+        )
+
+
+def _check_schema() -> Iterator[CheckMessage]:
+    schema = setting("SCHEMA")
+    try:
+        check_schema(schema)
+    except EventStoreError as error:
+        yield Error(f"EVENTSTORE_SCHEMA is wrong: {error}.", id="eventstore.E003")
+    else:
+        if "%" in schema:
+            yield Error(
+                f"EVENTSTORE_SCHEMA is {schema!r}: Django would take the percent sign for a parameter.",
+                id="eventstore.E003",
+            )
+
+
+def _check_values() -> Iterator[CheckMessage]:
+    frequency = setting("SNAPSHOT_FREQUENCY")
+    if frequency is not None and (type(frequency) is not int or frequency < 1):
+        yield Error(
+            f"EVENTSTORE_SNAPSHOT_FREQUENCY is {frequency!r}.",
+            hint="A number of versions, at least 1; None for no snapshots.",
+            id="eventstore.E004",
+        )
+    if not isinstance(setting("NOTIFY"), bool):
+        yield Error(f"EVENTSTORE_NOTIFY is {setting('NOTIFY')!r}, neither True nor False.", id="eventstore.E005")
+
+
+def _check_names() -> Iterator[CheckMessage]:
+    known = [PREFIX + name for name in DEFAULTS]
+    for name in dir(settings):
+        if name.startswith(PREFIX) and name not in known:
+            close = get_close_matches(name, known, n=1) or known
+            yield Warning(
+                f"{name} is no setting of eventstore's.", hint=f"Is it {' or '.join(close)}?", id="eventstore.W001"
+            )

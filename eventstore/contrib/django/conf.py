@@ -1,0 +1,40 @@
+"""The settings, each with its default, and what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from psycopg.conninfo import make_conninfo
+
+PREFIX = "EVENTSTORE_"
+DEFAULTS: dict[str, Any] = {
+    "DATABASE": DEFAULT_DB_ALIAS,  # the alias in DATABASES of the database that the store is in
+    "SCHEMA": "eventstore",  # the schema of the store in that database
+    "SNAPSHOT_FREQUENCY": 100,  # versions between two snapshots of an aggregate; None: no snapshots
+    "NOTIFY": False,  # whether workers in other processes are told of commits by a NOTIFY, and need not look
+}
+
+
+def setting(name: str) -> Any:
+    """What the project says, or the default."""
+    return getattr(settings, PREFIX + name, DEFAULTS[name])
+
+
+def db_table(name: str) -> str:
+    """A table of the store's schema, as a model's ``db_table``: Django puts one pair of quotes around it."""
+    schema = str(setting("SCHEMA")).replace('"', '""')
+    return f'{schema}"."{name}'
+
+
+def conninfo(using: str) -> str:
+    """How to get a connection of one's own to where an alias leads: at the time of the call, so in tests to theirs."""
+    wrapper = connections[using]
+    parameters: dict[str, Any] = wrapper.get_connection_params()
+    for name in ("cursor_factory", "context", "prepare_threshold"):
+        parameters.pop(name, None)
+    role = wrapper.settings_dict.get("OPTIONS", {}).get("assume_role")
+    if role:
+        parameters["options"] = f"{parameters.get('options', '')} -c role={role}".strip()
+    return make_conninfo(**parameters)

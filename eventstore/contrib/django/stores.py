@@ -1,0 +1,231 @@
+"""The stores on Django's own connections: what they do is part of ``transaction.atomic()``.
+
+Errors are the library's, inside and outside of ``atomic()``; Django's and psycopg's don't get out of here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+import django.db
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import atomic, on_commit
+from psycopg import Connection
+from psycopg.pq import TransactionStatus
+
+from eventstore.aggregate import Aggregate
+from eventstore.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore
+from eventstore.contrib.borrowed import execute_borrowed
+from eventstore.contrib.django import conf
+from eventstore.errors import AppendOutcomeUnknown, InvalidArgument, InvalidOperation, StoreUnavailable
+from eventstore.event import Event
+from eventstore.operations import ConnectionLost
+from eventstore.postgres import transactions
+from eventstore.postgres.notifications import Announcements, Server
+from eventstore.postgres.statements import AnyRequest, Statements
+from eventstore.postgres.stores import execute
+from eventstore.repository import Repository
+from eventstore.store import EventStore
+from eventstore.wakeups import WakeUps
+
+A = TypeVar("A", bound=Aggregate[Any])
+
+_FAILED = "this transaction has failed earlier, and can only be rolled back"
+
+
+class _Client:
+    """What the stores have in common: an alias, and a schema in its database."""
+
+    def __init__(self, using: str, schema: str) -> None:
+        self.using = using
+        self._statements = Statements(schema)
+
+    @property
+    def connection(self) -> Connection[Any]:
+        """The psycopg connection that Django has for this alias in this thread, opened if need be.
+
+        Neither commit nor roll back there. Raises StoreUnavailable.
+        """
+        wrapper = connections[self.using]
+        try:
+            wrapper.ensure_connection()
+        except django.db.Error as error:
+            raise StoreUnavailable(f"no connection to the server: {error}") from error
+        connection = cast("object", wrapper.connection)
+        if not isinstance(connection, Connection):
+            raise InvalidArgument(
+                f"the database {self.using!r} is no PostgreSQL, or Django does not use psycopg 3 there: "
+                "the setting EVENTSTORE_DATABASE names the one that the events are in"
+            )
+        return cast("Connection[Any]", connection)
+
+    def _execute(self, request: AnyRequest) -> Any:
+        connection, wrapper = self.connection, connections[self.using]
+        if wrapper.needs_rollback:
+            raise InvalidOperation(_FAILED)
+        try:
+            with self._logged(wrapper, request):
+                return execute_borrowed(connection, request, self._statements)
+        except ConnectionLost:
+            wrapper.close()  # The next attempt opens another one.
+            raise
+
+    @contextmanager
+    def _logged(self, wrapper: BaseDatabaseWrapper, request: AnyRequest) -> Generator[None, None, None]:
+        """Let ``connection.queries`` and ``assertNumQueries`` know, where Django keeps count."""
+        if not wrapper.queries_logged:
+            yield
+            return
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            text, _ = self._statements.of(request, in_transaction=wrapper.in_atomic_block)
+            seconds = time.monotonic() - started
+            wrapper.queries_log.append({"sql": text.decode(), "time": f"{seconds:.3f}"})
+
+
+class DjangoEventStore(_Client, FollowableStore):
+    """A store in a database of Django's, in one schema. Safe for threads: each has the connection that Django gives it.
+
+    Inside ``transaction.atomic()`` whatever it does is part of that: seen by it, and stored or rolled back with it. A
+    refused append leaves the block usable. Outside, each append is a transaction of its own.
+    """
+
+    def __init__(self, using: str, schema: str, *, strict: bool = False, notify: bool = False) -> None:
+        super().__init__(using, schema)
+        self._strict = strict
+        self._announcements = Announcements(self._server, self._statements, notify=notify)
+
+    @property
+    def wakeups(self) -> WakeUps:
+        return self._announcements.wakeups
+
+    def announce(self) -> None:
+        self._announcements.announce()
+
+    def listening(self) -> AbstractContextManager[object]:
+        return self._announcements.listening()
+
+    def _server(self) -> Server:
+        return Server(conf.conninfo(self.using), {})
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        version = super().append(stream_id, events, expected_version)
+        self._announce_on_commit()
+        return version
+
+    def _announce_on_commit(self) -> None:
+        wrapper = connections[self.using]
+        if wrapper.in_atomic_block or wrapper.get_autocommit():  # else Django does not know when that will be
+            on_commit(self.announce, using=self.using)
+
+    @contextmanager
+    def transaction(self) -> Generator[DjangoTransaction, None, None]:
+        """``transaction.atomic()``, with errors of the library's: several appends, and the ORM's writes, are one.
+
+        Raises InvalidOperation at its end if a statement in it had failed and nobody rolled it back;
+        AppendOutcomeUnknown if the answer to the commit was lost.
+        """
+        store = DjangoTransaction(self)
+        block = atomic(using=self.using)
+        _ = self.connection  # Says why there is none.
+        block.__enter__()
+        try:
+            yield store
+            store._check()
+        except BaseException as error:
+            with suppress(django.db.Error):  # A connection that is gone has rolled back.
+                block.__exit__(type(error), error, error.__traceback__)
+            raise
+        try:
+            block.__exit__(None, None, None)
+        except django.db.Error as error:
+            raise store._commit_failed(error) from error
+
+    def bind(self, connection: Any) -> EventStore:  # noqa: ARG002 the interface's
+        raise InvalidArgument(
+            "this store joins Django's transactions by itself; on another connection use PostgresEventStore"
+        )
+
+
+class DjangoTransaction(BlockingStore):
+    """The store in a block of its ``transaction()``. Appends through the store itself take part in it as well."""
+
+    def __init__(self, store: DjangoEventStore) -> None:
+        self._store = store
+        self._strict = store._strict
+        self._last: tuple[str, tuple[UUID, ...]] | None = None
+
+    @property
+    def connection(self) -> Connection[Any]:
+        """The psycopg connection, for statements of one's own. The ORM uses it as well."""
+        return self._store.connection
+
+    def _execute(self, request: AnyRequest) -> Any:
+        wrapper = connections[self._store.using]
+        if wrapper.needs_rollback:
+            raise InvalidOperation(_FAILED)
+        if not wrapper.in_atomic_block:
+            raise InvalidOperation("this transaction has ended: begin another one")
+        try:
+            with self._store._logged(wrapper, request):
+                return execute(self.connection, request, self._store._statements, in_transaction=True)
+        except ConnectionLost as lost:
+            raise transactions.lost(lost) from lost
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        version = super().append(stream_id, events, expected_version)
+        self._last = stream_id, tuple(event.event_id for event in events)
+        self._store._announce_on_commit()
+        return version
+
+    def transaction(self) -> AbstractContextManager[DjangoTransaction]:
+        return self._store.transaction()
+
+    def bind(self, connection: Any) -> EventStore:
+        return self._store.bind(connection)
+
+    def _check(self) -> None:
+        """Raise InvalidOperation if the block can only be rolled back: Django would do that, and say nothing."""
+        wrapper = connections[self._store.using]
+        if wrapper.needs_rollback or self.connection.info.transaction_status == TransactionStatus.INERROR:
+            raise InvalidOperation("this transaction had failed earlier: nothing of it was stored")
+
+    def _commit_failed(self, error: django.db.Error) -> AppendOutcomeUnknown | StoreUnavailable:
+        if self._last is not None and isinstance(error, (django.db.OperationalError, django.db.InterfaceError)):
+            return AppendOutcomeUnknown(*self._last)
+        return StoreUnavailable(f"the commit failed: {error}")
+
+
+class DjangoSnapshotStore(_Client, BlockingSnapshotStore):
+    """Snapshots in a database of Django's, part of ``transaction.atomic()`` as the events are."""
+
+
+def event_store(using: str | None = None) -> DjangoEventStore:
+    """The project's store: in the schema EVENTSTORE_SCHEMA of the database EVENTSTORE_DATABASE, or of another alias."""
+    return _event_store(using or conf.setting("DATABASE"), conf.setting("SCHEMA"), notify=conf.setting("NOTIFY"))
+
+
+def snapshot_store(using: str | None = None) -> DjangoSnapshotStore:
+    """The project's snapshots, beside the events."""
+    return DjangoSnapshotStore(using or conf.setting("DATABASE"), conf.setting("SCHEMA"))
+
+
+def repository(aggregate_type: type[A], using: str | None = None) -> Repository[A]:
+    """A repository on the project's store, with snapshots each EVENTSTORE_SNAPSHOT_FREQUENCY versions."""
+    frequency = conf.setting("SNAPSHOT_FREQUENCY")
+    if frequency is None:
+        return Repository(event_store(using), aggregate_type)
+    return Repository(event_store(using), aggregate_type, snapshot_store(using), frequency)
+
+
+@cache
+def _event_store(using: str, schema: str, *, notify: bool) -> DjangoEventStore:
+    return DjangoEventStore(using, schema, notify=notify)

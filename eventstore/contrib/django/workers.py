@@ -1,0 +1,143 @@
+"""Subscriptions and projections of the project's: handlers with a decorator, in the ``subscriptions.py`` of an app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack
+
+from django.db import close_old_connections, connections
+from django.db.transaction import atomic
+from psycopg import IsolationLevel
+
+from eventstore.contrib.django.stores import DjangoEventStore, DjangoTransaction, event_store
+from eventstore.errors import InvalidArgument
+from eventstore.event import Event
+from eventstore.subscriptions import Projection, Subscription
+from eventstore.subscriptions.following import OnFailure
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of a Subscription."""
+
+    event_types: Iterable[str] | None
+    categories: Iterable[str] | None
+    from_position: int
+    partitions: int
+    batch_size: int
+    attempts: int
+    on_failure: OnFailure
+    poll_interval: float
+
+
+class DjangoSubscription(Subscription):
+    """A Subscription. What its handler writes to the same database is part of the transaction of the checkpoint.
+
+    So those writes happen once; what the handler does elsewhere happens at least once. Raised in a handler, an error
+    rolls back what that call has written.
+    """
+
+    def __init__(
+        self, store: DjangoEventStore, name: str, handler: Callable[[Event], object], **options: Unpack[Options]
+    ) -> None:
+        self._using = store.using
+        super().__init__(store, name, _fresh(atomic(using=store.using)(handler)), **options)
+
+    def run(self) -> None:
+        with _connection_of_its_own(self._using):
+            super().run()
+
+
+class DjangoProjection(Projection[DjangoTransaction]):
+    """A Projection. The ORM's writes of its handler are in the transaction that stores the checkpoint."""
+
+    def __init__(
+        self,
+        store: DjangoEventStore,
+        name: str,
+        handler: Callable[[Event, DjangoTransaction], object],
+        *,
+        tables: Iterable[str] = (),
+        **options: Unpack[Options],
+    ) -> None:
+        self._using = store.using
+        super().__init__(store, name, _fresh(handler), tables=tables, **options)
+
+    def run(self) -> None:
+        with _connection_of_its_own(self._using):
+            super().run()
+
+
+Worker: TypeAlias = DjangoSubscription | DjangoProjection
+
+workers: dict[str, Worker] = {}
+"""Those of the project, by their names."""
+targets: dict[str, str] = {}
+"""Where each of them is, as ``package.module:name``."""
+
+
+def subscription(
+    name: str, *, using: str | None = None, **options: Unpack[Options]
+) -> Callable[[Callable[[Event], object]], DjangoSubscription]:
+    """Make a handler of events a subscription, which ``manage.py eventstore run`` runs. Options: Subscription's."""
+
+    def decorate(handler: Callable[[Event], object]) -> DjangoSubscription:
+        return _registered(handler, DjangoSubscription(event_store(using), name, handler, **options))
+
+    return decorate
+
+
+def projection(
+    name: str, *, tables: Iterable[str] = (), using: str | None = None, **options: Unpack[Options]
+) -> Callable[[Callable[[Event, DjangoTransaction], object]], DjangoProjection]:
+    """Make a handler of events and their transaction a projection, which ``manage.py eventstore run`` runs."""
+
+    def decorate(handler: Callable[[Event, DjangoTransaction], object]) -> DjangoProjection:
+        made = DjangoProjection(event_store(using), name, handler, tables=tables, **options)
+        return _registered(handler, made)
+
+    return decorate
+
+
+W = TypeVar("W", DjangoSubscription, DjangoProjection)
+
+
+def _registered(handler: Callable[..., object], worker: W) -> W:
+    target = f"{handler.__module__}:{handler.__qualname__}"
+    if targets.setdefault(worker.name, target) != target:
+        raise InvalidArgument(
+            f"{target} and {targets[worker.name]} are both called {worker.name!r}: they would share one checkpoint"
+        )
+    workers[worker.name] = worker
+    return worker
+
+
+def _fresh(handler: Callable[P, T]) -> Callable[P, T]:
+    """With the care that Django takes of connections at each request: a handler may use others than the worker's."""
+
+    @wraps(handler)
+    def handle(*args: P.args, **kwargs: P.kwargs) -> T:
+        close_old_connections()  # Leaves alone those in a transaction, as the worker's is.
+        return handler(*args, **kwargs)
+
+    return handle
+
+
+@contextmanager
+def _connection_of_its_own(using: str) -> Generator[None, None, None]:
+    """Let this thread's connection of an alias be a new one, outside of Django's pool, and closed at the end."""
+    usual = connections[using]
+    options = {name: value for name, value in usual.settings_dict.get("OPTIONS", {}).items() if name != "pool"}
+    options["isolation_level"] = IsolationLevel.READ_COMMITTED  # with an older snapshot it would skip events
+    settings: dict[str, Any] = {**usual.settings_dict, "AUTOCOMMIT": True, "OPTIONS": options}
+    own = type(usual)(settings, using)
+    connections[using] = own
+    try:
+        yield
+    finally:
+        own.close()
+        connections[using] = usual
