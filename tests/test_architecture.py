@@ -37,14 +37,14 @@ FLOORS = [
     ["subscriptions.inline"],
     ["subscriptions"],
     ["testing", "cli"],
-    ["__main__", "contrib", "contrib.borrowed"],
+    ["__main__", "contrib", "contrib.borrowed", "contrib.commands"],
     ["contrib.django.conf"],
     ["contrib.django.stores"],
     ["contrib.django.workers", "contrib.django.files", "contrib.django.checks", "contrib.django.models"],
     ["contrib.django"],
-    ["contrib.django.apps", "contrib.django.migrations"],
+    ["contrib.django.apps", "contrib.django.test", "contrib.django.management", "contrib.django.migrations"],
 ]
-PACKAGES = {"testing", "cli", "contrib.django.migrations"}
+PACKAGES = {"testing", "cli", "contrib.django.management", "contrib.django.migrations"}
 """Whose modules stand on one floor."""
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack
 
-from django.db import close_old_connections, connections
+from django.db import connections
 from django.db.transaction import atomic
 from psycopg import IsolationLevel
 
@@ -121,7 +121,9 @@ def _fresh(handler: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(handler)
     def handle(*args: P.args, **kwargs: P.kwargs) -> T:
-        close_old_connections()  # Leaves alone those in a transaction, as the worker's is.
+        for wrapper in connections.all(initialized_only=True):
+            if not wrapper.in_atomic_block:  # as the worker's is
+                wrapper.close_if_unusable_or_obsolete()
         return handler(*args, **kwargs)
 
     return handle

@@ -15,6 +15,7 @@ settings.configure(
     ROOT_URLCONF="parcels.urls",
     STATIC_URL="static/",
     USE_TZ=True,
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     INSTALLED_APPS=[
         "django.contrib.contenttypes",
         "django.contrib.auth",

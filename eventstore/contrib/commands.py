@@ -1,0 +1,30 @@
+"""The command line where a framework knows the database and the subscriptions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from eventstore.cli import main
+
+_WITH_DATABASE = {"import", "migrate", "parked", "read", "status"}
+_WITH_WORKERS = {"rebuild", "retry", "run"}
+
+
+def run(arguments: Sequence[str], dsn: Callable[[], str], schema: str, targets: Mapping[str, str]) -> int:
+    """Run ``eventstore ...`` and return its exit code.
+
+    Its ``--dsn`` and ``--schema`` are these. ``targets`` has the ``MODULE:NAME`` of subscriptions by their names, which
+    may be given instead; ``run`` alone runs them all.
+    """
+    command, *rest = arguments or ["--help"]
+    if command in _WITH_DATABASE:
+        rest = ["--dsn", dsn(), "--schema", schema, *rest]
+    elif command in _WITH_WORKERS:
+        rest = [targets.get(argument, argument) for argument in rest]
+        if command == "run" and not rest:
+            rest = list(targets.values())
+            if not rest:
+                print("eventstore: there is no subscription to run", file=sys.stderr)  # noqa: T201 a command line prints
+                return 1
+    return main([command, *rest])
