@@ -93,10 +93,10 @@ class Aggregate(Generic[A]):
 
     def apply(self, event: Event) -> None:
         """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared."""
+        handlers = self._handlers
         for cls in type(event).__mro__:
-            name = self._handlers.get(cls)
-            if name is not None:
-                getattr(self, name)(event)
+            if cls in handlers:
+                getattr(self, handlers[cls])(event)
                 return
         raise UnknownEventType(
             event.event_type,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from eventstore import codec
 from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
@@ -47,7 +48,7 @@ def _encode_event(event: Event) -> NewRecord:
     cls = type(event)
     if cls is not Event:
         learn(cls)
-        for name in event.__dict__.keys() - _OWN - (cls._fields or {}).keys():
+        for name in event.__dict__.keys() - _known_names(cast("Any", cls)):
             raise SerializationError(event.event_type, name, "it is no field of the class, and would be lost")
     else:
         _check_readable(event)
@@ -61,6 +62,12 @@ def _encode_event(event: Event) -> NewRecord:
         timestamp,
         utc_offset,
     )
+
+
+@cache
+def _known_names(cls: Any) -> frozenset[str]:
+    """What an event of this class may have as attributes."""
+    return _OWN.union(cls._fields or {})
 
 
 class _Kind(NamedTuple):
@@ -85,25 +92,27 @@ def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:
     """Raises DeserializationError for what can't be read; if ``strict``, UnknownEventType for types without a class."""
     kinds: dict[str, _Kind] = {}
     events: list[Event] = []
+    decode, empty = codec.decode, codec.EMPTY_MAP
     for record in records:
         event_type = record[4]
         kind = kinds.get(event_type)
         if kind is None:
             kind = kinds[event_type] = _kind_of(record, strict=strict)
+        cls, fields, order = kind
         try:
-            if kind.cls is Event:
-                data = {"_data": codec.decode(record[5], lenient=True), "event_type": event_type}
+            if cls is Event:
+                data = {"_data": decode(record[5], lenient=True), "event_type": event_type}
             else:
-                data = codec.decode(record[5])
-                if tuple(data) != kind.order:
-                    data = codec.completed(data, kind.fields)
-            if record[6] != codec.EMPTY_MAP:
-                data["metadata"] = codec.decode(record[6], lenient=kind.cls is Event)
+                data = decode(record[5])
+                if tuple(data) != order:
+                    data = codec.completed(data, fields)
+            if record[6] != empty:
+                data["metadata"] = decode(record[6], lenient=cls is Event)
         except DeserializationError as error:
             raise DeserializationError(_described(record), error.reason) from error.__cause__
         except ValueError as error:
             raise DeserializationError(_described(record), str(error)) from error
-        events.append(stored_event(kind.cls, data, record))
+        events.append(stored_event(cls, data, record))
     return events
 
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -43,6 +43,9 @@ class Unregistered(NamedTuple):
     """What the class is registered as elsewhere."""
     value: Any
     """The member's name, or the fields by name."""
+
+
+_WITH_OFFSET = struct.Struct(">qi")
 
 
 class _Level:
@@ -87,9 +90,18 @@ def _read_zone(payload: bytes) -> tuple[timezone | None, int]:
 
 
 def _read_datetime(payload: bytes) -> datetime:
+    if len(payload) == _WITH_OFFSET.size:  # As almost all are.
+        microseconds, offset = _WITH_OFFSET.unpack(payload)
+        return _epoch_at(offset) + timedelta(microseconds=microseconds)
     zone, fold = _read_zone(payload[8:])
     naive = CLOCK_EPOCH + timedelta(microseconds=struct.unpack_from(">q", payload)[0])
     return naive.replace(tzinfo=zone, fold=fold)
+
+
+@lru_cache(maxsize=256)
+def _epoch_at(utc_offset: int) -> datetime:
+    """Where clocks are counted from, on a clock so many seconds east of UTC: adding to it moves its hands."""
+    return CLOCK_EPOCH.replace(tzinfo=fixed_zone(utc_offset))
 
 
 def _read_time(payload: bytes) -> time:
@@ -162,8 +174,8 @@ _CONTAINER_READERS: dict[int, Callable[[bytes, _Level], Any]] = {
 }
 
 
-_OUTERMOST = _outermost(lenient=False)
-_OUTERMOST_LENIENT = _outermost(lenient=True)
+_UNPACK: Callable[[bytes], Any] = _outermost(lenient=False).unpack
+_UNPACK_LENIENT: Callable[[bytes], Any] = _outermost(lenient=True).unpack
 
 
 def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
@@ -174,12 +186,12 @@ def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
     try:
         if len(packed) > HARMLESS_BYTES:
             check_size(packed)
-        value = (_OUTERMOST_LENIENT if lenient else _OUTERMOST).unpack(packed)
+        value: dict[Any, Any] = (_UNPACK_LENIENT if lenient else _UNPACK)(packed)
     except Exception as error:  # whatever damaged bytes lead to is one error for the caller
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
     if type(value) is not dict:
         raise DeserializationError("msgpack", "it is no map")
-    return cast("dict[Any, Any]", value)
+    return value
 
 
 def completed(values: dict[Any, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:

@@ -34,7 +34,11 @@ from eventstore.codec.format import (
 from eventstore.errors import SerializationError
 from eventstore.types import registered_class, registered_name
 
-_MICROSECOND = timedelta(microseconds=1)
+_BUFFER = 512
+"""Bytes that a packer begins with. Its own default, 256 KiB, costs more than packing most events."""
+_CLOCK_EPOCH_DAY = CLOCK_EPOCH.toordinal()
+_pack_long = struct.Struct(">q").pack
+_pack_int = struct.Struct(">i").pack
 _PLAIN: frozenset[type] = frozenset({str, int, float, bool, type(None), bytes, UUID, Decimal, date, timedelta})
 
 
@@ -58,11 +62,14 @@ def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # 
         raise _Refused(f"nested more than {MAX_DEPTH} deep, or inside itself")
     if kind is dict:
         for key, item in value.items():
-            _check_part(key, key, depth, plain)
-            _check_part(item, key, depth, plain)
+            if type(key) not in plain:
+                _check_part(key, key, depth, plain)
+            if type(item) not in plain:
+                _check_part(item, key, depth, plain)
     elif kind is list or kind is tuple:
         for index, item in enumerate(value):
-            _check_part(item, index, depth, plain)
+            if type(item) not in plain:
+                _check_part(item, index, depth, plain)
     elif kind is set or kind is frozenset:
         for item in value:
             _check_part(item, ..., depth, plain)
@@ -86,8 +93,6 @@ def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # 
 
 
 def _check_part(value: Any, step: object, depth: int, plain: frozenset[type]) -> None:
-    if type(value) in plain:
-        return
     try:
         _check(value, depth + 1, plain)
     except _Refused as refused:
@@ -148,7 +153,7 @@ def _advice(kind: type) -> str:
 
 
 def _pack(value: Any) -> bytes:
-    packed: bytes = untyped_msgpack.packb(value, default=_to_extension, strict_types=True)
+    packed: bytes = untyped_msgpack.packb(value, default=_to_extension, strict_types=True, buf_size=_BUFFER)
     return packed
 
 
@@ -171,18 +176,19 @@ def _write_int(value: int) -> bytes:
 
 
 def _write_zone(offset: timedelta | None, fold: int) -> bytes:
-    seconds = b"" if offset is None else struct.pack(">i", offset // timedelta(seconds=1))
+    seconds = b"" if offset is None else _pack_int(offset.days * 86_400 + offset.seconds)
     return seconds + b"\x01" * fold
 
 
 def _write_datetime(value: datetime) -> bytes:
-    microseconds = (value.replace(tzinfo=None) - CLOCK_EPOCH) // _MICROSECOND
-    return struct.pack(">q", microseconds) + _write_zone(value.utcoffset(), value.fold)
+    hours = (value.toordinal() - _CLOCK_EPOCH_DAY) * 24 + value.hour
+    seconds = hours * 3600 + value.minute * 60 + value.second
+    return _pack_long(seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)
 
 
 def _write_time(value: time) -> bytes:
     seconds = value.hour * 3600 + value.minute * 60 + value.second
-    return struct.pack(">q", seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)
+    return _pack_long(seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)
 
 
 _WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
@@ -190,7 +196,7 @@ _WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     Decimal: (DECIMAL, lambda value: str(value).encode()),
     UUID: (UUID_, lambda value: value.bytes),
     datetime: (DATETIME, _write_datetime),
-    date: (DATE, lambda value: struct.pack(">i", value.toordinal())),
+    date: (DATE, lambda value: _pack_int(value.toordinal())),
     time: (TIME, _write_time),
     timedelta: (TIMEDELTA, lambda value: struct.pack(">iii", value.days, value.seconds, value.microseconds)),
     tuple: (TUPLE, lambda value: _pack(list(value))),

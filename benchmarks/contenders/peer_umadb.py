@@ -1,0 +1,52 @@
+"""UmaDB, with the server that its wheel brings: an append is conditional on no event with the stream's tag."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import umadb
+
+from benchmarks.contenders.raw import packed
+from benchmarks.samples import new_id
+
+
+class UmaDb:
+    """A server of its own, in a directory; a client for each thread."""
+
+    def __init__(self, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        command = [str(Path(sys.executable).with_name("umadb")), "--listen", address, "--db-path", str(directory)]
+        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._url = f"http://{address}"
+        self._local = threading.local()
+        for _ in range(100):
+            try:
+                self._client().head()
+            except Exception:  # noqa: BLE001 it is starting
+                time.sleep(0.1)
+            else:
+                return
+        raise RuntimeError("the server of UmaDB does not answer")
+
+    def _client(self) -> umadb.Client:
+        if not hasattr(self._local, "client"):
+            self._local.client = umadb.Client(self._url)
+        client: umadb.Client = self._local.client
+        return client
+
+    def append(self, count: int) -> None:
+        tag = new_id()
+        events = [umadb.Event("LineAdded", packed(number), [tag]) for number in range(count)]
+        nothing_yet = umadb.AppendCondition(umadb.Query([umadb.QueryItem(tags=[tag])]))
+        self._client().append(events, nothing_yet)
+
+    def close(self) -> None:
+        self._server.terminate()
+        self._server.wait()
