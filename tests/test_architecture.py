@@ -38,6 +38,7 @@ FLOORS = [
     ["subscriptions"],
     ["testing", "cli"],
     ["__main__", "contrib", "contrib.borrowed", "contrib.commands"],
+    ["contrib.sqlalchemy", "contrib.flask"],
     ["contrib.django.conf"],
     ["contrib.django.stores"],
     ["contrib.django.workers", "contrib.django.files", "contrib.django.checks", "contrib.django.models"],

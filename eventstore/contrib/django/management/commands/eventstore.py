@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import REMAINDER
 from contextlib import redirect_stderr, redirect_stdout
-from typing import Any
+from typing import Any, TextIO, cast
 
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -26,7 +26,8 @@ class Command(BaseCommand):
         parser.add_argument("arguments", nargs=REMAINDER, metavar="COMMAND ...")
 
     def handle(self, *_: Any, arguments: list[str], **__: Any) -> None:
-        with redirect_stdout(self.stdout._out), redirect_stderr(self.stderr._out):
+        out, err = cast("TextIO", self.stdout._out), cast("TextIO", self.stderr._out)
+        with redirect_stdout(out), redirect_stderr(err):
             code = commands.run(
                 arguments, lambda: conf.conninfo(conf.setting("DATABASE")), conf.setting("SCHEMA"), targets
             )

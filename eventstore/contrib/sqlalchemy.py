@@ -1,0 +1,110 @@
+"""A store in the transaction that a SQLAlchemy session, or connection, has open. For ``postgresql+psycopg://``."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias, cast
+
+import psycopg
+import sqlalchemy
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.orm import Session, scoped_session
+
+from eventstore.blocking import BlockingSnapshotStore, BlockingStore
+from eventstore.contrib.borrowed import execute_borrowed
+from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
+from eventstore.event import Event
+from eventstore.operations import ConnectionLost
+from eventstore.postgres.statements import AnyRequest, Statements
+from eventstore.postgres.stores import PostgresEventStore
+from eventstore.store import EventStore
+
+Host: TypeAlias = "Session | scoped_session[Any] | sqlalchemy.Connection"
+
+
+class _Client:
+    """What the stores have in common: a session, and a schema in its database."""
+
+    def __init__(self, host: Host, statements: Statements) -> None:
+        if isinstance(host, scoped_session):
+            host = cast("Session", host())
+        if not isinstance(host, (Session, sqlalchemy.Connection)):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"a Session or Connection of SQLAlchemy's is needed, not {type(host).__name__}")
+        self._host = host
+        self._statements = statements
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The psycopg connection of its transaction, for statements of one's own. Neither commit nor roll back there.
+
+        Raises StoreUnavailable; InvalidOperation where the session has to be rolled back first.
+        """
+        connection = self._in_transaction().connection.driver_connection
+        if not isinstance(connection, psycopg.Connection):
+            raise InvalidArgument("the engine's URL must begin with postgresql+psycopg://, so that it uses psycopg 3")
+        return cast("psycopg.Connection[Any]", connection)
+
+    def _in_transaction(self) -> sqlalchemy.Connection:
+        host = self._host
+        try:
+            connection = host.connection() if isinstance(host, Session) else host
+            if not connection.in_transaction():
+                connection.begin()
+            connection.connection  # noqa: B018 gets one out of the pool
+        except PendingRollbackError as error:
+            raise InvalidOperation("this transaction has failed earlier, and can only be rolled back") from error
+        except DBAPIError as error:
+            raise StoreUnavailable(f"no connection to the server: {error.orig}") from error
+        except SQLAlchemyError as error:
+            raise InvalidOperation(f"the session can't be used: {error}") from error
+        return connection
+
+    def _execute(self, request: AnyRequest) -> Any:
+        connection = self.connection
+        try:
+            return execute_borrowed(connection, request, self._statements)
+        except StoreUnavailable as error:
+            if connection.broken or isinstance(error, ConnectionLost):
+                self._in_transaction().invalidate()  # SQLAlchemy can't see it, and would use it again.
+            raise
+
+
+class SessionEventStore(_Client, BlockingStore):
+    """The store in the transaction of a session: stored by its commit, gone with its rollback.
+
+    A refused append leaves the session usable. What the session has not flushed yet stays unflushed. Subscriptions are
+    woken when the session commits.
+    """
+
+    def __init__(self, store: PostgresEventStore, host: Host) -> None:
+        super().__init__(host, store._statements)
+        self._store = store
+        self._strict = store._strict
+        self._announces = False
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        version = super().append(stream_id, events, expected_version)
+        if not self._announces:
+            self._announces = True
+            commit = "after_commit" if isinstance(self._host, Session) else "commit"
+            sqlalchemy_event.listen(self._host, commit, self._committed)
+        return version
+
+    @contextmanager
+    def transaction(self) -> Generator[SessionEventStore, None, None]:
+        """A savepoint of the session's."""
+        with self._host.begin_nested():
+            _ = self.connection  # Before, a session sends no SAVEPOINT.
+            yield self
+
+    def _committed(self, _: object) -> None:
+        self._store.announce()
+
+    def bind(self, connection: Any) -> EventStore:  # noqa: ARG002 the interface's
+        raise InvalidArgument("this store is bound already: bind the one that it came from")
+
+
+class SessionSnapshotStore(_Client, BlockingSnapshotStore):
+    """Snapshots in the transaction of a session."""

@@ -1,0 +1,93 @@
+"""Applications under gunicorn, and requests to them."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PATIENCE = 30
+
+
+class Answer(NamedTuple):
+    status: int
+    body: Any
+
+
+class Client:
+    """Requests with JSON bodies, each on a connection of its own."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def get(self, path: str) -> Answer:
+        return self._request("GET", path, None)
+
+    def post(self, path: str, body: Any = None) -> Answer:
+        return self._request("POST", path, body)
+
+    def post_many(self, path: str, bodies: list[Any], threads: int) -> list[Answer]:
+        """At once, from so many threads."""
+        with ThreadPoolExecutor(threads) as executor:
+            return list(executor.map(lambda body: self.post(path, body), bodies))
+
+    def _request(self, method: str, path: str, body: Any) -> Answer:
+        connection = HTTPConnection(self.address, timeout=PATIENCE)
+        try:
+            content = None if body is None else json.dumps(body)
+            connection.request(method, path, content, {"Content-Type": "application/json", "Connection": "close"})
+            response = connection.getresponse()
+            text = response.read().decode()
+        finally:
+            connection.close()
+        is_json = (response.getheader("Content-Type") or "").startswith("application/json")
+        return Answer(response.status, json.loads(text) if is_json else text)
+
+
+@contextmanager
+def gunicorn(app: str, directory: Path, environment: Mapping[str, str], *options: str) -> Iterator[Client]:
+    """An application under gunicorn, on a port that is free. SIGTERM stops it, without a word."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket", *options, app],
+        cwd=directory,
+        env=dict(environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines: list[str] = []
+    listening = threading.Event()
+
+    def read() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if "Listening at" in line:
+                listening.set()
+        listening.set()  # It has ended.
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        assert listening.wait(PATIENCE)
+        found = re.search(r"Listening at: http://([\d.:]+)", "".join(lines))
+        assert found, "".join(lines)
+        yield Client(found[1])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0, "".join(lines)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join(PATIENCE)
+        if process.stderr is not None:
+            process.stderr.close()
+    assert "Traceback" not in "".join(lines), "".join(lines)
