@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,21 +30,23 @@ class Client:
         self.address = address
 
     def get(self, path: str) -> Answer:
-        return self._request("GET", path, None)
+        return self._request("GET", path, None, {})
 
-    def post(self, path: str, body: Any = None) -> Answer:
-        return self._request("POST", path, body)
+    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return self._request("POST", path, body, headers)
 
-    def post_many(self, path: str, bodies: list[Any], threads: int) -> list[Answer]:
+    def post_many(self, path: str, bodies: Sequence[Any], threads: int, **headers: str) -> list[Answer]:
         """At once, from so many threads."""
         with ThreadPoolExecutor(threads) as executor:
-            return list(executor.map(lambda body: self.post(path, body), bodies))
+            return list(executor.map(lambda body: self.post(path, body, **headers), bodies))
 
-    def _request(self, method: str, path: str, body: Any) -> Answer:
+    def _request(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
         connection = HTTPConnection(self.address, timeout=PATIENCE)
         try:
             content = None if body is None else json.dumps(body)
-            connection.request(method, path, content, {"Content-Type": "application/json", "Connection": "close"})
+            names = {name.replace("_", "-"): value for name, value in headers.items()}
+            names |= {"Content-Type": "application/json", "Connection": "close"}
+            connection.request(method, path, content, names)
             response = connection.getresponse()
             text = response.read().decode()
         finally:
@@ -53,11 +55,19 @@ class Client:
         return Answer(response.status, json.loads(text) if is_json else text)
 
 
+def gunicorn(
+    app: str, directory: Path, environment: Mapping[str, str], *options: str
+) -> AbstractContextManager[Client]:
+    """An application under gunicorn, on a port that is free."""
+    server = ("-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket", *options, app)
+    return serving(server, directory, environment)
+
+
 @contextmanager
-def gunicorn(app: str, directory: Path, environment: Mapping[str, str], *options: str) -> Iterator[Client]:
-    """An application under gunicorn, on a port that is free. SIGTERM stops it, without a word."""
+def serving(arguments: Sequence[str | Path], directory: Path, environment: Mapping[str, str]) -> Iterator[Client]:
+    """A program of Python's that runs gunicorn. SIGTERM stops it, without a word."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket", *options, app],
+        [sys.executable, *arguments],
         cwd=directory,
         env=dict(environment),
         stdout=subprocess.DEVNULL,

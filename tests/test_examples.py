@@ -1,15 +1,18 @@
-"""The examples work: each is run as a user would, on PostgreSQL and in memory."""
+"""The examples work: each is run as a user would."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from http_servers import Client, serving
 
 from eventstore import event as events_module
 
@@ -71,3 +74,59 @@ def test_of_concurrent_shipments_one_wins(client: Any) -> None:
     assert statuses.count(200) == 1
     assert set(statuses) <= {200, 409, 422}
     assert client.get(f"/orders/{order['id']}").json()["version"] == 2
+
+
+@pytest.fixture(scope="module")
+def flask_shop() -> Iterator[Client]:
+    """As its first lines say, with everything that it brings up."""
+    environment = {**os.environ, "BIND": "127.0.0.1:0"}
+    environment.pop("EVENTSTORE_DSN", None)
+    with serving([EXAMPLES / "flask_shop.py"], EXAMPLES, environment) as client:
+        yield client
+
+
+class TestTheFlaskShop:
+    def test_an_order_is_placed_changed_shown_and_shipped(self, flask_shop: Client) -> None:
+        placed = flask_shop.post("/orders", {"items": ["teapot"]})
+        assert placed.status == 201
+        path = f"/orders/{placed.body['id']}"
+        assert flask_shop.get(path).body == placed.body
+        added = flask_shop.post(f"{path}/items", {"item": "cup"})
+        assert added.body == placed.body | {"version": 2, "items": ["teapot", "cup"]}
+        stale = flask_shop.post(f"{path}/shipment", {"tracking_number": "1Z", "version": 1})
+        assert stale.status == 409
+        assert "expected at 1" in stale.body["error"]
+        assert flask_shop.post(f"{path}/shipment", {"tracking_number": "1Z", "version": 2}).body["version"] == 3
+        assert flask_shop.post(f"{path}/items", {"item": "saucer"}).status == 422
+        assert flask_shop.post("/orders", {"items": []}).status == 422
+        assert flask_shop.get(f"/orders/{uuid4()}").status == 404
+
+    def test_one_key_places_one_order(self, flask_shop: Client) -> None:
+        key, bodies = str(uuid4()), [{"items": [str(number)]} for number in range(8)]
+        answers = flask_shop.post_many("/orders", bodies, 8, Idempotency_Key=key)
+        assert sorted(answer.status for answer in answers) == [200] * 7 + [201]
+        assert len({answer.body["id"] for answer in answers}) == 1
+
+    def test_no_update_of_an_order_is_lost(self, flask_shop: Client) -> None:
+        concurrent_updates(flask_shop)
+
+
+def concurrent_updates(shop: Client) -> None:
+    """200 requests to one order from 16 threads: whoever is answered with 200 is in it, whoever with 409 is not."""
+    order = shop.post("/orders", {"items": ["teapot"]}).body
+    path = f"/orders/{order['id']}"
+    answers = shop.post_many(f"{path}/items", [{"item": str(number)} for number in range(200)], 16)
+    assert {answer.status for answer in answers} == {200, 409}
+    added = [answer for answer in answers if answer.status == 200]
+    order = shop.get(path).body
+    assert sorted(answer.body["version"] for answer in added) == list(range(2, order["version"] + 1))
+    assert sorted(order["items"][1:]) == sorted(answer.body["items"][-1] for answer in added)
+    # The read model says so as well, once the worker has come to it.
+    deadline = time.monotonic() + 20
+    while (line := line_of(shop, order["id"])) != {"id": order["id"], "items": len(added) + 1, "status": "open"}:
+        assert time.monotonic() < deadline, line
+        time.sleep(0.05)
+
+
+def line_of(shop: Client, order_id: str) -> object:
+    return next((line for line in shop.get("/orders").body if line["id"] == order_id), None)
