@@ -480,7 +480,9 @@ class TestPools:
                 assert store.append("s0", events(1), 1) == 2
 
     def test_a_thousand_errors_leak_no_connection_no_lock_and_no_transaction(self, dsn: str, schema: str) -> None:
-        with ConnectionPool(dsn, min_size=2, max_size=2, timeout=5, kwargs={"autocommit": False}) as small:
+        # Who waits for what was leaked waits 2 s.
+        options = {"autocommit": False, "options": "-c lock_timeout=2s"}
+        with ConnectionPool(dsn, min_size=2, max_size=2, timeout=2, kwargs=options) as small:
             store = PostgresEventStore(small, schema)
             store.append("s", events(1), 0)
             raised: Counter[type[BaseException]] = Counter()
@@ -489,6 +491,8 @@ class TestPools:
                     with store.transaction() as transaction:
                         transaction.append(f"t{number}", events(1), 0)
                         fail(transaction, number)
+                except StoreUnavailable:
+                    raise  # Something was leaked: no connection is left, or a lock is held.
                 except (EventStoreError, psycopg.Error, ZeroDivisionError, KeyboardInterrupt) as error:
                     raised[type(error)] += 1
             assert raised.total() == 1000
