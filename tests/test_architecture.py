@@ -43,7 +43,13 @@ FLOORS = [
     ["contrib.django.stores"],
     ["contrib.django.workers", "contrib.django.files", "contrib.django.checks", "contrib.django.models"],
     ["contrib.django"],
-    ["contrib.django.apps", "contrib.django.test", "contrib.django.management", "contrib.django.migrations"],
+    [
+        "contrib.django.apps",
+        "contrib.django.admin",
+        "contrib.django.test",
+        "contrib.django.management",
+        "contrib.django.migrations",
+    ],
 ]
 PACKAGES = {"testing", "cli", "contrib.django.management", "contrib.django.migrations"}
 """Whose modules stand on one floor."""
