@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument(
         "--large", type=int, default=10_000_000, help="events of the large store (default: %(default)s)"
     )
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help="append load snapshot log other large follow size")
+    names = "append, load, snapshot, log, other, large, follow, size"
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {names}")
     args = parser.parse_args()
     with (
         EmbeddedServer() as server,

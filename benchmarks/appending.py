@@ -79,7 +79,7 @@ def beside_others(pool: ConnectionPool[Any], dsn: str, rounds: int) -> None:
             taking_part: dict[str, Callable[[], None]] = {}
             for name, contender in contenders.items():
                 append = partial(contender.append, count)
-                if count < MANY or name != "textbook":
+                if count < MANY or name not in {"textbook", "eventsourcing"}:
                     taking_part[name] = in_threads(append, times, threads) if threaded else repeated(append, times)
             found = Rounds(taking_part, rounds if count < MANY else max(rounds // 4, 5))
             table.row(title, *(found.speed("ours", o) if o in taking_part else "-" for o in ("raw", *PEERS)))
