@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -68,6 +68,21 @@ def idle() -> Iterator[None]:
         wrapper = connections[alias]
         assert not wrapper.in_atomic_block
         assert wrapper.connection is None or wrapper.connection.info.transaction_status == TransactionStatus.IDLE
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Those that the library sends; Django has cursors of another class."""
+    sent: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def executed(cursor: psycopg.Cursor[Any], query: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(cursor) is psycopg.Cursor:
+            sent.append(str(query))
+        return execute(cursor, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", executed)
+    return sent
 
 
 class TestOutsideOfAtomic:
@@ -367,6 +382,25 @@ class TestRepositories:
             assert parcels.load(parcel.id).destination == "Utrecht"
         parcels.update(parcel.id, lambda parcel: parcel.deliver("A. Turing"))
         assert parcels.load(parcel.id).signature == "A. Turing"
+
+    def test_it_takes_few_statements(self, using: str, statements: list[str]) -> None:
+        """Outside of a block one each; inside, a savepoint goes around it; in transaction() it needs none."""
+        parcels, parcel = repository(Parcel, using), Parcel(uuid4())
+
+        def sent(call: Callable[[], object]) -> int:
+            statements.clear()
+            call()
+            return len(statements)
+
+        parcel.post("Utrecht")
+        assert sent(lambda: parcels.save(parcel)) == 1
+        assert sent(lambda: parcels.load(parcel.id)) == 2  # a snapshot, and the events since
+        with transaction.atomic(using=using):
+            parcel.deliver("A. Turing")
+            assert sent(lambda: parcels.save(parcel)) == 3
+            assert sent(lambda: parcels.load(parcel.id)) == 6
+        with event_store(using).transaction() as both:
+            assert sent(lambda: both.append(a_stream(), [an_event()], 0)) == 1
 
     def test_snapshots_are_taken_as_often_as_the_setting_says(self, using: str, settings_of: Any) -> None:
         parcel = Parcel(uuid4())
