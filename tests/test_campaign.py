@@ -63,10 +63,18 @@ def run_campaign(directory: Path, environment: dict[str, str], *options: str) ->
 
 
 def test_nothing_goes_wrong_while_everything_breaks(tmp_path: Path, environment: dict[str, str]) -> None:
-    report = run_campaign(tmp_path / "histories", environment, "--seconds", "50" if FULL else "15")
+    report = run_campaign(tmp_path / "histories", environment, "--seconds", "50" if FULL else "15", "--appends", "200")
     assert report["clean"], report["printed"]
     assert all(report["faults"].values())
-    assert report["facts"]["appends acknowledged"] > 200
+    assert report["facts"]["appends acknowledged"] >= 200
+
+
+def test_a_campaign_that_did_too_little_shows_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    little = ["--seconds", "1", "--minimum", "0", "--writers", "2", "--readers", "1", "--appends", "1000000"]
+    report = run_campaign(tmp_path / "histories", environment, *little)
+    assert not report["clean"]
+    assert not any(report["anomalies"].values()), report["printed"]
+    assert "appends were acknowledged, not 1000000" in report["printed"]
 
 
 @pytest.mark.parametrize("name", BUGS if FULL else ["skip", "not-there-means-failed"])

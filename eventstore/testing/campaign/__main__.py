@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("eventstore.testing.campaign", description="Break things; count what goes wrong.")
     parser.add_argument("--seconds", type=float, default=defaults.seconds, help="how long faults are delivered")
     parser.add_argument("--minimum", type=int, default=defaults.minimum, help="how often each must be delivered")
+    parser.add_argument("--appends", type=int, default=defaults.appends, help="how many must be acknowledged")
     parser.add_argument("--writers", type=int, default=defaults.writers, help="half of them go through a proxy")
     parser.add_argument("--readers", type=int, default=defaults.readers)
     parser.add_argument("--streams", type=int, default=defaults.streams, help="that the writers share")

@@ -52,6 +52,7 @@ class Options:
     streams: int = 5
     seed: int = 0
     minimum: int = 1
+    appends: int = 100
     planted: str | None = None
 
 
@@ -197,12 +198,15 @@ class Campaign:
         # On its own, so that nothing of this package can have a part in the verdict.
         command = [sys.executable, "-I", "-S", checker.__file__, str(self._directory)]
         found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)  # noqa: S603
+        problems = self._problems + crew.problems
+        if (acknowledged := found["facts"]["appends acknowledged"]) < self._options.appends:
+            problems.append(f"only {acknowledged} appends were acknowledged, not {self._options.appends}")
         return Report(
             options=self._options,
             seconds=seconds,
             faults={kind: self._counts[kind] for kind in (*ON_TURN, *ALL_THE_WHILE)},
             missing=[] if self._bug is not None else self._missing(),
-            problems=self._problems + crew.problems,
+            problems=problems,
             **found,
         )
 
