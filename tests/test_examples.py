@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from http_servers import Client, serving
+from psycopg.conninfo import make_conninfo
 
 from eventstore import event as events_module
 
@@ -76,39 +80,39 @@ def test_of_concurrent_shipments_one_wins(client: Any) -> None:
     assert client.get(f"/orders/{order['id']}").json()["version"] == 2
 
 
-@pytest.fixture(scope="module")
-def flask_shop() -> Iterator[Client]:
+@pytest.fixture(scope="module", params=["flask_shop.py", "django_shop"])
+def shop(request: pytest.FixtureRequest) -> Iterator[Client]:
     """As its first lines say, with everything that it brings up."""
     environment = {**os.environ, "BIND": "127.0.0.1:0"}
     environment.pop("EVENTSTORE_DSN", None)
-    with serving([EXAMPLES / "flask_shop.py"], EXAMPLES, environment) as client:
+    with serving([EXAMPLES / request.param], EXAMPLES, environment) as client:
         yield client
 
 
-class TestTheFlaskShop:
-    def test_an_order_is_placed_changed_shown_and_shipped(self, flask_shop: Client) -> None:
-        placed = flask_shop.post("/orders", {"items": ["teapot"]})
+class TestTheShops:
+    def test_an_order_is_placed_changed_shown_and_shipped(self, shop: Client) -> None:
+        placed = shop.post("/orders", {"items": ["teapot"]})
         assert placed.status == 201
         path = f"/orders/{placed.body['id']}"
-        assert flask_shop.get(path).body == placed.body
-        added = flask_shop.post(f"{path}/items", {"item": "cup"})
+        assert shop.get(path).body == placed.body
+        added = shop.post(f"{path}/items", {"item": "cup"})
         assert added.body == placed.body | {"version": 2, "items": ["teapot", "cup"]}
-        stale = flask_shop.post(f"{path}/shipment", {"tracking_number": "1Z", "version": 1})
+        stale = shop.post(f"{path}/shipment", {"tracking_number": "1Z", "version": 1})
         assert stale.status == 409
         assert "expected at 1" in stale.body["error"]
-        assert flask_shop.post(f"{path}/shipment", {"tracking_number": "1Z", "version": 2}).body["version"] == 3
-        assert flask_shop.post(f"{path}/items", {"item": "saucer"}).status == 422
-        assert flask_shop.post("/orders", {"items": []}).status == 422
-        assert flask_shop.get(f"/orders/{uuid4()}").status == 404
+        assert shop.post(f"{path}/shipment", {"tracking_number": "1Z", "version": 2}).body["version"] == 3
+        assert shop.post(f"{path}/items", {"item": "saucer"}).status == 422
+        assert shop.post("/orders", {"items": []}).status == 422
+        assert shop.get(f"/orders/{uuid4()}").status == 404
 
-    def test_one_key_places_one_order(self, flask_shop: Client) -> None:
+    def test_one_key_places_one_order(self, shop: Client) -> None:
         key, bodies = str(uuid4()), [{"items": [str(number)]} for number in range(8)]
-        answers = flask_shop.post_many("/orders", bodies, 8, Idempotency_Key=key)
+        answers = shop.post_many("/orders", bodies, 8, Idempotency_Key=key)
         assert sorted(answer.status for answer in answers) == [200] * 7 + [201]
         assert len({answer.body["id"] for answer in answers}) == 1
 
-    def test_no_update_of_an_order_is_lost(self, flask_shop: Client) -> None:
-        concurrent_updates(flask_shop)
+    def test_no_update_of_an_order_is_lost(self, shop: Client) -> None:
+        concurrent_updates(shop)
 
 
 def concurrent_updates(shop: Client) -> None:
@@ -130,3 +134,26 @@ def concurrent_updates(shop: Client) -> None:
 
 def line_of(shop: Client, order_id: str) -> object:
     return next((line for line in shop.get("/orders").body if line["id"] == order_id), None)
+
+
+@pytest.mark.parametrize("shop", ["django_shop"], indirect=True)
+def test_the_django_shop_has_an_admin(shop: Client) -> None:
+    page = shop.get("/admin/login/?next=/admin/")
+    assert page.status == 200
+    (style,) = re.findall(r'href="(/static/admin/css/base[^"]*)"', page.body)
+    assert shop.get(style).status == 200
+
+
+def test_the_django_shop_has_tests_of_its_own(dsn: str) -> None:
+    environment = {**os.environ, "SHOP_DSN": make_conninfo(dsn, dbname="shop")}
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE shop")
+        for command in (["check"], ["makemigrations", "--check"], ["test"]):
+            subprocess.run(
+                [sys.executable, "-W", "error", "manage.py", *command],
+                cwd=EXAMPLES / "django_shop",
+                env=environment,
+                check=True,
+                capture_output=True,
+            )
+        connection.execute("DROP DATABASE shop WITH (FORCE)")

@@ -87,6 +87,7 @@ class TestEvents:
         stored("a-1", "Made", "Sold")
         stored("a-12", "Made")
         stored("b-1", "Made")
+        stored("xa-1", "Made")
         assert shown(client, "?q=a-1") == ["a-12 1", "a-1 2", "a-1 1"]
         assert shown(client, "?stream_id__exact=a-1") == ["a-1 2", "a-1 1"]
         assert shown(client, "?event_type=Sold") == ["a-1 2"]
