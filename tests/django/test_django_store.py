@@ -212,7 +212,8 @@ class TestInsideAtomic:
         assert len(store.read(kept)) == 1
         assert store.read(stream) == []
 
-    def test_a_deadlock_is_a_conflict_and_leaves_the_block_usable(self, store: DjangoEventStore) -> None:
+    def test_a_deadlock_is_a_conflict_and_leaves_the_block_usable(self) -> None:
+        store = event_store()  # Once: it takes the server a second.
         first, second, both = a_stream(), a_stream(), threading.Barrier(2)
 
         def write(one: str, two: str) -> bool:
@@ -240,6 +241,13 @@ class TestInsideAtomic:
         with suppress(django.db.Error), transaction.atomic(using=store.using):
             with suppress(django.db.Error):
                 connections[store.using].cursor().execute("SELECT 1 / 0")
+            with pytest.raises(InvalidOperation, match="failed earlier"):
+                store.append(a_stream(), [an_event()], 0)
+
+    def test_a_block_that_django_will_roll_back_takes_nothing_more(self, store: DjangoEventStore) -> None:
+        with transaction.atomic(using=store.using):
+            with suppress(ZeroDivisionError), transaction.atomic(using=store.using, savepoint=False):
+                raise ZeroDivisionError
             with pytest.raises(InvalidOperation, match="failed earlier"):
                 store.append(a_stream(), [an_event()], 0)
 
