@@ -221,14 +221,16 @@ class TestRunning:
                 worker.wait_until_processed(timeout=PATIENCE)
 
     def test_it_reads_committed_whatever_the_project_does(self) -> None:
-        with Running(
-            mine := DjangoProjection(
-                event_store("repeatable"), "mine", lambda event, _: arrive(event), event_types=["ParcelDelivered"]
-            )
-        ):
+        levels: list[object] = []
+
+        def handle(_: Event, transaction: DjangoTransaction) -> None:
+            levels.append(transaction.connection.execute("SHOW transaction_isolation").fetchone())
+
+        store = event_store("repeatable")
+        with Running(mine := DjangoProjection(store, "mine", handle, event_types=["ParcelDelivered"])):
             deliver("a")
             mine.wait_until_processed(timeout=PATIENCE)
-        assert signatures() == ["a"]
+        assert levels == [("read committed",)]
 
     def test_a_lost_connection_costs_nothing(self, other: psycopg.Connection[Any]) -> None:
         other.autocommit = True

@@ -190,11 +190,6 @@ class StreamAdmin(_LookOnly):
     def first(self, first: Stream) -> datetime:
         return first.timestamp
 
-    @admin.display(description="first event")
-    def first_event(self, stream: Stream) -> datetime:
-        """When it was."""
-        return stream.timestamp
-
     @admin.display(description="last event")
     def last(self, first: Any) -> datetime:
         moment: datetime = first.last

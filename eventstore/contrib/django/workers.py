@@ -134,7 +134,7 @@ def _connection_of_its_own(using: str) -> Generator[None, None, None]:
     """Let this thread's connection of an alias be a new one, outside of Django's pool, and closed at the end."""
     usual = connections[using]
     options = {name: value for name, value in usual.settings_dict.get("OPTIONS", {}).items() if name != "pool"}
-    options["isolation_level"] = IsolationLevel.READ_COMMITTED  # with an older snapshot it would skip events
+    options["isolation_level"] = IsolationLevel.READ_COMMITTED  # else workers that meet would fail
     settings: dict[str, Any] = {**usual.settings_dict, "AUTOCOMMIT": True, "OPTIONS": options}
     own = type(usual)(settings, using)
     connections[using] = own
