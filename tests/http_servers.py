@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PATIENCE = 30
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of this process, with more, for another program.
+
+    Not psycopg's implementation in Python: the program would have to find a libpq as tests/_libpq.py does.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PSYCOPG_IMPL"} | more
 
 
 class Answer(NamedTuple):

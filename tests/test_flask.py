@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +17,7 @@ import psycopg
 import pytest
 import sqlalchemy
 from flask_sqlalchemy import SQLAlchemy
-from http_servers import gunicorn
+from http_servers import environment, gunicorn
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from eventstore import (
@@ -448,8 +447,8 @@ def test_under_gunicorn_each_worker_has_a_pool_of_its_own(
     options: list[str], dsn: str, schema: str, tmp_path: Path, pool: Any
 ) -> None:
     (tmp_path / "letters_app.py").write_text(APP)
-    environment = {**os.environ, "FLASK_EVENTSTORE_SCHEMA": schema, "FLASK_EVENTSTORE_DSN": dsn}
-    with gunicorn("letters_app:app", tmp_path, environment, "--workers", "2", "--threads", "4", *options) as client:
+    variables = environment(FLASK_EVENTSTORE_SCHEMA=schema, FLASK_EVENTSTORE_DSN=dsn)
+    with gunicorn("letters_app:app", tmp_path, variables, "--workers", "2", "--threads", "4", *options) as client:
         answers = client.post_many("/s-1", [None] * 40, threads=8)
     stored = PostgresEventStore(pool, schema).read("s-1")
     assert {answer.status for answer in answers} <= {200, 409}

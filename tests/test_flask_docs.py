@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from http_servers import gunicorn
+from http_servers import environment, gunicorn
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -42,13 +42,13 @@ def test_from_nothing_to_the_first_event(dsn: str, tmp_path: Path) -> None:
         connection.execute(sql.SQL("CREATE DATABASE flask_docs"))
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     database = make_conninfo(**{**conninfo_to_dict(dsn), "dbname": "flask_docs"})
-    environment = {**os.environ, "PATH": programs, name: database}
+    variables = environment(**{"PATH": programs, name: database})
 
     def bash(script: str) -> str:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=tmp_path,
-            env=environment,
+            env=variables,
             check=True,
             text=True,
             stdout=subprocess.PIPE,
@@ -57,7 +57,7 @@ def test_from_nothing_to_the_first_event(dsn: str, tmp_path: Path) -> None:
     migrate, server = serve.splitlines()
     assert "applied 0001_events" in bash(migrate)
     _, *options, target = server.split()
-    with gunicorn(target, tmp_path, environment, *options) as client:
+    with gunicorn(target, tmp_path, variables, *options) as client:
         done, *lines = bash(use.replace("localhost:8000", client.address)).splitlines()
     assert done == '{"done":true,"title":"water-the-plants","version":2}'
     assert ["TaskOpened" in lines[0], "TaskDone" in lines[1], len(lines)] == [True, True, 2]

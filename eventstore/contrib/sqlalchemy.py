@@ -96,8 +96,7 @@ class SessionEventStore(_Client, BlockingStore):
     def transaction(self) -> Generator[SessionEventStore, None, None]:
         """A savepoint of the session's."""
         with self._host.begin_nested():
-            _ = self.connection  # Before, a session sends no SAVEPOINT.
-            yield self
+            yield self  # Whose statements go through session.connection(): before that, no SAVEPOINT is sent.
 
     def _committed(self, _: object) -> None:
         self._store.announce()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from http_servers import environment
 from parcels.events import Parcel
 from parcels.models import Arrival, Note
 from parcels.subscriptions import arrivals, notes
@@ -255,7 +255,7 @@ def test_the_worker_process_stops_cleanly_at_sigterm(other: psycopg.Connection[A
     process = subprocess.Popen(
         [sys.executable, "-m", "parcels", "eventstore", "run"],
         cwd=Path(__file__).parent,
-        env={**os.environ, "PARCELS_DSN": conf.conninfo("default")},
+        env=environment(PARCELS_DSN=conf.conninfo("default")),
         stderr=subprocess.PIPE,
         text=True,
     )
