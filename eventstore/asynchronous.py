@@ -93,7 +93,7 @@ class AsyncStore(AsyncEventStore):
 
     async def _events(self, pages: LogReader) -> AsyncIterator[Event]:
         while page := await self._run(pages.next_page()):
-            for event in page:
+            for event in pages.events(page):
                 yield event
 
 

@@ -92,7 +92,7 @@ class BlockingStore(EventStore):
 
     def _events(self, pages: LogReader) -> Iterator[Event]:
         while page := self._run(pages.next_page()):
-            yield from page
+            yield from pages.events(page)
 
 
 class FollowableStore(BlockingStore):

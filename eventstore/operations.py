@@ -6,7 +6,7 @@ driver of a few lines runs it, blocking or in async; so each decision stands onc
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -21,7 +21,7 @@ from eventstore.errors import (
 )
 from eventstore.event import Event, Record
 from eventstore.names import check_category, check_name, check_names
-from eventstore.records import NewRecord, decode_events, encode_events
+from eventstore.records import NewRecord, decode_each, decode_events, encode_events
 from eventstore.store import ExpectedVersion, Snapshot
 
 T = TypeVar("T")
@@ -198,8 +198,8 @@ class LogReader:
         self._strict = strict
         self._upto: int | None = None
 
-    def next_page(self) -> Operation[list[Event]]:
-        """The next events; none at the end."""
+    def next_page(self) -> Operation[Sequence[Record]]:
+        """The next records; none at the end."""
         if self._upto is None:
             safe: int | None = yield from repeated(SafePosition(self._after))
             if safe is None:
@@ -210,10 +210,14 @@ class LogReader:
         if self._after >= self._upto:
             return []
         request = ReadLog(self._after, self._upto, self._batch_size, self._event_types, self._categories)
-        records: list[Record] = yield from repeated(request)
+        records: Sequence[Record] = yield from repeated(request)
         full = len(records) == self._batch_size
         self._after = records[-1][2] if full else self._upto
-        return decode_events(records, strict=self._strict)
+        return records
+
+    def events(self, page: Sequence[Record]) -> Iterator[Event]:
+        """The events of a page, each decoded when it is its turn: one that is let go at once costs no collection."""
+        return decode_each(page, strict=self._strict)
 
 
 def _check_expected_version(expected_version: object) -> None:

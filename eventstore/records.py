@@ -11,7 +11,7 @@ from eventstore.event import ENVELOPE, Event, Record, event_class, is_required, 
 from eventstore.types import learn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from dataclasses import Field
 
 MAX_BATCH_BYTES = 256 * 1024 * 1024
@@ -89,9 +89,13 @@ def _check_readable(event: Event) -> None:
 
 
 def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:
+    """Raises what ``decode_each`` does."""
+    return list(decode_each(records, strict=strict))
+
+
+def decode_each(records: Iterable[Record], *, strict: bool) -> Iterator[Event]:
     """Raises DeserializationError for what can't be read; if ``strict``, UnknownEventType for types without a class."""
     kinds: dict[str, _Kind] = {}
-    events: list[Event] = []
     decode, empty = codec.decode, codec.EMPTY_MAP
     for record in records:
         event_type = record[4]
@@ -112,8 +116,7 @@ def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:
             raise DeserializationError(_described(record), error.reason) from error.__cause__
         except ValueError as error:
             raise DeserializationError(_described(record), str(error)) from error
-        events.append(stored_event(cls, data, record))
-    return events
+        yield stored_event(cls, data, record)
 
 
 def _kind_of(record: Record, *, strict: bool) -> _Kind:
