@@ -70,7 +70,7 @@ from eventstore import PostgresEventStore
 import benchmarks.samples
 dsn, limit = sys.argv[1], int(sys.argv[2])
 with PostgresEventStore.connect(dsn) as store:
-    next(store.read_all())
+    store.read("nothing-1")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number, _ in enumerate(store.read_all()):
         if number == limit: break
