@@ -16,7 +16,7 @@ from typing import IO
 
 import psycopg
 import pytest
-from http_servers import gunicorn
+from http_servers import environment, gunicorn
 from psycopg.conninfo import conninfo_to_dict
 
 PAGE = Path(__file__).parents[1] / "docs" / "django.md"
@@ -39,7 +39,7 @@ class Reader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = {**os.environ, "PATH": programs, "PYTHONWARNINGS": "error"}
+        self.environment = environment(PATH=programs, PYTHONWARNINGS="error")
 
     def writes(self, code: str) -> None:
         """What has the name of a file on its first line."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from http_servers import Client, serving
+from http_servers import Client, environment, serving
 from psycopg.conninfo import make_conninfo
 
 from eventstore import event as events_module
@@ -83,9 +82,7 @@ def test_of_concurrent_shipments_one_wins(client: Any) -> None:
 @pytest.fixture(scope="module", params=["flask_shop.py", "django_shop"])
 def shop(request: pytest.FixtureRequest) -> Iterator[Client]:
     """As its first lines say, with everything that it brings up."""
-    environment = {**os.environ, "BIND": "127.0.0.1:0"}
-    environment.pop("EVENTSTORE_DSN", None)
-    with serving([EXAMPLES / request.param], EXAMPLES, environment) as client:
+    with serving([EXAMPLES / request.param], EXAMPLES, environment(BIND="127.0.0.1:0")) as client:
         yield client
 
 
@@ -145,14 +142,13 @@ def test_the_django_shop_has_an_admin(shop: Client) -> None:
 
 
 def test_the_django_shop_has_tests_of_its_own(dsn: str) -> None:
-    environment = {**os.environ, "SHOP_DSN": make_conninfo(dsn, dbname="shop")}
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE DATABASE shop")
         for command in (["check"], ["makemigrations", "--check"], ["test"]):
             subprocess.run(
                 [sys.executable, "-W", "error", "manage.py", *command],
                 cwd=EXAMPLES / "django_shop",
-                env=environment,
+                env=environment(SHOP_DSN=make_conninfo(dsn, dbname="shop")),
                 check=True,
                 capture_output=True,
             )
