@@ -35,7 +35,7 @@ def main() -> None:
     ):
         print(
             f"PostgreSQL {server.version} with its default settings, Python {platform.python_version()}, psycopg"
-            f" {psycopg.__version__}; medians of ratios within a round, with their quartiles, over {args.rounds} rounds."
+            f" {psycopg.__version__}; medians of ratios within a round, with quartiles, over {args.rounds} rounds."
         )
         migrate(server.dsn)
         groups: dict[str, Callable[[], None]] = {
