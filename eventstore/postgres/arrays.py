@@ -6,48 +6,74 @@ The format is array_recv's: https://github.com/postgres/postgres/blob/master/src
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Self
 
-from psycopg.adapt import Dumper
+import psycopg
+from psycopg.adapt import AdaptersMap, Buffer, Dumper
 from psycopg.pq import Format
 
-BYTEA, INT4, TEXT, TIMESTAMPTZ, UUID_ = (17, 1001), (23, 1007), (25, 1009), (1184, 1185), (2950, 2951)
-"""Types by their oids: of an element, and of its array."""
-
 _HEAD = struct.Struct(">iiIii").pack
+_EMPTY = struct.Struct(">iiI").pack
 _LENGTH = struct.Struct(">i").pack
 _DIMENSIONS, _NO_NULLS, _LOWER_BOUND = 1, 0, 1
 
 
-class Array:
-    """One-dimensional, without nulls; its elements in PostgreSQL's binary format."""
+class Array(bytes):
+    """One-dimensional, without nulls, in PostgreSQL's binary format. A class below this one for each type."""
 
-    __slots__ = ("elements", "oids")
+    element_oid: ClassVar[int]
+    oid: ClassVar[int]
 
-    def __init__(self, oids: tuple[int, int], elements: Sequence[bytes]) -> None:
-        self.oids = oids
-        self.elements = elements
+    @classmethod
+    def of(cls, elements: Sequence[bytes]) -> Self:
+        """The array of these elements, each in PostgreSQL's binary format."""
+        if not elements:
+            return cls(_EMPTY(0, _NO_NULLS, cls.element_oid))
+        parts = [_HEAD(_DIMENSIONS, _NO_NULLS, cls.element_oid, len(elements), _LOWER_BOUND)]
+        for element in elements:
+            parts += _LENGTH(len(element)), element
+        return cls(b"".join(parts))
 
 
-class ArrayDumper(Dumper):
-    """Dumps an Array with the oid of its type."""
+class ByteaArray(Array):
+    element_oid, oid = 17, 1001
 
+
+class Int4Array(Array):
+    element_oid, oid = 23, 1007
+
+
+class TextArray(Array):
+    element_oid, oid = 25, 1009
+
+    @classmethod
+    def of_texts(cls, texts: Iterable[str]) -> Self:
+        return cls.of([text.encode() for text in texts])
+
+
+class TimestamptzArray(Array):
+    element_oid, oid = 1184, 1185
+
+
+class UuidArray(Array):
+    element_oid, oid = 2950, 2951
+
+
+def _with_arrays() -> AdaptersMap:
+    adapters = AdaptersMap(psycopg.adapters)
+    for cls in Array.__subclasses__():
+        dumper = type(f"{cls.__name__}Dumper", (_AsItIs,), {"oid": cls.oid})
+        adapters.register_dumper(cls, dumper)
+    return adapters
+
+
+class _AsItIs(Dumper):
     format = Format.BINARY
 
-    def get_key(self, obj: Array, format: Any) -> tuple[type, int]:  # type: ignore[override] # noqa: A002, ARG002 psycopg's name
-        return (Array, obj.oids[1])
+    def dump(self, obj: Array) -> Buffer:
+        return obj
 
-    def upgrade(self, obj: Array, format: Any) -> ArrayDumper:  # noqa: A002, ARG002
-        dumper = ArrayDumper(Array)
-        dumper.oid = obj.oids[1]
-        return dumper
 
-    def dump(self, obj: Array) -> bytes:
-        parts = [_HEAD(_DIMENSIONS, _NO_NULLS, obj.oids[0], len(obj.elements), _LOWER_BOUND)]
-        if not obj.elements:
-            return struct.pack(">iiI", 0, _NO_NULLS, obj.oids[0])
-        for element in obj.elements:
-            parts.append(_LENGTH(len(element)))
-            parts.append(element)
-        return b"".join(parts)
+ADAPTERS = _with_arrays()
+"""What all statements are sent and read with, whatever was registered on a connection of the caller's."""

@@ -48,7 +48,7 @@ from eventstore.operations import (
     SaveSnapshot,
     SnapshotRequest,
 )
-from eventstore.postgres.arrays import BYTEA, INT4, TEXT, TIMESTAMPTZ, UUID_, Array
+from eventstore.postgres.arrays import ByteaArray, Int4Array, TextArray, TimestamptzArray, UuidArray
 from eventstore.records import NewRecord
 from eventstore.store import Snapshot
 
@@ -272,8 +272,8 @@ def reply_of(request: AnyRequest, rows: list[Any], status: str | None) -> Any:  
             return None
 
 
-def _names(names: Sequence[str] | None) -> Array | None:
-    return None if names is None else Array(TEXT, [name.encode() for name in names])
+def _names(names: Sequence[str] | None) -> TextArray | None:
+    return None if names is None else TextArray.of_texts(names)
 
 
 def _by_name(request: object) -> dict[str, Any]:
@@ -281,12 +281,14 @@ def _by_name(request: object) -> dict[str, Any]:
     return {name: _names(cast("Any", value)) if type(value) is tuple else value for name, value in values.items()}
 
 
-def _columns(records: Sequence[NewRecord]) -> list[Array]:
-    return [
-        Array(UUID_, [record.event_id for record in records]),
-        Array(TEXT, [record.event_type.encode() for record in records]),
-        Array(BYTEA, [record.data for record in records]),
-        Array(BYTEA, [record.metadata for record in records]),
-        Array(TIMESTAMPTZ, [record.timestamp for record in records]),
-        Array(INT4, [record.utc_offset.to_bytes(4, signed=True) for record in records]),
-    ]
+def _columns(records: Sequence[NewRecord]) -> Sequence[object]:
+    columns: list[Any] = list(zip(*records, strict=True)) or [()] * len(NewRecord._fields)
+    event_ids, event_types, data, metadata, timestamps, utc_offsets = columns
+    return (
+        UuidArray.of(event_ids),
+        TextArray.of_texts(event_types),
+        ByteaArray.of(data),
+        ByteaArray.of(metadata),
+        TimestamptzArray.of(timestamps),
+        Int4Array.of([offset.to_bytes(4, signed=True) for offset in utc_offsets]),
+    )

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import Connection, Cursor
+from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
 from eventstore.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore, run
@@ -16,7 +17,7 @@ from eventstore.errors import InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.operations import ConnectionLost, repeated
 from eventstore.postgres import transactions
-from eventstore.postgres.arrays import Array, ArrayDumper
+from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.connections import CallersPool, Loan, OwnPool, Pool
 from eventstore.postgres.failures import resolve
 from eventstore.postgres.notifications import Announcements
@@ -28,16 +29,21 @@ from eventstore.wakeups import WakeUps
 DEFAULT_SCHEMA = "eventstore"
 
 
+class _Cursor(Cursor[TupleRow]):
+    @property
+    def adapters(self) -> AdaptersMap:
+        return ADAPTERS
+
+
 def execute(
     connection: Connection[TupleRow], request: AnyRequest, statements: Statements, *, in_transaction: bool
 ) -> Any:
     """Carry out a request on a connection, and return its reply."""
     text, parameters = statements.of(request, in_transaction=in_transaction)
-    cursor = Cursor(connection, row_factory=tuple_row)
-    cursor.adapters.register_dumper(Array, ArrayDumper)
+    cursor = _Cursor(connection, row_factory=tuple_row)
     try:
         cursor.execute(text, parameters, prepare=bool(parameters), binary=True)
-        rows = cursor.fetchall() if cursor.description else []
+        rows = cursor.fetchall() if cursor.rownumber is not None else []
     except psycopg.Error as error:
         return resolve(error, request, broken=connection.broken, schema=statements.schema)
     return reply_of(request, rows, cursor.statusmessage)
