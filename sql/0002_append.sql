@@ -38,9 +38,9 @@ BEGIN
     END IF;
     INSERT INTO {schema}.events
         (version, timestamp, utc_offset, event_id, stream_id, event_type, data, metadata)
-    SELECT _last + number, timestamp, utc_offset, event_id, _stream_id, event_type, data, metadata
-    FROM unnest(_timestamps, _utc_offsets, _event_ids, _event_types, _data, _metadata)
-        WITH ORDINALITY AS new (timestamp, utc_offset, event_id, event_type, data, metadata, number);
+    -- Side by side in the target list they are walked through together; in FROM each would be put into a store of rows first.
+    SELECT _last + generate_subscripts(_event_ids, 1), unnest(_timestamps), unnest(_utc_offsets), unnest(_event_ids),
+        _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
     RETURN _last + _count;
 END
 $eventstore$;
