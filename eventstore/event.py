@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """Where the microseconds of a record's timestamp start: PostgreSQL's own epoch, so that nothing needs converting."""
 
+_NO_OFFSET = timedelta()
+
 ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position"})
 """The attributes that every event has beside its own fields."""
 
@@ -215,7 +217,7 @@ def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:
     """An aware datetime as a record keeps it: ``timestamp`` and ``utc_offset``."""
     since = timestamp - EPOCH
     microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    offset = timestamp.utcoffset() or timedelta()
+    offset = timestamp.utcoffset() or _NO_OFFSET
     return microseconds.to_bytes(8, signed=True), offset.days * 86_400 + offset.seconds
 
 
