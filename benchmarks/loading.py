@@ -65,16 +65,21 @@ def with_snapshot(pool: ConnectionPool[Any], rounds: int, most: int) -> None:
 
 
 MEMORY = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from eventstore import PostgresEventStore
 import benchmarks.samples
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
 dsn, limit = sys.argv[1], int(sys.argv[2])
 with PostgresEventStore.connect(dsn) as store:
     store.read("nothing-1")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number, _ in enumerate(store.read_all()):
+    before = peak()
+    for number, _ in enumerate(store.read_all(), 1):
         if number == limit: break
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak() - before)
 """
 
 

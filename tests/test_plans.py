@@ -34,10 +34,34 @@ def filled(pool: ConnectionPool, schema: str) -> str:
     return schema
 
 
+@pytest.fixture
+def without_statistics(pool: ConnectionPool, filled: str) -> str:
+    """The same, as it is just after a large import."""
+    with pool.connection() as connection:
+        connection.execute("DELETE FROM pg_statistic WHERE starelid = %s::regclass", (f'"{filled}".events',))
+    return filled
+
+
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", ()):
         yield from nodes(below)
+
+
+def plan(pool: ConnectionPool, schema: str, request: ReadStream | ReadLog) -> list[dict[str, Any]]:
+    """The nodes of a request's generic plan."""
+    text, parameters = Statements(schema).of(request, in_transaction=False)
+    assert not isinstance(parameters, dict)
+    numbers = iter(range(1, len(parameters) + 1))
+    prepared = re.sub(r"%b", lambda _: f"${next(numbers)}", text.decode())
+    nulls = ", ".join(["NULL"] * len(parameters))  # A generic plan is made before any value is seen.
+    with pool.connection() as connection, connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        connection.execute(f"PREPARE hot AS {prepared}".encode())
+        row = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE hot ({nulls})".encode()).fetchone()
+        connection.execute("DEALLOCATE hot")
+    assert row is not None
+    return list(nodes(row[0][0]["Plan"]))
 
 
 @pytest.mark.parametrize(
@@ -55,20 +79,16 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def test_reads_use_an_index_and_sort_nothing(
     pool: ConnectionPool, filled: str, request_: ReadStream | ReadLog, index: str
 ) -> None:
-    text, parameters = Statements(filled).of(request_, in_transaction=False)
-    assert not isinstance(parameters, dict)
-    numbers = iter(range(1, len(parameters) + 1))
-    prepared = re.sub(r"%b", lambda _: f"${next(numbers)}", text.decode())
-    nulls = ", ".join(["NULL"] * len(parameters))  # A generic plan is made before any value is seen.
-    with pool.connection() as connection, connection.transaction(force_rollback=True):
-        connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        connection.execute(f"PREPARE hot AS {prepared}".encode())
-        row = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE hot ({nulls})".encode()).fetchone()
-        connection.execute("DEALLOCATE hot")
-    assert row is not None
-    found = list(nodes(row[0][0]["Plan"]))
-    assert {node["Node Type"] for node in found} <= {"Limit", "Index Scan"}, json.dumps(row[0], indent=1)
+    found = plan(pool, filled, request_)
+    assert {node["Node Type"] for node in found} <= {"Subquery Scan", "Limit", "Index Scan"}, json.dumps(
+        found, indent=1
+    )
     assert {node["Index Name"] for node in found if "Index Name" in node} == {index}
+
+
+def test_the_log_is_read_in_order_where_there_are_no_statistics(pool: ConnectionPool, without_statistics: str) -> None:
+    found = plan(pool, without_statistics, ReadLog(500, 2**62, 1000, None, None))
+    assert {node["Node Type"] for node in found} == {"Subquery Scan", "Limit", "Index Scan"}
 
 
 def test_nothing_that_a_store_does_walks_through_the_table(filled: str, dsn: str) -> None:

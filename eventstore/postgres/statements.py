@@ -84,7 +84,16 @@ _STATEMENTS = {
         ORDER BY version DESC LIMIT %b
         """,
     "safe_position": "SELECT {schema}.safe_position(%b::bigint)",
+    # The upper bound stands outside: between two bounds a planner without statistics expects few rows, and sorts them.
     "read_all": """
+        SELECT * FROM (
+            SELECT stream_id, version, position, uuid_send(event_id), event_type, data, metadata,
+                timestamptz_send(timestamp), utc_offset
+            FROM {schema}.events WHERE position > %b ORDER BY position LIMIT %b
+        ) AS page
+        WHERE position <= %b ORDER BY position
+        """,
+    "read_filtered": """
         SELECT stream_id, version, position, uuid_send(event_id), event_type, data, metadata,
             timestamptz_send(timestamp), utc_offset
         FROM {schema}.events
@@ -228,9 +237,22 @@ class Statements:
             case SafePosition(after):
                 return self._texts["safe_position"], (after,)
             case ReadLog(after, upto, limit, event_types, categories, partition):
+                if event_types is categories is partition is None:
+                    return self._texts["read_all"], (after, limit, upto)
                 types, prefixes = _names(event_types), _names(categories)
                 number, of = (None, None) if partition is None else partition
-                return self._texts["read_all"], (after, upto, types, types, prefixes, prefixes, of, of, number, limit)
+                return self._texts["read_filtered"], (
+                    after,
+                    upto,
+                    types,
+                    types,
+                    prefixes,
+                    prefixes,
+                    of,
+                    of,
+                    number,
+                    limit,
+                )
             case LoadSnapshot(aggregate_type, aggregate_id):
                 return self._texts["load_snapshot"], (aggregate_type, aggregate_id)
             case SaveSnapshot(snapshot):
