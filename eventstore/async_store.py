@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -29,6 +29,10 @@ class AsyncEventStore(ABC):
         limit: int | None = None,
     ) -> list[Event]:
         """As EventStore.read."""
+
+    async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
+        """As EventStore._read_page."""
+        return await self.read(stream_id, from_version, limit=limit)
 
     @abstractmethod
     def read_all(

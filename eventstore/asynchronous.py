@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from eventstore.operations import (
     SaveSnapshot,
     SnapshotRequest,
 )
+from eventstore.records import decode_each, decode_events
 from eventstore.store import Snapshot
 from eventstore.wakeups import WakeUps
 
@@ -75,9 +76,12 @@ class AsyncStore(AsyncEventStore):
         backwards: bool = False,
         limit: int | None = None,
     ) -> list[Event]:
-        return await self._run(
-            operations.read(stream_id, from_version, to_version, limit, backwards=backwards, strict=self._strict)
-        )
+        records = await self._run(operations.read(stream_id, from_version, to_version, limit, backwards=backwards))
+        return decode_events(records, strict=self._strict)
+
+    async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
+        records = await self._run(operations.read(stream_id, from_version, None, limit, backwards=False))
+        return decode_each(records, strict=self._strict)
 
     def read_all(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from eventstore.operations import (
     SaveSnapshot,
     SnapshotRequest,
 )
+from eventstore.records import decode_each, decode_events
 from eventstore.store import EventStore, Snapshot, SnapshotStore
 from eventstore.wakeups import WakeUps
 
@@ -74,9 +75,12 @@ class BlockingStore(EventStore):
         backwards: bool = False,
         limit: int | None = None,
     ) -> list[Event]:
-        return self._run(
-            operations.read(stream_id, from_version, to_version, limit, backwards=backwards, strict=self._strict)
-        )
+        records = self._run(operations.read(stream_id, from_version, to_version, limit, backwards=backwards))
+        return decode_events(records, strict=self._strict)
+
+    def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
+        records = self._run(operations.read(stream_id, from_version, None, limit, backwards=False))
+        return decode_each(records, strict=self._strict)
 
     def read_all(
         self,

@@ -21,7 +21,7 @@ from eventstore.errors import (
 )
 from eventstore.event import Event, Record
 from eventstore.names import check_category, check_name, check_names
-from eventstore.records import NewRecord, decode_each, decode_events, encode_events
+from eventstore.records import NewRecord, decode_each, encode_events
 from eventstore.store import ExpectedVersion, Snapshot
 
 T = TypeVar("T")
@@ -157,16 +157,16 @@ def repeated(request: object) -> Operation[Any]:
 
 
 def read(
-    stream_id: str, from_version: int, to_version: int | None, limit: int | None, *, backwards: bool, strict: bool
-) -> Operation[list[Event]]:
-    """EventStore.read."""
+    stream_id: str, from_version: int, to_version: int | None, limit: int | None, *, backwards: bool
+) -> Operation[Sequence[Record]]:
+    """EventStore.read, without decoding."""
     check_name("stream_id", stream_id)
     check_number("from_version", from_version)
     to_version = MAX_VERSION if to_version is None else check_number("to_version", to_version)
     if limit is not None:
         check_number("limit", limit)
-    records: list[Record] = yield from repeated(ReadStream(stream_id, from_version, to_version, backwards, limit))
-    return decode_events(records, strict=strict)
+    records: Sequence[Record] = yield from repeated(ReadStream(stream_id, from_version, to_version, backwards, limit))
+    return records
 
 
 def snapshot(request: SnapshotRequest) -> Operation[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -46,16 +46,15 @@ class RepositoryOperations(Generic[A]):
         started_at = aggregate.version
         # From the event that the snapshot stands at, which shows that the stream got there.
         events = yield from self._page(stream_id, max(started_at - 1, 0))
-        if started_at and (not events or events[0].version != started_at):
+        if started_at and getattr(next(events, None), "version", 0) != started_at:
             _log.warning("the snapshot of %s is ahead of its stream, and is replaced", stream_id)
             aggregate, void, started_at = self._type(aggregate_id), True, 0
             events = yield from self._page(stream_id, 0)
-        full = len(events) == PAGE
-        aggregate.replay(events[1:] if started_at else events)
-        while full:
-            events = yield from self._page(stream_id, aggregate.version)
-            full = len(events) == PAGE
-            aggregate.replay(events)
+        end = max(started_at - 1, 0) + PAGE
+        aggregate.replay(events)
+        while aggregate.version == end:
+            end += PAGE
+            aggregate.replay((yield from self._page(stream_id, aggregate.version)))
         if not aggregate.version:
             raise AggregateNotFound(self._type, aggregate_id)
         if void or aggregate.version - started_at > self._frequency:
@@ -98,9 +97,9 @@ class RepositoryOperations(Generic[A]):
                 return aggregate
         raise AssertionError  # unreachable: the last attempt returned or raised
 
-    def _page(self, stream_id: str, from_version: int) -> Operation[list[Event]]:
-        events: list[Event] = yield lambda: self._store.read(stream_id, from_version, limit=PAGE)
-        return events
+    def _page(self, stream_id: str, from_version: int) -> Operation[Iterator[Event]]:
+        events: Iterable[Event] = yield lambda: self._store._read_page(stream_id, from_version, PAGE)
+        return iter(events)
 
     def _from_snapshot(self, aggregate_id: UUID | str) -> Operation[tuple[A, bool]]:
         """The aggregate as its snapshot has it, or a new one; and whether there was a snapshot that is void."""

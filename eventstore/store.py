@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +74,10 @@ class EventStore(ABC):
         In order, or ``backwards``; the first ``limit`` in that direction. A stream that does not exist has none.
         Raises InvalidArgument, DeserializationError, StoreUnavailable, SchemaError.
         """
+
+    def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
+        """As ``read``, for a repository, which lets an event go once it is applied: it may be decoded only then."""
+        return self.read(stream_id, from_version, limit=limit)
 
     @abstractmethod
     def read_all(

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import logging
 import random
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -260,6 +261,29 @@ def test_a_long_history_is_read_in_pages(count: int, *, with_snapshot: bool) -> 
     loaded = repository.load("1")
     assert loaded.__dict__ == basket.__dict__
     assert events.read_count == (count - 9 if with_snapshot else count)
+
+
+@pytest.mark.parametrize("count", [9, 10, 11, 20, 25])
+def test_a_load_lets_each_event_go_when_it_is_applied(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """A page of them would live long enough to make the garbage collector look at all of it, time and again."""
+    monkeypatch.setattr(operations, "PAGE", 10)
+    alive: weakref.WeakSet[Event] = weakref.WeakSet()
+    most_alive: list[int] = []
+
+    class SnapshotsNoting(Basket):
+        category = "Basket"
+
+        def apply(self, event: Event) -> None:
+            alive.add(event)
+            most_alive.append(len(alive))
+            super().apply(event)
+
+    basket = fill(Repository(store, Basket), "1", count)
+    assert Repository(store, SnapshotsNoting).load("1").total == basket.total
+    assert len(most_alive) == count
+    assert max(most_alive) <= 2
 
 
 def test_ids_of_both_kinds_have_snapshots(
