@@ -237,7 +237,7 @@ class Statements:
             case SafePosition(after):
                 return self._texts["safe_position"], (after,)
             case ReadLog(after, upto, limit, event_types, categories, partition):
-                if event_types is categories is partition is None:
+                if event_types is None and categories is None and partition is None:
                     return self._texts["read_all"], (after, limit, upto)
                 types, prefixes = _names(event_types), _names(categories)
                 number, of = (None, None) if partition is None else partition
