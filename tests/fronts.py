@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
+from waiting import PATIENCE
+
 from eventstore import (
     AsyncProjection,
     AsyncSubscription,
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from eventstore import EventStore
-
-PATIENCE = 30.0
-"""Seconds that a test waits for what should be there at once."""
 
 
 def copy(event: Event, transaction: Any) -> None:

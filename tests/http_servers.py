@@ -16,7 +16,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PATIENCE = 30
+from waiting import PATIENCE
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import PATIENCE
 
 import eventstore
 from eventstore import Event, PostgresEventStore, Subscription
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
 PACKAGE_ROOT = Path(eventstore.__file__).parents[1]
-PATIENCE = 30.0
 
 SHOP = """
 import os

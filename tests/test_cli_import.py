@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 import pytest
 from psycopg import sql
+from waiting import eventually
 
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
@@ -366,13 +366,6 @@ def held(store: PostgresEventStore, stream_id: str) -> Iterator[None]:
         pass
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def someone_waits(dsn: str) -> Callable[[], bool]:
     connection = psycopg.connect(dsn, autocommit=True)
 
@@ -402,7 +395,7 @@ def test_killed_and_run_again_it_ends_the_same(
 ) -> None:
     path = importer.file(HEADER + "".join(row(number % 500, f"step {number}") for number in range(2000)))
     with held(store, "Case-250"), importer.start(path) as process:
-        eventually(someone_waits(dsn))
+        assert eventually(someone_waits(dsn))
         process.kill()
         assert process.wait() == -signal.SIGKILL
         before = stored()
@@ -420,7 +413,7 @@ def test_ctrl_c_ends_it_at_once_and_quietly(
 ) -> None:
     path = importer.file(HEADER + "".join(row(number, "opened") for number in range(100)))
     with held(store, "Case-50"), importer.start(path) as process:
-        eventually(someone_waits(dsn))
+        assert eventually(someone_waits(dsn))
         process.send_signal(signal.SIGINT)
         printed, complaint = process.communicate(timeout=5)  # though a thread still waits for the server
     assert process.returncode == 130
@@ -481,7 +474,7 @@ def test_a_real_log(importer: Importer, store: PostgresEventStore, stored: Calla
 
     held_stream = list(expected)[400]
     with held(store, held_stream), importer.start(RECEIPT, *options) as process:
-        eventually(someone_waits(dsn))
+        assert eventually(someone_waits(dsn))
         process.kill()
         process.wait()
         assert 0 < stored() < 8577

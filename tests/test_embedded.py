@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from waiting import eventually
 
 import eventstore
 from eventstore.errors import InvalidOperation, StoreUnavailable
@@ -74,13 +75,6 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not (holds := condition()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return holds
 
 
 class Parent(NamedTuple):

@@ -11,8 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from fronts import PATIENCE, Front
+from fronts import Front
 from psycopg_pool import ConnectionPool
+from waiting import PATIENCE, eventually
 
 from eventstore import (
     Event,
@@ -258,10 +259,8 @@ class TestServer:
         workers = [Subscription(store, f"s{number}", print) for number in range(3)]
         front = Front(store)
         with front.running(workers[0]), front.running(workers[1]), front.running(workers[2]):
-            while listening() == before:
-                threading.Event().wait(0.005)
-            assert listening() == before + 1
-        assert listening() == before
+            assert eventually(lambda: listening() == before + 1)
+        assert eventually(lambda: listening() == before)
 
 
 class TestRebuild:

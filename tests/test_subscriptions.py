@@ -8,8 +8,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fronts import COPIES, PATIENCE, AsyncFront, Front, copied
+from fronts import COPIES, AsyncFront, Front, copied
 from psycopg_pool import AsyncConnectionPool
+from waiting import PATIENCE
 
 from eventstore import (
     AsyncInMemoryEventStore,

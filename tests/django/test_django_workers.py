@@ -22,6 +22,7 @@ from parcels.events import Parcel
 from parcels.models import Arrival, Note
 from parcels.subscriptions import arrivals, notes
 from parcels.threads import Thread
+from waiting import PATIENCE, eventually
 
 from eventstore import Event, InvalidOperation, SubscriptionFailed
 from eventstore.contrib.django import (
@@ -37,8 +38,6 @@ from eventstore.subscriptions import following
 
 pytest_plugins = ["parcels.fixtures"]
 pytestmark = pytest.mark.usefixtures("django_database", "impatient", "emptied")
-
-PATIENCE = 20
 
 
 @pytest.fixture
@@ -207,7 +206,7 @@ class TestRunning:
             assert handled.wait(PATIENCE)
             mine.wait_until_processed(timeout=PATIENCE)
         assert pids[0] != event_store().connection.info.backend_pid
-        assert other.execute("SELECT FROM pg_stat_activity WHERE pid = %s", pids).fetchall() == []
+        assert eventually(lambda: sessions(other).isdisjoint(pids))
 
     def test_more_workers_than_the_pool_has_connections(self) -> None:
         store = event_store("pooled")
@@ -272,11 +271,13 @@ def test_the_worker_process_stops_cleanly_at_sigterm(other: psycopg.Connection[A
         process.communicate()
     assert signatures() == ["a", "b"]
     assert arrivals.status().state.value == "stopped"
-    assert sessions(other) <= before
+    assert eventually(lambda: sessions(other) <= before)
 
 
-def sessions(other: psycopg.Connection[Any]) -> set[Any]:
-    return set(other.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()").fetchall())
+def sessions(other: psycopg.Connection[Any]) -> set[int]:
+    """The process ids of the database's sessions."""
+    rows = other.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()").fetchall()
+    return {pid for (pid,) in rows}
 
 
 class TestCommands:
