@@ -95,8 +95,8 @@ class Aggregate(Generic[A]):
         """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared."""
         handlers = self._handlers
         for cls in type(event).__mro__:
-            if cls in handlers:
-                getattr(self, handlers[cls])(event)
+            if name := handlers.get(cls):
+                getattr(self, name)(event)
                 return
         raise UnknownEventType(
             event.event_type,

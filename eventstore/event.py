@@ -29,6 +29,8 @@ EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """Where the microseconds of a record's timestamp start: PostgreSQL's own epoch, so that nothing needs converting."""
 
 _NO_OFFSET = timedelta()
+_VERSION_7 = 7 << 76 | 2 << 62
+_RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
 
 ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position"})
 """The attributes that every event has beside its own fields."""
@@ -62,7 +64,7 @@ def event_class(event_type: str) -> type[Event] | None:
 def new_event_id() -> UUID:
     """A version 7 UUID (RFC 9562): milliseconds since 1970, then 74 random bits. Later ids sort behind earlier ones."""
     number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
-    return UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62)
+    return UUID(int=number & _RANDOM_OR_TIME | _VERSION_7)
 
 
 @lru_cache(maxsize=256)
@@ -221,17 +223,6 @@ def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:
     return microseconds.to_bytes(8, signed=True), offset.days * 86_400 + offset.seconds
 
 
-def stored_event(cls: type[Event], attributes: dict[str, Any], record: Record) -> Event:
-    """The event that a record holds, without calling its class: history is not validated again.
-
-    ``attributes`` are its own fields, and its metadata if it has any; the dict becomes the event's.
-    """
-    attributes["_record"] = record
-    event = object.__new__(cls)
-    object.__setattr__(event, "__dict__", attributes)  # The class may be frozen.
-    return event
-
-
 def _make_event_class(cls: type[Event]) -> None:
     """Give a class below Event its fields, its constructor and its name, before a decorator sees it.
 
@@ -296,29 +287,30 @@ def _construct(self: Event, /, *args: Any, **values: Any) -> None:
     if args:
         raise TypeError(f"{cls.__name__}() takes keyword arguments only")
     fields = cls._fields or {}
-    event_type = values.pop("event_type", cls.event_type)
-    if event_type != cls.event_type:
+    if "event_type" in values and (event_type := values.pop("event_type")) != cls.event_type:
         raise InvalidArgument(
             f"an event of class {cls.__name__} has the event_type {cls.event_type!r}, not {event_type!r}"
         )
-    attributes = self.__dict__
-    attributes.update(
-        _checked_envelope(values.pop("event_id", None), values.pop("timestamp", None), values.pop("metadata", None))
+    envelope = _checked_envelope(
+        values.pop("event_id", None), values.pop("timestamp", None), values.pop("metadata", None)
     )
-    for name, field in fields.items():
-        if name in values:
-            attributes[name] = values.pop(name)
-        elif field.default is not dataclasses.MISSING:
-            attributes[name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            attributes[name] = field.default_factory()
-        else:
-            missing = [n for n, f in fields.items() if n not in values and n not in attributes and is_required(f)]
-            raise TypeError(f"{cls.__name__}() needs the keyword argument(s) {', '.join(map(repr, missing))}")
-    if values:
-        raise TypeError(f"{cls.__name__}() has no field called {', '.join(map(repr, values))}")
+    if values.keys() != fields.keys():
+        values = _with_defaults(cls.__name__, fields, values)
+    attributes = self.__dict__
+    attributes.update(envelope)
+    attributes.update(values)
     if hasattr(cls, "__post_init__"):
         cls.__post_init__(self)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue] a subclass's
+
+
+def _with_defaults(name: str, fields: Mapping[str, dataclasses.Field[Any]], values: dict[str, Any]) -> dict[str, Any]:
+    missing = [n for n, field in fields.items() if n not in values and is_required(field)]
+    if missing:
+        raise TypeError(f"{name}() needs the keyword argument(s) {', '.join(map(repr, missing))}")
+    unknown = [n for n in values if n not in fields]
+    if unknown:
+        raise TypeError(f"{name}() has no field called {', '.join(map(repr, unknown))}")
+    return {n: values[n] if n in values else default_of(field) for n, field in fields.items()}
 
 
 _METHODS = {
@@ -332,6 +324,12 @@ _METHODS = {
 def is_required(field: dataclasses.Field[Any]) -> bool:
     """Whether a field has neither a default nor a factory of one."""
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The value of a field that is not required, where none is given."""
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
 
 
 def _signature(fields: Mapping[str, dataclasses.Field[Any]]) -> Signature:

@@ -21,7 +21,7 @@ from eventstore.errors import (
 )
 from eventstore.event import Event, Record
 from eventstore.names import check_category, check_name, check_names
-from eventstore.records import NewRecord, decode_each, encode_events
+from eventstore.records import NewRecords, decode_each, encode_events
 from eventstore.store import ExpectedVersion, Snapshot
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Append:
 
     stream_id: str
     expected_version: int
-    records: Sequence[NewRecord]
+    records: NewRecords
 
 
 @dataclass(frozen=True, slots=True)

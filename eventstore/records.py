@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from eventstore import codec
 from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
-from eventstore.event import ENVELOPE, Event, Record, event_class, is_required, stored_event, timestamp_parts
+from eventstore.event import ENVELOPE, Event, Record, event_class, is_required, timestamp_parts
 from eventstore.types import learn
 
 if TYPE_CHECKING:
@@ -20,48 +20,50 @@ MAX_BATCH_BYTES = 256 * 1024 * 1024
 _OWN = ENVELOPE | {"event_type", "_record", "_data"}
 
 
-class NewRecord(NamedTuple):
-    """What an event brings to an append; the store adds its stream, version and position. Columns as of Record."""
+class NewRecords(NamedTuple):
+    """What events bring to an append, by columns as of Record; the store adds their stream, versions and positions."""
 
-    event_id: bytes
-    event_type: str
-    data: bytes
-    metadata: bytes
-    timestamp: bytes
-    utc_offset: int
+    event_ids: list[bytes]
+    event_types: list[str]
+    data: list[bytes]
+    metadata: list[bytes]
+    timestamps: list[bytes]
+    utc_offsets: list[int]
 
 
-def encode_events(events: Iterable[Event]) -> list[NewRecord]:
+def encode_events(events: Iterable[Event]) -> NewRecords:
     """Raises SerializationError for a value that can't be stored, InvalidArgument for what is no event, or twice."""
-    records = [_encode_event(event) for event in events]
-    if len({record.event_id for record in records}) != len(records):
+    records = NewRecords([], [], [], [], [], [])
+    for event in events:
+        _encode_event(event, records)
+    if len(set(records.event_ids)) != len(records.event_ids):
         raise InvalidArgument("an event stands twice in this append: each event happened once")
-    size = sum(len(record.data) + len(record.metadata) for record in records)
+    size = sum(map(len, records.data)) + sum(map(len, records.metadata))
     if size > MAX_BATCH_BYTES:
         raise InvalidArgument(f"this append has {size:,} bytes; at most {MAX_BATCH_BYTES:,} are possible in one")
     return records
 
 
-def _encode_event(event: Event) -> NewRecord:
+def _encode_event(event: Event, records: NewRecords) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
     cls = type(event)
+    event_type, metadata = event.event_type, event.metadata
     if cls is not Event:
         learn(cls)
-        for name in event.__dict__.keys() - _known_names(cast("Any", cls)):
-            raise SerializationError(event.event_type, name, "it is no field of the class, and would be lost")
+        if not event.__dict__.keys() <= (known := _known_names(cast("Any", cls))):
+            (name, *_) = event.__dict__.keys() - known
+            raise SerializationError(event_type, name, "it is no field of the class, and would be lost")
     else:
         _check_readable(event)
-    metadata = event.metadata
     timestamp, utc_offset = timestamp_parts(event.timestamp)
-    return NewRecord(
-        event.event_id.bytes,
-        event.event_type,
-        codec.encode(event.event_type, event.data),
-        codec.encode(f"metadata of {event.event_type}", metadata) if metadata else codec.EMPTY_MAP,
-        timestamp,
-        utc_offset,
-    )
+    event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets = records
+    event_ids.append(event.event_id.bytes)
+    event_types.append(event_type)
+    encoded_data.append(codec.encode(event_type, event.data))
+    encoded_metadata.append(codec.encode(f"metadata of {event_type}", metadata) if metadata else codec.EMPTY_MAP)
+    timestamps.append(timestamp)
+    utc_offsets.append(utc_offset)
 
 
 @cache
@@ -94,29 +96,37 @@ def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:
 
 
 def decode_each(records: Iterable[Record], *, strict: bool) -> Iterator[Event]:
-    """Raises DeserializationError for what can't be read; if ``strict``, UnknownEventType for types without a class."""
+    """Makes events without calling their classes: history is not validated again.
+
+    Raises DeserializationError for what can't be read; if ``strict``, UnknownEventType for types without a class.
+    """
     kinds: dict[str, _Kind] = {}
     decode, empty = codec.decode, codec.EMPTY_MAP
+    new, assign = object.__new__, object.__setattr__  # The class may be frozen.
     for record in records:
         event_type = record[4]
         kind = kinds.get(event_type)
         if kind is None:
             kind = kinds[event_type] = _kind_of(record, strict=strict)
         cls, fields, order = kind
+        attributes: dict[str, Any]
         try:
             if cls is Event:
-                data = {"_data": decode(record[5], lenient=True), "event_type": event_type}
+                attributes = {"_data": decode(record[5], lenient=True), "event_type": event_type}
             else:
-                data = decode(record[5])
-                if tuple(data) != order:
-                    data = codec.completed(data, fields)
+                attributes = decode(record[5])
+                if tuple(attributes) != order:
+                    attributes = codec.completed(attributes, fields)
             if record[6] != empty:
-                data["metadata"] = decode(record[6], lenient=cls is Event)
+                attributes["metadata"] = decode(record[6], lenient=cls is Event)
         except DeserializationError as error:
             raise DeserializationError(_described(record), error.reason) from error.__cause__
         except ValueError as error:
             raise DeserializationError(_described(record), str(error)) from error
-        yield stored_event(cls, data, record)
+        attributes["_record"] = record
+        event = new(cls)
+        assign(event, "__dict__", attributes)
+        yield event
 
 
 def _kind_of(record: Record, *, strict: bool) -> _Kind:

@@ -1,14 +1,15 @@
 -- The log: one table, one sequence. Everything lives in this schema; nothing relies on search_path.
 
--- Fixed-width columns first: no padding between them.
+-- Fixed-width columns first: no padding between them. No CHECK: the server reads each again from its text for each append,
+-- and the library checks names before it sends them.
 CREATE TABLE {schema}.events (
-    version bigint NOT NULL CHECK (version > 0),
+    version bigint NOT NULL,
     position bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME {schema}.event_positions CACHE 1),
     timestamp timestamp with time zone NOT NULL,
     utc_offset integer NOT NULL,
     event_id uuid NOT NULL,
-    stream_id text COLLATE "C" NOT NULL CHECK (octet_length(stream_id) BETWEEN 1 AND 255),
-    event_type text COLLATE "C" NOT NULL CHECK (octet_length(event_type) BETWEEN 1 AND 255),
+    stream_id text COLLATE "C" NOT NULL,
+    event_type text COLLATE "C" NOT NULL,
     data bytea NOT NULL,
     metadata bytea NOT NULL,
     CONSTRAINT events_stream_version PRIMARY KEY (stream_id, version)
@@ -32,8 +33,8 @@ COMMENT ON COLUMN {schema}.events.utc_offset IS
 COMMENT ON COLUMN {schema}.events.event_id IS
     'Given by the writer. The same ids at the same place again are the same append, not a second one.';
 COMMENT ON COLUMN {schema}.events.stream_id IS
-    'What the event belongs to. What stands before its first "-" is the category.';
-COMMENT ON COLUMN {schema}.events.event_type IS 'The stored name of the class of event.';
+    'What the event belongs to: 1 to 255 bytes. What stands before its first "-" is the category.';
+COMMENT ON COLUMN {schema}.events.event_type IS 'The stored name of the class of event: 1 to 255 bytes.';
 COMMENT ON COLUMN {schema}.events.data IS 'A msgpack map: the event''s own fields. docs/format.md says what each byte is.';
 COMMENT ON COLUMN {schema}.events.metadata IS 'A msgpack map: what is known about the event, such as who caused it.';
 COMMENT ON CONSTRAINT events_stream_version ON {schema}.events IS

@@ -911,13 +911,13 @@ def test_the_page_on_the_format_shows_an_event_as_it_is_stored() -> None:
         timestamp=datetime(2024, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
         metadata={"user": "ann"},
     )
-    (record,) = encode_events([event])
+    event_ids, _, data, metadata, _, utc_offsets = encode_events([event])
     shown = dict(page_rows(r"^    (\w+) += (.+)$"))
-    assert shown["event_id"] == str(UUID(bytes=record.event_id))
+    assert shown["event_id"] == str(UUID(bytes=event_ids[0]))
     assert shown["timestamp"] == "2024-01-01 00:00:00+00"
-    assert shown["utc_offset"] == str(record.utc_offset)
-    assert bytes.fromhex(shown["data"]) == record.data
-    assert bytes.fromhex(shown["metadata"]) == record.metadata
+    assert shown["utc_offset"] == str(utc_offsets[0])
+    assert bytes.fromhex(shown["data"]) == data[0]
+    assert bytes.fromhex(shown["metadata"]) == metadata[0]
 
 
 def test_the_page_on_the_format_shows_a_checksum_as_it_is() -> None:

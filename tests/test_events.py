@@ -88,7 +88,7 @@ NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 def stored(event: Event, **changes: Any) -> Record:
     """What a store would keep of an event."""
-    new = encode_events([event])[0]
+    new = [values for (values,) in encode_events([event])]
     return Record("stream-1", 1, 10, *new)._replace(**changes)
 
 

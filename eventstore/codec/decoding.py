@@ -32,7 +32,7 @@ from eventstore.codec.format import (
     untyped_msgpack,
 )
 from eventstore.errors import DeserializationError
-from eventstore.event import fixed_zone, is_required
+from eventstore.event import default_of, fixed_zone, is_required
 from eventstore.types import registered_class
 
 
@@ -205,8 +205,6 @@ def completed(values: dict[Any, Any], fields: Mapping[str, dataclasses.Field[Any
             found[name] = values[name]
         elif is_required(field):
             raise ValueError(f"it was stored without the field {name!r}, which has no default: give it one")
-        elif field.default_factory is dataclasses.MISSING:
-            found[name] = field.default
         else:
-            found[name] = field.default_factory()
+            found[name] = default_of(field)
     return found

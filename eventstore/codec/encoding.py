@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import struct
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
@@ -38,6 +38,8 @@ from eventstore.types import registered_class, registered_name
 _BUFFER = 512
 """Bytes that a packer begins with. Its own default, 256 KiB, costs more than packing most events."""
 _CLOCK_EPOCH_DAY = CLOCK_EPOCH.toordinal()
+_UTC_EPOCH = CLOCK_EPOCH.replace(tzinfo=UTC)
+_UTC_OFFSET = bytes(4)
 _extension = msgpack.ExtType._make
 """Without its checks, which take longer than all else that is done for a UUID."""
 _pack_long = struct.Struct(">q").pack
@@ -184,6 +186,10 @@ def _write_zone(offset: timedelta | None, fold: int) -> bytes:
 
 
 def _write_datetime(value: datetime) -> bytes:
+    if value.tzinfo is UTC and not value.fold:  # As nearly all are; half the work.
+        since = value - _UTC_EPOCH
+        seconds = since.days * 86_400 + since.seconds
+        return _pack_long(seconds * 1_000_000 + since.microseconds) + _UTC_OFFSET
     hours = (value.toordinal() - _CLOCK_EPOCH_DAY) * 24 + value.hour
     seconds = hours * 3600 + value.minute * 60 + value.second
     return _pack_long(seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)

@@ -130,15 +130,15 @@ class MemoryEngine:
         if transaction.bound is None:
             transaction.bound = self._last_position
         stream = self._stream(request.stream_id, transaction)
-        last, expected, count = len(stream), request.expected_version, len(request.records)
+        ids = request.records.event_ids
+        last, expected, count = len(stream), request.expected_version, len(ids)
         if expected != last:
-            ids = [record.event_id for record in request.records]
             first = expected + 1 if expected >= 0 else self._first_of(ids, stream, transaction)
             if first is not None and count and [r.event_id for r in stream[first - 1 : first - 1 + count]] == ids:
                 return first + count - 1
             if first is not None or (expected == -2 and last == 0):  # noqa: PLR2004 ExpectedVersion.STREAM_EXISTS
                 return -1 - last
-        for version, new in enumerate(request.records, last + 1):
+        for version, new in enumerate(zip(*request.records, strict=True), last + 1):
             self._last_position += 1
             transaction.records.append(Record(request.stream_id, version, self._last_position, *new))
         return last + count

@@ -49,7 +49,7 @@ from eventstore.operations import (
     SnapshotRequest,
 )
 from eventstore.postgres.arrays import ByteaArray, Int4Array, TextArray, TimestamptzArray, UuidArray
-from eventstore.records import NewRecord
+from eventstore.records import NewRecords
 from eventstore.store import Snapshot
 
 MAX_SCHEMA_BYTES = 63
@@ -230,7 +230,7 @@ class Statements:
         match request:
             case Append(stream_id, expected_version, records):
                 name = "append_in_transaction" if in_transaction else "append"
-                return self._texts[name], (stream_id, expected_version, *_columns(records))
+                return self._texts[name], (stream_id, expected_version, *_arrays(records))
             case ReadStream(stream_id, from_version, to_version, backwards, limit):
                 text = self._texts["read_backwards" if backwards else "read"]
                 return text, (stream_id, from_version, to_version, limit)
@@ -303,14 +303,12 @@ def _by_name(request: object) -> dict[str, Any]:
     return {name: _names(cast("Any", value)) if type(value) is tuple else value for name, value in values.items()}
 
 
-def _columns(records: Sequence[NewRecord]) -> Sequence[object]:
-    columns: list[Any] = list(zip(*records, strict=True)) or [()] * len(NewRecord._fields)
-    event_ids, event_types, data, metadata, timestamps, utc_offsets = columns
+def _arrays(records: NewRecords) -> Sequence[object]:
     return (
-        UuidArray.of(event_ids),
-        TextArray.of_texts(event_types),
-        ByteaArray.of(data),
-        ByteaArray.of(metadata),
-        TimestamptzArray.of(timestamps),
-        Int4Array.of([offset.to_bytes(4, signed=True) for offset in utc_offsets]),
+        UuidArray.of(records.event_ids),
+        TextArray.of_texts(records.event_types),
+        ByteaArray.of(records.data),
+        ByteaArray.of(records.metadata),
+        TimestamptzArray.of(records.timestamps),
+        Int4Array.of([offset.to_bytes(4, signed=True) for offset in records.utc_offsets]),
     )

@@ -49,7 +49,8 @@ class _RetriesWithNewIds(PostgresEventStore):
         except ConnectionLost:
             if not isinstance(request, Append):
                 raise
-            renamed = [record._replace(event_id=new_event_id().bytes) for record in request.records]
+            event_ids = [new_event_id().bytes for _ in request.records.event_ids]
+            renamed = request.records._replace(event_ids=event_ids)
             return super()._execute(replace(request, records=renamed))
 
 
@@ -64,7 +65,7 @@ class _TakesAbsenceForFailure(PostgresEventStore):
                 raise
             stored = super()._execute(ReadStream(request.stream_id, 0, 2**63 - 1, backwards=True, limit=100))
             versions = {UUID(bytes=record[3]): record[1] for record in stored}
-            version = versions.get(UUID(bytes=request.records[-1].event_id))
+            version = versions.get(UUID(bytes=request.records.event_ids[-1]))
             if version is None:
                 raise StoreUnavailable("it is not there") from error
             return version
