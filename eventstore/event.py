@@ -32,6 +32,9 @@ _NO_OFFSET = timedelta()
 _VERSION_7 = 7 << 76 | 2 << 62
 _RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
 
+_NOT_STORED: dict[str, Any] = {"stream_id": "", "version": 0, "position": 0}
+"""What an event that was not read says of its place."""
+
 ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position"})
 """The attributes that every event has beside its own fields."""
 
@@ -89,17 +92,10 @@ def _checked_envelope(event_id: object, timestamp: object, metadata: object) -> 
         if offset.microseconds:
             raise InvalidArgument(f"timestamp {timestamp} has an offset that is not whole seconds")
     if metadata is None:
-        metadata = {}
-    elif not isinstance(metadata, dict):
+        return {"event_id": event_id, "timestamp": timestamp}
+    if not isinstance(metadata, dict):
         raise InvalidArgument(f"metadata must be a dict, not {type(metadata).__name__}")
-    return {
-        "event_id": event_id,
-        "timestamp": timestamp,
-        "metadata": metadata,
-        "stream_id": "",
-        "version": 0,
-        "position": 0,
-    }
+    return {"event_id": event_id, "timestamp": timestamp, "metadata": metadata}
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field,))
@@ -118,7 +114,7 @@ class Event(_KeywordFields):
 
     if (
         TYPE_CHECKING
-    ):  # At run time they are in the instance only, and decoded from what is stored when first asked for.
+    ):  # At run time they are in the instance only; what is not given is found, or decoded, when first asked for.
         event_id: UUID = dataclasses.field(default_factory=new_event_id)
         """Names the event for ever; the key by which a second append of it is recognised."""
         event_type: str = dataclasses.field(init=False)
@@ -168,26 +164,10 @@ class Event(_KeywordFields):
 
         def __getattr__(self, name: str) -> Any:
             record: Record | None = self.__dict__.get("_record")
-            if record is None or name not in ENVELOPE:
+            if name not in ENVELOPE or (record is None and name in {"event_id", "timestamp"}):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-            stream_id, version, position, event_id, _, _, _, timestamp, utc_offset = record
-            microseconds = int.from_bytes(timestamp, signed=True)
-            try:
-                local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
-                happened = local.replace(tzinfo=fixed_zone(utc_offset))
-            except (OverflowError, ValueError) as error:  # Another writer's: PostgreSQL knows more years than Python.
-                raise DeserializationError(
-                    f"timestamp of version {version} of stream {stream_id!r}", str(error)
-                ) from None
-            decoded = {
-                "event_id": UUID(bytes=event_id),
-                "timestamp": happened,
-                "metadata": {},
-                "stream_id": stream_id,
-                "version": version,
-                "position": position,
-            }
-            for attribute, value in decoded.items():
+            found = {**_NOT_STORED, "metadata": {}} if record is None else _envelope_of(record)
+            for attribute, value in found.items():
                 self.__dict__.setdefault(attribute, value)
             return self.__dict__[name]
 
@@ -213,6 +193,24 @@ class Event(_KeywordFields):
             fields = {name: value for name, value in self.data.items() if self._fields[name].repr}
         shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{type(self).__name__}({shown})"
+
+
+def _envelope_of(record: Record) -> dict[str, Any]:
+    stream_id, version, position, event_id, _, _, _, timestamp, utc_offset = record
+    microseconds = int.from_bytes(timestamp, signed=True)
+    try:
+        local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
+        happened = local.replace(tzinfo=fixed_zone(utc_offset))
+    except (OverflowError, ValueError) as error:  # Another writer's: PostgreSQL knows more years than Python.
+        raise DeserializationError(f"timestamp of version {version} of stream {stream_id!r}", str(error)) from None
+    return {
+        "event_id": UUID(bytes=event_id),
+        "timestamp": happened,
+        "metadata": {},
+        "stream_id": stream_id,
+        "version": version,
+        "position": position,
+    }
 
 
 def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:

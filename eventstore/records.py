@@ -48,7 +48,8 @@ def _encode_event(event: Event, records: NewRecords) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
     cls = type(event)
-    event_type, metadata = event.event_type, event.metadata
+    event_type = event.event_type
+    metadata = event.__dict__.get("metadata")  # Made when it is first asked for: not there, it is empty.
     if cls is not Event:
         learn(cls)
         if not event.__dict__.keys() <= (known := _known_names(cast("Any", cls))):

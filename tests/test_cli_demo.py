@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from waiting import PATIENCE
 
 import eventstore
 from eventstore import Event, PostgresEventStore
@@ -106,7 +107,7 @@ def test_ctrl_c_leaves_no_server_and_no_directory(place: Path) -> None:
             assert process.poll() is None
         assert any(place.iterdir())
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=20)
+        _, complaint = process.communicate(timeout=PATIENCE)
         assert (process.returncode, complaint) == (130, "eventstore: interrupted\n")
         assert list(place.iterdir()) == []
 

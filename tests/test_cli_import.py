@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 import pytest
 from psycopg import sql
-from waiting import eventually
+from waiting import PATIENCE, eventually
 
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
@@ -415,7 +415,7 @@ def test_ctrl_c_ends_it_at_once_and_quietly(
     with held(store, "Case-50"), importer.start(path) as process:
         assert eventually(someone_waits(dsn))
         process.send_signal(signal.SIGINT)
-        printed, complaint = process.communicate(timeout=5)  # though a thread still waits for the server
+        printed, complaint = process.communicate(timeout=PATIENCE)  # though a thread still waits for the server
     assert process.returncode == 130
     assert printed == ""
     assert complaint.splitlines()[-1] == "eventstore: interrupted"

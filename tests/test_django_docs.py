@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from http_servers import environment, gunicorn
 from psycopg.conninfo import conninfo_to_dict
+from waiting import PATIENCE
 
 PAGE = Path(__file__).parents[1] / "docs" / "django.md"
 FILE = re.compile(r"# ([\w/]+\.py)(, at its end)?\n")
@@ -77,7 +78,7 @@ class Reader:
             assert process.stderr is not None
             yield process.stderr
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
             process.communicate()

@@ -663,6 +663,13 @@ def test_an_attribute_that_is_no_field_is_refused_rather_than_lost() -> None:
         encode_events([event])
 
 
+def test_metadata_that_is_put_in_later_is_stored() -> None:
+    event = EventsOrderShipped(tracking_number="1Z")
+    event.metadata["user"] = "ann"
+    assert read_back(event).metadata == {"user": "ann"}
+    assert (event.stream_id, event.version, event.position) == ("", 0, 0)
+
+
 def test_one_event_can_not_stand_twice_in_an_append() -> None:
     event = EventsOrderShipped(tracking_number="1Z")
     with pytest.raises(InvalidArgument, match="twice"):

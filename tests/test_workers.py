@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import PATIENCE
 
 from eventstore import PostgresEventStore, Subscription
 
@@ -77,12 +78,12 @@ def test_killed_workers_miss_nothing_and_double_nothing(pool: ConnectionPool, ds
             time.sleep(chance.uniform(0, 2 * SECONDS / KILLS))  # The moment is what is drawn.
             number = chance.randrange(WORKERS)
             workers[number].send_signal(signal.SIGKILL)
-            assert workers[number].wait(10) == -signal.SIGKILL
+            assert workers[number].wait(PATIENCE) == -signal.SIGKILL
             workers[number] = start(WORKER)
             killed += 1
         for writer in writers:
-            assert writer.wait(SECONDS + 30) == 0
-        Subscription(store, "handled", print).wait_until_processed(timeout=30)
+            assert writer.wait(SECONDS + PATIENCE) == 0
+        Subscription(store, "handled", print).wait_until_processed(timeout=PATIENCE)
     finally:
         for process in (*writers, *workers):
             process.kill()

@@ -20,7 +20,8 @@ from eventstore.postgres.statements import check_schema, for_schema
 
 _OPTIONAL = "append_only"
 """The name of the file that an engine without triggers goes without."""
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('eventstore.migrate', 0))"
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('eventstore.migrate', 0))"
+"""Taken first: migrations of one database run one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ def migrate(
     StoreUnavailable; InvalidArgument for a schema that can't be.
     """
     with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
-        cursor.execute(_LOCK)
-        steps = _steps(cursor, schema, triggers=triggers)
+        cursor.execute(LOCK)
+        steps = missing_steps(cursor, schema, triggers=triggers)
         for _, text in steps:
             cursor.execute(text.encode())
         return [name for name, _ in steps if name]
@@ -70,7 +71,7 @@ def migrate(
 def planned_sql(dsn_or_connection: str | Connection[Any], schema: str = "eventstore", *, triggers: bool = True) -> str:
     """The SQL that ``migrate`` would run now, without running it. Raises what ``migrate`` does."""
     with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
-        return "\n".join(text for _, text in _steps(cursor, schema, triggers=triggers))
+        return "\n".join(text for _, text in missing_steps(cursor, schema, triggers=triggers))
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def _connection(dsn: str) -> Connection[Any]:
     return connection
 
 
-def _steps(cursor: Cursor[Any], schema: str, *, triggers: bool) -> list[tuple[str, str]]:
+def missing_steps(cursor: Cursor[Any], schema: str, *, triggers: bool) -> list[tuple[str, str]]:
     """What is to be run, each with the name of its file; none is named where the file is run every time."""
     first, *files = migrations()
     steps: list[tuple[str, str]] = []

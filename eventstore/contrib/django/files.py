@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 
 from eventstore.contrib.django import conf
 from eventstore.contrib.django.stores import DjangoSnapshotStore
-from eventstore.postgres.migrations import _LOCK, _steps
+from eventstore.postgres.migrations import LOCK, missing_steps
 from eventstore.postgres.statements import check_schema
 
 
@@ -42,8 +42,8 @@ class SqlFile(Operation):
             return
         schema = check_schema(conf.setting("SCHEMA"))
         cursor: Cursor[Any] = Cursor(DjangoSnapshotStore(using, schema).connection, row_factory=tuple_row)
-        cursor.execute(_LOCK)
-        for name, text in _steps(cursor, schema, triggers=True):
+        cursor.execute(LOCK)
+        for name, text in missing_steps(cursor, schema, triggers=True):
             if name in {"", self.file}:
                 schema_editor.execute(text, params=None)
 

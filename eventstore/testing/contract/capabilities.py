@@ -24,7 +24,7 @@ class Capabilities:
     idempotency: bool = True
     """Events that are appended again are recognised by their ids."""
     concurrency: bool = True
-    """Many threads use the store at once, and append beside an open transaction."""
+    """Many threads use the store at once, also beside a transaction that one of them has open."""
 
 
 def needs(*capabilities: Capability) -> Callable[[F], F]:

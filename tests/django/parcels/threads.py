@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from django.db import connections
+from waiting import PATIENCE
 
 
 class Thread(threading.Thread):
@@ -30,7 +31,7 @@ class Thread(threading.Thread):
                 connections.close_all()
 
     def result(self) -> Any:
-        self.join(20)
+        self.join(PATIENCE)
         assert not self.is_alive(), "the thread is still at work"
         if self._error is not None:
             raise self._error
