@@ -76,7 +76,7 @@ _WITHOUT_LOCK = (
     "PERFORM pg_advisory_xact_lock(hashtextextended(_stream_id, tableoid::bigint))",
     "PERFORM 1",
 )
-_END_OF_INSERT = "AS new (timestamp, utc_offset, event_id, event_type, data, metadata, number);"
+_END_OF_INSERT = "unnest(_event_types), unnest(_data), unnest(_metadata);"
 
 BUGS = {
     "skip": Bug(
