@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_origin
 from uuid import UUID
 
 from eventstore.errors import InvalidArgument, UnknownEventType
-from eventstore.event import Event
+from eventstore.event import Event, detached
 from eventstore.names import check_category, check_name
 from eventstore.types import described_fields, learn
 
@@ -109,7 +109,7 @@ class Aggregate(Generic[A]):
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"only events can be recorded, not {type(event).__name__}")
         # The state may come to share a list with the event, and change it; what happened does not change.
-        kept = copy.deepcopy(event)
+        kept = detached(event)
         self.apply(event)
         self._pending.append(kept)
 

@@ -21,6 +21,7 @@ from uuid import UUID
 
 from eventstore.errors import DeserializationError, DuplicateType, InvalidArgument
 from eventstore.names import check_name
+from eventstore.values import copied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -193,6 +194,13 @@ class Event(_KeywordFields):
             fields = {name: value for name, value in self.data.items() if self._fields[name].repr}
         shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{type(self).__name__}({shown})"
+
+
+def detached(event: Event) -> Event:
+    """The same event as it is now, whatever becomes of the lists and dicts that it holds."""
+    copy = object.__new__(type(event))
+    object.__setattr__(copy, "__dict__", copied(event.__dict__, {}))  # The class may be frozen.
+    return copy
 
 
 def _envelope_of(record: Record) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import eventstore
 ROOT = Path(eventstore.__file__).parent
 
 FLOORS = [
-    ["errors", "_sql", "wakeups", "checkpoints"],
+    ["errors", "_sql", "wakeups", "checkpoints", "values"],
     ["names", "codec.scan"],
     ["event", "types", "codec.format"],
     ["codec.encoding", "codec.decoding", "store", "aggregate"],

@@ -34,6 +34,7 @@ from eventstore.codec.format import (
 )
 from eventstore.errors import SerializationError
 from eventstore.types import registered_class, registered_name
+from eventstore.values import IMMUTABLE
 
 _BUFFER = 512
 """Bytes that a packer begins with. Its own default, 256 KiB, costs more than packing most events."""
@@ -44,7 +45,8 @@ _extension = msgpack.ExtType._make
 """Without its checks, which take longer than all else that is done for a UUID."""
 _pack_long = struct.Struct(">q").pack
 _pack_int = struct.Struct(">i").pack
-_PLAIN: frozenset[type] = frozenset({str, int, float, bool, type(None), bytes, UUID, Decimal, date, timedelta})
+_PLAIN = IMMUTABLE - {datetime, time}
+"""What comes back equal whatever it holds; the others may have an odd time zone."""
 
 
 class _Refused(Exception):
