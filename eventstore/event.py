@@ -21,7 +21,7 @@ from uuid import UUID
 
 from eventstore.errors import DeserializationError, DuplicateType, InvalidArgument
 from eventstore.names import check_name
-from eventstore.values import copied
+from eventstore.values import MICROSECOND, copied, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ def event_class(event_type: str) -> type[Event] | None:
 def new_event_id() -> UUID:
     """A version 7 UUID (RFC 9562): milliseconds since 1970, then 74 random bits. Later ids sort behind earlier ones."""
     number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
-    return UUID(int=number & _RANDOM_OR_TIME | _VERSION_7)
+    return uuid_of(number & _RANDOM_OR_TIME | _VERSION_7)
 
 
 @lru_cache(maxsize=256)
@@ -159,7 +159,8 @@ class Event(_KeywordFields):
         if self._fields is None:
             data: dict[Any, Any] = self.__dict__["_data"]
             return data
-        return {name: self.__dict__[name] for name in self._fields}
+        attributes = self.__dict__
+        return {name: attributes[name] for name in self._fields}
 
     if not TYPE_CHECKING:  # Checkers would take it for a promise that every attribute exists.
 
@@ -212,7 +213,7 @@ def _envelope_of(record: Record) -> dict[str, Any]:
     except (OverflowError, ValueError) as error:  # Another writer's: PostgreSQL knows more years than Python.
         raise DeserializationError(f"timestamp of version {version} of stream {stream_id!r}", str(error)) from None
     return {
-        "event_id": UUID(bytes=event_id),
+        "event_id": uuid_of(int.from_bytes(event_id)),
         "timestamp": happened,
         "metadata": {},
         "stream_id": stream_id,
@@ -223,10 +224,11 @@ def _envelope_of(record: Record) -> dict[str, Any]:
 
 def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:
     """An aware datetime as a record keeps it: ``timestamp`` and ``utc_offset``."""
-    since = timestamp - EPOCH
-    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    microseconds = ((timestamp - EPOCH) // MICROSECOND).to_bytes(8, signed=True)
+    if timestamp.tzinfo is UTC:  # As nearly all are; a zone is not asked where it says nothing new.
+        return microseconds, 0
     offset = timestamp.utcoffset() or _NO_OFFSET
-    return microseconds.to_bytes(8, signed=True), offset.days * 86_400 + offset.seconds
+    return microseconds, offset.days * 86_400 + offset.seconds
 
 
 def _make_event_class(cls: type[Event]) -> None:

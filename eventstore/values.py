@@ -1,4 +1,4 @@
-"""Values that events hold: those that never change, and copies of the others."""
+"""Values that events hold: those that never change, copies of the others, and UUIDs made quickly."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import copy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 IMMUTABLE: frozenset[type] = frozenset(
     {str, int, float, bool, type(None), bytes, UUID, Decimal, date, datetime, time, timedelta}
 )
 """The types themselves: a class below one of them may well have attributes that change."""
+
+MICROSECOND = timedelta(microseconds=1)
+"""A number times this is made in half the time of ``timedelta(microseconds=number)``."""
+
+_set_int, _set_safety = (UUID.__dict__[name].__set__ for name in ("int", "is_safe"))
+
+
+def uuid_of(number: int) -> UUID:
+    """``UUID(int=number)``, in a third of its time, for numbers that are known to be in its range."""
+    made = object.__new__(UUID)
+    _set_int(made, number)
+    _set_safety(made, SafeUUID.unknown)
+    return made
 
 
 def copied(value: Any, copies: dict[int, Any]) -> Any:

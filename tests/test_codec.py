@@ -564,6 +564,7 @@ DAMAGED = {
     "msgpack's own timestamp, of year 10000": "81 a1 61 c7 0c ff 00 00 00 00 00 00 00 3b 00 00 00 00",
     "a key that can't be one": "81 90 00",
     "a UUID of 15 bytes": "81 a1 61 c7 0f 03" + "00" * 15,
+    "a UUID of 17 bytes": "81 a1 61 c7 11 03" + "ff" * 17,
     "no decimal": "81 a1 61 d5 02 31 78",
     "a date of year 0": "81 a1 61 d6 05 00 00 00 00",
     "a time of 25 hours": "81 a1 61 d7 06 00 00 00 14 f4 6b 04 00",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 
 from eventstore import Event
 from eventstore.event import detached
-from eventstore.values import copied
+from eventstore.values import MICROSECOND, copied, uuid_of
 
 
 @dataclass
@@ -90,3 +93,17 @@ def test_a_detached_event_stays_as_it_was() -> None:
     event.metadata["by"].append("bob")
     assert (kept.data, kept.metadata) == ({"items": [{"sku": "teapot"}]}, {"by": ["ann"]})
     assert (type(kept), kept.event_id) == (Event, event.event_id)
+
+
+@given(st.uuids())
+def test_a_uuid_made_of_its_number_is_one_like_any_other(value: UUID) -> None:
+    made = uuid_of(value.int)
+    assert (type(made), made, hash(made), str(made)) == (UUID, value, hash(value), str(value))
+    assert (made.is_safe, pickle.loads(pickle.dumps(made))) == (value.is_safe, value)  # noqa: S301 our own
+    assert (made.bytes, made.version, copy.deepcopy(made)) == (value.bytes, value.version, value)
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_a_number_of_microseconds_is_exact(number: int) -> None:
+    assert number * MICROSECOND == timedelta(microseconds=number)
+    assert number * MICROSECOND // MICROSECOND == number

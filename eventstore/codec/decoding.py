@@ -34,6 +34,7 @@ from eventstore.codec.format import (
 from eventstore.errors import DeserializationError
 from eventstore.event import default_of, fixed_zone, is_required
 from eventstore.types import registered_class
+from eventstore.values import MICROSECOND, uuid_of
 
 
 class Unregistered(NamedTuple):
@@ -60,8 +61,6 @@ class _Level:
         )
 
     def _from_extension(self, code: int, payload: bytes) -> Any:
-        if code == UUID_:
-            return UUID(bytes=payload)
         reader = _READERS.get(code)
         if reader is not None:
             return reader(payload)
@@ -80,6 +79,12 @@ def _outermost(*, lenient: bool) -> _Level:
     return cast("_Level", level)
 
 
+def _read_uuid(payload: bytes) -> UUID:
+    if len(payload) != 16:
+        raise ValueError("a UUID has 16 bytes")
+    return uuid_of(int.from_bytes(payload))
+
+
 def _read_zone(payload: bytes) -> tuple[timezone | None, int]:
     fold = len(payload) % 4
     if len(payload) > 5 or fold > 1 or (fold and payload[-1:] != b"\x01"):
@@ -92,9 +97,11 @@ def _read_zone(payload: bytes) -> tuple[timezone | None, int]:
 def _read_datetime(payload: bytes) -> datetime:
     if len(payload) == _WITH_OFFSET.size:  # As almost all are.
         microseconds, offset = _WITH_OFFSET.unpack(payload)
-        return _epoch_at(offset) + timedelta(microseconds=microseconds)
+        moved: datetime = _epoch_at(offset) + microseconds * MICROSECOND
+        return moved
     zone, fold = _read_zone(payload[8:])
-    naive = CLOCK_EPOCH + timedelta(microseconds=struct.unpack_from(">q", payload)[0])
+    microseconds = struct.unpack_from(">q", payload)[0]
+    naive: datetime = CLOCK_EPOCH + microseconds * MICROSECOND
     return naive.replace(tzinfo=zone, fold=fold)
 
 
@@ -158,6 +165,7 @@ def _read_dataclass(payload: bytes, level: _Level) -> Any:
 
 
 _READERS: dict[int, Callable[[bytes], Any]] = {
+    UUID_: _read_uuid,
     BIG_INT: lambda payload: int.from_bytes(payload, "big", signed=True),
     DECIMAL: lambda payload: Decimal(payload.decode("ascii")),
     DATETIME: _read_datetime,

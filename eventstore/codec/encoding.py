@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, cast
@@ -34,7 +34,7 @@ from eventstore.codec.format import (
 )
 from eventstore.errors import SerializationError
 from eventstore.types import registered_class, registered_name
-from eventstore.values import IMMUTABLE
+from eventstore.values import IMMUTABLE, MICROSECOND
 
 _BUFFER = 512
 """Bytes that a packer begins with. Its own default, 256 KiB, costs more than packing most events."""
@@ -60,54 +60,41 @@ class _Refused(Exception):
 # --- what may be stored -----------------------------------------------------------------------------------------------
 
 
-def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # noqa: C901, PLR0912 one branch a kind
+def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # noqa: C901 one branch a kind
     """Raise _Refused for what would not come back equal and of the same type. Sees every container, however nested."""
     kind = cast("type[Any]", type(value))
     if kind in plain:
         return
     if depth > MAX_DEPTH:
         raise _Refused(f"nested more than {MAX_DEPTH} deep, or inside itself")
+    parts: Iterable[tuple[Any, Any]]
     if kind is dict:
-        for key, item in value.items():
-            if type(key) not in plain:
-                _check_part(key, key, depth, plain)
-            if type(item) not in plain:
-                _check_part(item, key, depth, plain)
+        parts = value.items()
     elif kind is list or kind is tuple:
-        for index, item in enumerate(value):
-            if type(item) not in plain:
-                _check_part(item, index, depth, plain)
+        parts = enumerate(cast("Iterable[Any]", value))
     elif kind is set or kind is frozenset:
-        for item in value:
-            _check_part(item, ..., depth, plain)
+        parts = ((None, item) for item in cast("Iterable[Any]", value))
     elif kind is datetime or kind is time:
         _check_offset(value)
-    elif kind is str:  # Only where texts are looked at one by one, to find the one that is no UTF-8.
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _Refused("a str with a lone surrogate is no text in UTF-8") from None
-    elif isinstance(value, enum.Enum):
-        _registered(kind)
-        if isinstance(value, enum.Flag):
-            return
-        if kind.__members__.get(value.name) is not value:
-            raise _Refused(f"{value!r} is not found by its name")
-    elif dataclasses.is_dataclass(kind):
-        _check_dataclass(value, depth, plain)
+        return
     else:
-        raise _Refused(_advice(kind))
-
-
-def _check_part(value: Any, step: object, depth: int, plain: frozenset[type]) -> None:
+        parts = _parts_of_other(value)
+    step: Any = None
     try:
-        _check(value, depth + 1, plain)
+        for step, item in parts:
+            if type(step) not in plain:
+                _check(step, depth + 1, plain)
+            if type(item) not in plain:
+                _check(item, depth + 1, plain)
     except _Refused as refused:
-        if step is ...:
-            refused.path.append("{...}")  # A member of a set has no place in it.
-        else:
-            refused.path.append(f".{step}" if type(step) is str and step.isprintable() else f"[{step!r}]")
+        refused.path.append(_written(kind, step))
         raise
+
+
+def _written(kind: type, step: object) -> str:
+    if kind is set or kind is frozenset:
+        return "{...}"  # A member has no place in it.
+    return f".{step}" if type(step) is str and step.isprintable() else f"[{step!r}]"
 
 
 def _check_offset(value: datetime | time) -> None:
@@ -127,7 +114,26 @@ def _registered(cls: type) -> str:
     return name
 
 
-def _check_dataclass(value: Any, depth: int, plain: frozenset[type]) -> None:
+def _parts_of_other(value: Any) -> Iterable[tuple[str, Any]]:
+    """A dataclass's fields; nothing of what has no parts."""
+    cls = cast("type[Any]", type(value))
+    if cls is str:  # Only where texts are looked at one by one, to find the one that is no UTF-8.
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refused("a str with a lone surrogate is no text in UTF-8") from None
+    elif isinstance(value, enum.Enum):
+        _registered(cls)
+        if not isinstance(value, enum.Flag) and cls.__members__.get(value.name) is not value:
+            raise _Refused(f"{value!r} is not found by its name")
+    elif dataclasses.is_dataclass(cls):
+        return _fields_of(value)
+    else:
+        raise _Refused(_advice(cls))
+    return ()
+
+
+def _fields_of(value: Any) -> Iterable[tuple[str, Any]]:
     cls = cast("type[Any]", type(value))
     _registered(cls)
     try:
@@ -141,7 +147,7 @@ def _check_dataclass(value: Any, depth: int, plain: frozenset[type]) -> None:
     for name in fields:
         if not hasattr(value, name):
             raise _Refused(f"{cls.__qualname__} has no value for its field {name!r}")
-        _check_part(getattr(value, name), name, depth, plain)
+    return [(name, getattr(value, name)) for name in fields]
 
 
 def _advice(kind: type) -> str:
@@ -189,9 +195,7 @@ def _write_zone(offset: timedelta | None, fold: int) -> bytes:
 
 def _write_datetime(value: datetime) -> bytes:
     if value.tzinfo is UTC and not value.fold:  # As nearly all are; half the work.
-        since = value - _UTC_EPOCH
-        seconds = since.days * 86_400 + since.seconds
-        return _pack_long(seconds * 1_000_000 + since.microseconds) + _UTC_OFFSET
+        return _pack_long((value - _UTC_EPOCH) // MICROSECOND) + _UTC_OFFSET
     hours = (value.toordinal() - _CLOCK_EPOCH_DAY) * 24 + value.hour
     seconds = hours * 3600 + value.minute * 60 + value.second
     return _pack_long(seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)
