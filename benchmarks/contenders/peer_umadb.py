@@ -21,11 +21,11 @@ class UmaDb:
     def __init__(self, directory: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        command = [str(Path(sys.executable).with_name("umadb")), "--listen", address, "--db-path", str(directory)]
+            self.address: tuple[str, int] = probe.getsockname()
+        listen = "{}:{}".format(*self.address)
+        command = [str(Path(sys.executable).with_name("umadb")), "--listen", listen, "--db-path", str(directory)]
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._url = f"http://{address}"
-        self._local = threading.local()
+        self.reach_through(self.address[1])
         for _ in range(100):
             try:
                 self._client().head()
@@ -34,6 +34,11 @@ class UmaDb:
             else:
                 return
         raise RuntimeError("the server of UmaDB does not answer")
+
+    def reach_through(self, port: int) -> None:
+        """Use this port of the machine from now on."""
+        self._url = f"http://127.0.0.1:{port}"
+        self._local = threading.local()
 
     def _client(self) -> umadb.Client:
         if not hasattr(self._local, "client"):
