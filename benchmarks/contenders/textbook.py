@@ -28,8 +28,10 @@ class Textbook:
     def __init__(self, pool: ConnectionPool[Any]) -> None:
         self._pool = pool
         with pool.connection() as connection:
-            connection.execute("CREATE TABLE textbook_events (LIKE eventstore.events INCLUDING ALL)")
-            connection.execute("CREATE TABLE textbook_streams (stream_id text PRIMARY KEY, version bigint NOT NULL)")
+            connection.execute("CREATE TABLE IF NOT EXISTS textbook_events (LIKE eventstore.events INCLUDING ALL)")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS textbook_streams (stream_id text PRIMARY KEY, version bigint NOT NULL)"
+            )
 
     def append(self, count: int) -> None:
         stream_id, now = new_id(), datetime.now(UTC)
