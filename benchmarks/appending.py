@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from eventstore import AsyncPostgresEventStore, ConcurrencyError, PostgresEventS
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
+
+    from benchmarks.contenders.peer_umadb import UmaDb
 
 PEERS = ("textbook", "eventsourcing", "umadb")
 THREADS = 8
@@ -50,16 +52,43 @@ def in_threads(work: Callable[[], object], times: int, threads: ThreadPoolExecut
 
 def beside_others(pool: ConnectionPool[Any], dsn: str, rounds: int) -> None:
     """An event to a new stream, alone and from threads; 10, 100 and 10,000 events in one append."""
-    with ExitStack() as stack:
-        from benchmarks.contenders.peer_eventsourcing import Eventsourcing
-        from benchmarks.contenders.peer_umadb import UmaDb
+    from benchmarks.contenders.peer_umadb import UmaDb
 
-        peer = Eventsourcing(dsn)
-        stack.callback(peer.close)
-        directory = stack.enter_context(tempfile.TemporaryDirectory())
-        uma = UmaDb(Path(directory))
-        stack.callback(uma.close)
-        threads = stack.enter_context(ThreadPoolExecutor(THREADS))
+    with tempfile.TemporaryDirectory() as directory, closing(UmaDb(Path(directory))) as uma:
+        works = [
+            ("1 event, 1 thread", 1, 20, False),
+            (f"1 event, {THREADS} threads", 1, 5, True),
+            ("10 events at once", 10, 5, False),
+            ("100 events at once", 100, 2, False),
+            ("10,000 events at once", MANY, 1, False),
+        ]
+        compare(
+            "Appending to a new stream: our speed as a multiple of", works, pool=pool, dsn=dsn, uma=uma, rounds=rounds
+        )
+
+
+def compare(
+    title: str,
+    works: Iterable[tuple[str, int, int, bool]],
+    *,
+    pool: ConnectionPool[Any],
+    dsn: str,
+    uma: UmaDb,
+    rounds: int,
+) -> None:
+    """A table of appends to new streams.
+
+    Args:
+        title: the table's.
+        works: for each row its title, the events of an append, the appends of a round, and whether threads make them.
+        pool: with a connection for each thread, to the server at ``dsn``.
+        dsn: of the same server, for those who have a pool of their own.
+        uma: UmaDB, with its server.
+        rounds: of each row but those of the largest appends, which have fewer.
+    """
+    from benchmarks.contenders.peer_eventsourcing import Eventsourcing
+
+    with closing(Eventsourcing(dsn)) as peer, ThreadPoolExecutor(THREADS) as threads:
         contenders: dict[str, Any] = {
             "ours": Ours(pool),
             "raw": Raw(pool),
@@ -67,22 +96,15 @@ def beside_others(pool: ConnectionPool[Any], dsn: str, rounds: int) -> None:
             "eventsourcing": peer,
             "umadb": uma,
         }
-        table = Table("Appending to a new stream: our speed as a multiple of", "work", "raw psycopg", *PEERS)
-        works: list[tuple[str, int, int, bool]] = [
-            ("1 event, 1 thread", 1, 20, False),
-            (f"1 event, {THREADS} threads", 1, 5, True),
-            ("10 events at once", 10, 5, False),
-            ("100 events at once", 100, 2, False),
-            ("10,000 events at once", MANY, 1, False),
-        ]
-        for title, count, times, threaded in works:
+        table = Table(title, "work", "raw psycopg", *PEERS)
+        for what, count, times, threaded in works:
             taking_part: dict[str, Callable[[], None]] = {}
             for name, contender in contenders.items():
                 append = partial(contender.append, count)
                 if count < MANY or name not in {"textbook", "eventsourcing"}:
                     taking_part[name] = in_threads(append, times, threads) if threaded else repeated(append, times)
             found = Rounds(taking_part, rounds if count < MANY else max(rounds // 4, 5))
-            table.row(title, *(found.speed("ours", o) if o in taking_part else "-" for o in ("raw", *PEERS)))
+            table.row(what, *(found.speed("ours", o) if o in taking_part else "-" for o in ("raw", *PEERS)))
 
 
 def large_store(pool: ConnectionPool[Any], rounds: int, size: int) -> None:

@@ -27,6 +27,21 @@ def anybody(_: bytes) -> bool:
     return True
 
 
+def connected_to(dsn: str) -> socket.socket:
+    """A socket to the server at ``dsn``, over TCP or a Unix socket. Raises OSError if there is none."""
+    target = conninfo_to_dict(dsn)
+    host, port = str(target.get("host") or "localhost"), int(str(target.get("port") or 5432))
+    if not host.startswith("/"):
+        return socket.create_connection((host, port))
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        server.connect(f"{host}/.s.PGSQL.{port}")
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
 @dataclass(eq=False)
 class Order:
     """Which message is to be cut, and how. ``delivered`` is how it was: a pause may come after the answer."""
@@ -66,7 +81,7 @@ class Proxy:
     """
 
     def __init__(self, dsn: str) -> None:
-        self._target = conninfo_to_dict(dsn)
+        self._target = dsn
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._order: Order | None = None
@@ -135,7 +150,7 @@ class Proxy:
                 client, _ = self._listener.accept()
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
-                    server = self._connect()
+                    server = connected_to(self._target)
                 except OSError:
                     client.close()
                     continue
@@ -144,18 +159,6 @@ class Proxy:
                     self._sessions.add(session)
                 for direction in (session.forward, session.answer):
                     threading.Thread(target=direction, daemon=True).start()
-
-    def _connect(self) -> socket.socket:
-        host, port = str(self._target.get("host") or "localhost"), int(str(self._target.get("port") or 5432))
-        if not host.startswith("/"):
-            return socket.create_connection((host, port))
-        server = socket.socket(socket.AF_UNIX)
-        try:
-            server.connect(f"{host}/.s.PGSQL.{port}")
-        except OSError:
-            server.close()
-            raise
-        return server
 
 
 class _Session:
