@@ -13,12 +13,13 @@ CREATE FUNCTION {schema}.write_events(
 ) RETURNS bigint
 LANGUAGE plpgsql AS $eventstore$
 DECLARE
-    _count integer := cardinality(_event_ids);
-    _last bigint := coalesce(
-        (SELECT version FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1), 0);
-    _before bigint := _expected_version;
+    _last bigint;
+    _before bigint;
 BEGIN
+    SELECT version INTO _last FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1;
+    _last := coalesce(_last, 0);
     IF _expected_version <> _last THEN
+        _before := _expected_version;
         IF _expected_version < 0 THEN
             -- The concatenation keeps the planner from walking through the whole stream.
             SELECT min(version) - 1 INTO _before FROM {schema}.events
@@ -27,10 +28,10 @@ BEGIN
         IF _event_ids = (
             SELECT array_agg(event_id ORDER BY version) FROM (
                 SELECT event_id, version FROM {schema}.events
-                WHERE stream_id = _stream_id AND version > _before ORDER BY version LIMIT _count
+                WHERE stream_id = _stream_id AND version > _before ORDER BY version LIMIT cardinality(_event_ids)
             ) AS there
         ) THEN
-            RETURN _before + _count;
+            RETURN _before + cardinality(_event_ids);
         END IF;
         IF _before IS NOT NULL OR (_expected_version = -2 AND _last = 0) THEN
             RETURN -1 - _last;
@@ -41,7 +42,7 @@ BEGIN
     -- Side by side in the target list they are walked through together; in FROM each would be put into a store of rows first.
     SELECT _last + generate_subscripts(_event_ids, 1), unnest(_timestamps), unnest(_utc_offsets), unnest(_event_ids),
         _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
-    RETURN _last + _count;
+    RETURN _last + cardinality(_event_ids);
 END
 $eventstore$;
 
@@ -61,14 +62,20 @@ CREATE FUNCTION {schema}.append(
     _utc_offsets integer[]
 ) RETURNS bigint
 LANGUAGE plpgsql AS $eventstore$
-BEGIN
+DECLARE
+    -- Plain expressions, as these are, are calculated at once; PERFORM would have the server set up a query for each.
     -- The stream's lock: other writers of this stream wait for the end of the transaction. An advisory ExclusiveLock.
-    PERFORM pg_advisory_xact_lock(hashtextextended(_stream_id, tableoid::bigint)) FROM {schema}.event_positions;
-    -- Register: tells readers that this transaction may commit positions above the sequence's present value, and none
-    -- below. An advisory ShareLock; its key is 24 bits of the sequence's oid, then 40 bits of that value.
-    PERFORM pg_advisory_xact_lock_shared(
-        (tableoid::bigint & 16777215) << 40 | ((last_value - (NOT is_called)::integer) & 1099511627775)
-    ) FROM {schema}.event_positions;
+    _locked text := pg_advisory_xact_lock(hashtextextended(_stream_id, {event_positions}::regclass::oid::bigint))::text;
+    _drawn bigint := pg_sequence_last_value({event_positions}::regclass);
+    _registered text;
+BEGIN
+    IF _drawn IS NULL THEN -- There is no event yet, or this role must not see the sequence, which is an error here.
+        SELECT last_value - (NOT is_called)::integer INTO _drawn FROM {schema}.event_positions;
+    END IF;
+    -- Register: tells readers that this transaction may commit positions above the last one drawn, and none below. An
+    -- advisory ShareLock; its key is 24 bits of the sequence's oid, then 40 bits of that position.
+    _registered := pg_advisory_xact_lock_shared(
+        ({event_positions}::regclass::oid::bigint & 16777215) << 40 | (_drawn & 1099511627775))::text;
     RETURN {schema}.write_events(
         _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
 END

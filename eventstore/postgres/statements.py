@@ -207,8 +207,10 @@ def check_schema(schema: object) -> str:
 
 
 def for_schema(text: str, schema: str) -> str:
-    """SQL text of the package with {schema} put in as an identifier."""
-    return sql.SQL(cast("LiteralString", text)).format(schema=sql.Identifier(schema)).as_string(None)
+    """SQL text of the package: {schema} becomes an identifier, {event_positions} a text that names the sequence."""
+    positions = sql.Identifier(schema, "event_positions").as_string(None)
+    template = sql.SQL(cast("LiteralString", text))
+    return template.format(schema=sql.Identifier(schema), event_positions=sql.Literal(positions)).as_string(None)
 
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]

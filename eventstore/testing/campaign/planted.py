@@ -71,11 +71,7 @@ class _TakesAbsenceForFailure(PostgresEventStore):
             return version
 
 
-_WITHOUT_LOCK = (
-    "append",
-    "PERFORM pg_advisory_xact_lock(hashtextextended(_stream_id, tableoid::bigint))",
-    "PERFORM 1",
-)
+_WITHOUT_LOCK = ("append", "_locked text := pg_advisory_xact_lock(", "_locked text := (")
 _END_OF_INSERT = "unnest(_event_types), unnest(_data), unnest(_metadata);"
 
 BUGS = {
