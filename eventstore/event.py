@@ -295,6 +295,21 @@ def _construct(self: Event, /, *args: Any, **values: Any) -> None:
     if args:
         raise TypeError(f"{cls.__name__}() takes keyword arguments only")
     fields = cls._fields or {}
+    attributes = self.__dict__
+    if values.keys() == fields.keys():  # As almost all are made.
+        attributes["event_id"] = new_event_id()
+        attributes["timestamp"] = datetime.now(UTC)
+        attributes.update(values)
+    else:
+        attributes.update(_completed(cls, fields, values))
+    if hasattr(cls, "__post_init__"):
+        cls.__post_init__(self)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue] a subclass's
+
+
+def _completed(
+    cls: type[Event], fields: Mapping[str, dataclasses.Field[Any]], values: dict[str, Any]
+) -> dict[str, Any]:
+    """The attributes of an event that is made with values for its envelope, or without some that have defaults."""
     if "event_type" in values and (event_type := values.pop("event_type")) != cls.event_type:
         raise InvalidArgument(
             f"an event of class {cls.__name__} has the event_type {cls.event_type!r}, not {event_type!r}"
@@ -302,13 +317,7 @@ def _construct(self: Event, /, *args: Any, **values: Any) -> None:
     envelope = _checked_envelope(
         values.pop("event_id", None), values.pop("timestamp", None), values.pop("metadata", None)
     )
-    if values.keys() != fields.keys():
-        values = _with_defaults(cls.__name__, fields, values)
-    attributes = self.__dict__
-    attributes.update(envelope)
-    attributes.update(values)
-    if hasattr(cls, "__post_init__"):
-        cls.__post_init__(self)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue] a subclass's
+    return envelope | _with_defaults(cls.__name__, fields, values)
 
 
 def _with_defaults(name: str, fields: Mapping[str, dataclasses.Field[Any]], values: dict[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def append(stream_id: str, events: Sequence[Event], expected_version: int) -> Op
     check_name("stream_id", stream_id)
     _check_expected_version(expected_version)
     request = Append(stream_id, int(expected_version), encode_events(events))
-    reply: int | None = yield from _resolved(request, [event.event_id for event in events])
+    reply: int | None = yield from _resolved(request)
     if reply is None:
         raise ConcurrencyError(stream_id, expected_version, None)
     if reply < 0:
@@ -124,7 +124,7 @@ def append(stream_id: str, events: Sequence[Event], expected_version: int) -> Op
     return reply
 
 
-def _resolved(request: Append, event_ids: Sequence[UUID]) -> Operation[int | None]:
+def _resolved(request: Append) -> Operation[int | None]:
     """Send an append until it is answered: the same event ids, under the stream's lock, are stored once."""
     unknown = False
     for delay in RETRY_DELAYS:
@@ -139,7 +139,7 @@ def _resolved(request: Append, event_ids: Sequence[UUID]) -> Operation[int | Non
                 raise
         else:
             return reply
-    raise AppendOutcomeUnknown(request.stream_id, event_ids)
+    raise AppendOutcomeUnknown(request.stream_id, [UUID(bytes=event_id) for event_id in request.records.event_ids])
 
 
 def repeated(request: object) -> Operation[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstore import codec
 from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
@@ -47,19 +47,17 @@ def encode_events(events: Iterable[Event]) -> NewRecords:
 def _encode_event(event: Event, records: NewRecords) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
-    cls = type(event)
-    event_type = event.event_type
-    metadata = event.__dict__.get("metadata")  # Made when it is first asked for: not there, it is empty.
-    if cls is not Event:
-        learn(cls)
-        if not event.__dict__.keys() <= (known := _known_names(cast("Any", cls))):
-            (name, *_) = event.__dict__.keys() - known
-            raise SerializationError(event_type, name, "it is no field of the class, and would be lost")
-    else:
+    cls: Any = type(event)
+    attributes, event_type = event.__dict__, event.event_type
+    if cls is Event:
         _check_readable(event)
+    elif not attributes.keys() <= (known := _known_names(cls)):
+        (name, *_) = attributes.keys() - known
+        raise SerializationError(event_type, name, "it is no field of the class, and would be lost")
+    metadata = attributes.get("metadata")  # Made when it is first asked for: not there, it is empty.
     timestamp, utc_offset = timestamp_parts(event.timestamp)
     event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets = records
-    event_ids.append(event.event_id.bytes)
+    event_ids.append(event.event_id.int.to_bytes(16))
     event_types.append(event_type)
     encoded_data.append(codec.encode(event_type, event.data))
     encoded_metadata.append(codec.encode(f"metadata of {event_type}", metadata) if metadata else codec.EMPTY_MAP)
@@ -69,7 +67,8 @@ def _encode_event(event: Event, records: NewRecords) -> None:
 
 @cache
 def _known_names(cls: Any) -> frozenset[str]:
-    """What an event of this class may have as attributes."""
+    """What an event of this class may have as attributes. Their types are learnt as well, once for each class."""
+    learn(cls)
     return _OWN.union(cls._fields or {})
 
 

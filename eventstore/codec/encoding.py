@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -41,12 +42,14 @@ _BUFFER = 512
 _CLOCK_EPOCH_DAY = CLOCK_EPOCH.toordinal()
 _UTC_EPOCH = CLOCK_EPOCH.replace(tzinfo=UTC)
 _UTC_OFFSET = bytes(4)
-_extension = msgpack.ExtType._make
+_extension: Callable[[tuple[int, bytes]], msgpack.ExtType] = partial(cast("Any", tuple).__new__, msgpack.ExtType)
 """Without its checks, which take longer than all else that is done for a UUID."""
+_type_of: Callable[[Any], type[Any]] = type
+"""What a cast would say to type checkers, without the call that it costs for each value."""
 _pack_long = struct.Struct(">q").pack
 _pack_int = struct.Struct(">i").pack
-_PLAIN = IMMUTABLE - {datetime, time}
-"""What comes back equal whatever it holds; the others may have an odd time zone."""
+_REFUSED_IN_PACKING = frozenset({str, datetime, time})
+"""Types of which packing refuses some values (no UTF-8, an odd time zone), without knowing where they stand."""
 
 
 class _Refused(Exception):
@@ -60,23 +63,18 @@ class _Refused(Exception):
 # --- what may be stored -----------------------------------------------------------------------------------------------
 
 
-def _check(value: Any, depth: int, plain: frozenset[type] = _PLAIN) -> None:  # noqa: C901 one branch a kind
+def _check(value: Any, depth: int, plain: frozenset[type] = IMMUTABLE) -> None:
     """Raise _Refused for what would not come back equal and of the same type. Sees every container, however nested."""
-    kind = cast("type[Any]", type(value))
-    if kind in plain:
-        return
     if depth > MAX_DEPTH:
         raise _Refused(f"nested more than {MAX_DEPTH} deep, or inside itself")
+    kind = _type_of(value)
     parts: Iterable[tuple[Any, Any]]
     if kind is dict:
         parts = value.items()
     elif kind is list or kind is tuple:
         parts = enumerate(cast("Iterable[Any]", value))
     elif kind is set or kind is frozenset:
-        parts = ((None, item) for item in cast("Iterable[Any]", value))
-    elif kind is datetime or kind is time:
-        _check_offset(value)
-        return
+        parts = ((None, item) for item in value)
     else:
         parts = _parts_of_other(value)
     step: Any = None
@@ -97,14 +95,6 @@ def _written(kind: type, step: object) -> str:
     return f".{step}" if type(step) is str and step.isprintable() else f"[{step!r}]"
 
 
-def _check_offset(value: datetime | time) -> None:
-    offset = value.utcoffset()
-    if value.tzinfo is not None and offset is None:
-        raise _Refused("its zone has an offset only together with a date: store the datetime, or use a fixed offset")
-    if offset is not None and offset.microseconds:
-        raise _Refused("its offset from UTC is not whole seconds")
-
-
 def _registered(cls: type) -> str:
     name = registered_name(cls)
     if name is None:
@@ -115,13 +105,15 @@ def _registered(cls: type) -> str:
 
 
 def _parts_of_other(value: Any) -> Iterable[tuple[str, Any]]:
-    """A dataclass's fields; nothing of what has no parts."""
-    cls = cast("type[Any]", type(value))
-    if cls is str:  # Only where texts are looked at one by one, to find the one that is no UTF-8.
+    """A dataclass's fields; nothing of what has no parts, once it is known to be storable."""
+    cls = _type_of(value)
+    if cls is str:
         try:
             value.encode()
         except UnicodeEncodeError:
             raise _Refused("a str with a lone surrogate is no text in UTF-8") from None
+    elif cls is datetime or cls is time:
+        _write_zone(value)
     elif isinstance(value, enum.Enum):
         _registered(cls)
         if not isinstance(value, enum.Flag) and cls.__members__.get(value.name) is not value:
@@ -134,7 +126,7 @@ def _parts_of_other(value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _fields_of(value: Any) -> Iterable[tuple[str, Any]]:
-    cls = cast("type[Any]", type(value))
+    cls = _type_of(value)
     _registered(cls)
     try:
         object.__new__(cls)
@@ -166,12 +158,13 @@ def _advice(kind: type) -> str:
 
 
 def _pack(value: Any) -> bytes:
-    packed: bytes = untyped_msgpack.packb(value, default=_to_extension, strict_types=True, buf_size=_BUFFER)
+    packer = untyped_msgpack.Packer(default=_to_extension, strict_types=True, buf_size=_BUFFER)
+    packed: bytes = packer.pack(value)
     return packed
 
 
 def _to_extension(value: Any) -> msgpack.ExtType:
-    kind = cast("type[Any]", type(value))
+    kind = _type_of(value)
     writer = _WRITERS.get(kind)
     if writer is not None:
         code, write = writer
@@ -188,9 +181,19 @@ def _write_int(value: int) -> bytes:
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
-def _write_zone(offset: timedelta | None, fold: int) -> bytes:
-    seconds = b"" if offset is None else _pack_int(offset.days * 86_400 + offset.seconds)
-    return seconds + b"\x01" * fold
+def _write_zone(value: datetime | time) -> bytes:
+    """The offset, if there is one, and the fold. Raises _Refused for an offset that would not come back."""
+    offset = value.utcoffset()
+    fold = b"\x01" * value.fold
+    if offset is None:
+        if value.tzinfo is not None:
+            raise _Refused(
+                "its zone has an offset only together with a date: store the datetime, or use a fixed offset"
+            )
+        return fold
+    if offset.microseconds:
+        raise _Refused("its offset from UTC is not whole seconds")
+    return _pack_int(offset.days * 86_400 + offset.seconds) + fold
 
 
 def _write_datetime(value: datetime) -> bytes:
@@ -198,18 +201,18 @@ def _write_datetime(value: datetime) -> bytes:
         return _pack_long((value - _UTC_EPOCH) // MICROSECOND) + _UTC_OFFSET
     hours = (value.toordinal() - _CLOCK_EPOCH_DAY) * 24 + value.hour
     seconds = hours * 3600 + value.minute * 60 + value.second
-    return _pack_long(seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)
+    return _pack_long(seconds * 1_000_000 + value.microsecond) + _write_zone(value)
 
 
 def _write_time(value: time) -> bytes:
     seconds = value.hour * 3600 + value.minute * 60 + value.second
-    return _pack_long(seconds * 1_000_000 + value.microsecond) + _write_zone(value.utcoffset(), value.fold)
+    return _pack_long(seconds * 1_000_000 + value.microsecond) + _write_zone(value)
 
 
 _WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     int: (BIG_INT, _write_int),
     Decimal: (DECIMAL, lambda value: str(value).encode()),
-    UUID: (UUID_, lambda value: value.bytes),
+    UUID: (UUID_, lambda value: value.int.to_bytes(16)),
     datetime: (DATETIME, _write_datetime),
     date: (DATE, lambda value: _pack_int(value.toordinal())),
     time: (TIME, _write_time),
@@ -226,8 +229,8 @@ def encode(subject: str, value: dict[Any, Any]) -> bytes:
         _check(value, 0)
         try:
             packed = _pack(value)
-        except UnicodeEncodeError:
-            _check(value, 0, _PLAIN - {str})
+        except (_Refused, UnicodeEncodeError):
+            _check(value, 0, IMMUTABLE - _REFUSED_IN_PACKING)
             raise
         if len(packed) > HARMLESS_BYTES:
             check_size(packed)

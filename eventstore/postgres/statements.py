@@ -48,7 +48,7 @@ from eventstore.operations import (
     SaveSnapshot,
     SnapshotRequest,
 )
-from eventstore.postgres.arrays import ByteaArray, Int4Array, TextArray, TimestamptzArray, UuidArray
+from eventstore.postgres.arrays import BYTEA, INT4, TEXT, TIMESTAMPTZ, UUID_, Array, array
 from eventstore.records import NewRecords
 from eventstore.store import Snapshot
 
@@ -296,8 +296,8 @@ def reply_of(request: AnyRequest, rows: list[Any], status: str | None) -> Any:  
             return None
 
 
-def _names(names: Sequence[str] | None) -> TextArray | None:
-    return None if names is None else TextArray.of_texts(names)
+def _names(names: Sequence[str] | None) -> Array | None:
+    return None if names is None else array(TEXT, [name.encode() for name in names])
 
 
 def _by_name(request: object) -> dict[str, Any]:
@@ -305,12 +305,13 @@ def _by_name(request: object) -> dict[str, Any]:
     return {name: _names(cast("Any", value)) if type(value) is tuple else value for name, value in values.items()}
 
 
-def _arrays(records: NewRecords) -> Sequence[object]:
+def _arrays(records: NewRecords) -> Sequence[Array]:
+    event_ids, event_types, data, metadata, timestamps, utc_offsets = records
     return (
-        UuidArray.of(records.event_ids),
-        TextArray.of_texts(records.event_types),
-        ByteaArray.of(records.data),
-        ByteaArray.of(records.metadata),
-        TimestamptzArray.of(records.timestamps),
-        Int4Array.of([offset.to_bytes(4, signed=True) for offset in records.utc_offsets]),
+        array(UUID_, event_ids),
+        array(TEXT, [event_type.encode() for event_type in event_types]),
+        array(BYTEA, data),
+        array(BYTEA, metadata),
+        array(TIMESTAMPTZ, timestamps),
+        array(INT4, [offset.to_bytes(4, signed=True) for offset in utc_offsets]),
     )
