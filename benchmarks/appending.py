@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.contenders.ours import Ours
-from benchmarks.contenders.raw import INSERT, Raw
+from benchmarks.contenders.raw import INSERT, Raw, new_row, packed
 from benchmarks.contenders.textbook import Textbook
-from benchmarks.measuring import Rounds, Table
+from benchmarks.measuring import Ratio, Rounds, Table
 from benchmarks.samples import LineAdded, new_id, values
 from eventstore import AsyncPostgresEventStore, ConcurrencyError, PostgresEventStore, Snapshot
+from eventstore.operations import Append
+from eventstore.postgres.statements import Statements
+from eventstore.postgres.stores import _Cursor
+from eventstore.records import encode_events
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -63,7 +68,7 @@ def beside_others(pool: ConnectionPool[Any], dsn: str, rounds: int) -> None:
             ("10,000 events at once", MANY, 1, False),
         ]
         compare(
-            "Appending to a new stream: our speed as a multiple of", works, pool=pool, dsn=dsn, uma=uma, rounds=rounds
+            "Appending to a new stream: the speed as a multiple of", works, pool=pool, dsn=dsn, uma=uma, rounds=rounds
         )
 
 
@@ -104,7 +109,9 @@ def compare(
                 if count < MANY or name not in {"textbook", "eventsourcing"}:
                     taking_part[name] = in_threads(append, times, threads) if threaded else repeated(append, times)
             found = Rounds(taking_part, rounds if count < MANY else max(rounds // 4, 5))
-            table.row(what, *(found.speed("ours", o) if o in taking_part else "-" for o in ("raw", *PEERS)))
+            for row, of in ((what, "ours"), ("the same, by raw psycopg", "raw")):
+                others = [other if other in taking_part and other != of else None for other in ("raw", *PEERS)]
+                table.row(row, *(found.speed(of, other) if other else "-" for other in others))
 
 
 def large_store(pool: ConnectionPool[Any], rounds: int, size: int) -> None:
@@ -155,10 +162,25 @@ def other_work(pool: ConnectionPool[Any], dsn: str, rounds: int) -> None:
         with pool.connection() as connection:
             connection.execute("SELECT 1", prepare=True)
 
+    call, (_, *arguments) = Statements("eventstore").of(
+        Append("", 0, encode_events([LineAdded(**values())])), in_transaction=False
+    )
+    row = new_row(packed(0))
+    before, after = row[:4], row[5:]
+
+    def call_only() -> None:
+        with pool.connection() as connection:
+            _Cursor(connection).execute(call, (new_id(), *arguments), prepare=True, binary=True)
+
+    def insert_only() -> None:
+        with pool.connection() as connection:
+            connection.execute(INSERT, (*before, new_id(), *after), prepare=True)
+
     found = Rounds(
         {
-            "append": repeated(lambda: ours.append(1), 20),
             "raw": repeated(lambda: raw.append(1), 20),
+            "call": repeated(call_only, 20),
+            "insert": repeated(insert_only, 20),
             "conflict": repeated(conflict, 20),
             "snapshot": repeated(lambda: ours.snapshots.save(snapshot), 20),
             "select": repeated(select_one, 20),
@@ -166,14 +188,13 @@ def other_work(pool: ConnectionPool[Any], dsn: str, rounds: int) -> None:
         rounds,
     )
     table = Table("Other work on the store", "work", "time as a multiple of", "ratio")
+    table.row("an append, its parameters made before", "the same for a raw INSERT", found.ratio("call", "insert"))
     table.row("a conflict refused (nothing is written)", "SELECT 1", found.ratio("conflict", "select"))
     table.row("a snapshot saved", "a raw INSERT", found.ratio("snapshot", "raw"))
     asyncio.run(_async_appends(dsn, rounds, table))
 
 
 async def _async_appends(dsn: str, rounds: int, table: Table) -> None:
-    import time
-
     async with AsyncConnectionPool(dsn, min_size=8, max_size=8, kwargs={"autocommit": True}) as pool:
         store = AsyncPostgresEventStore(pool)
 
@@ -181,14 +202,8 @@ async def _async_appends(dsn: str, rounds: int, table: Table) -> None:
             await store.append(new_id(), [LineAdded(**values())], 0)
 
         async def raw() -> None:
-            from datetime import UTC, datetime
-            from uuid import uuid4
-
-            from benchmarks.contenders.raw import EMPTY, packed
-
-            row = (1, datetime.now(UTC), 0, uuid4(), new_id(), "LineAdded", packed(0), EMPTY)
             async with pool.connection() as connection:
-                await connection.execute(INSERT, row, prepare=True)
+                await connection.execute(INSERT, new_row(packed(0)), prepare=True)
 
         for tasks in (8, 64):
             ratios: list[float] = []
@@ -199,6 +214,4 @@ async def _async_appends(dsn: str, rounds: int, table: Table) -> None:
                     await asyncio.gather(*(work() for _ in range(tasks)))
                     times.append(time.perf_counter() - started)
                 ratios.append(times[0] / times[1])
-            from benchmarks.measuring import Ratio
-
             table.row(f"an async append, {tasks} tasks, 8 connections", "async raw INSERTs", Ratio(ratios[1:]))

@@ -38,7 +38,7 @@ def beside_others(dsn: str, rounds: int) -> None:
             (f"1 event, {THREADS} threads", 1, 5, True),
             ("10 events at once", 10, 5, False),
         ]
-        title = "Appending over a network of 1 ms there and back: our speed as a multiple of"
+        title = "Appending over a network of 1 ms there and back: the speed as a multiple of"
         with ConnectionPool(distant, min_size=THREADS, max_size=THREADS, kwargs={"autocommit": True}) as pool:
             compare(title, works, pool=pool, dsn=distant, uma=uma, rounds=rounds)
 

@@ -52,6 +52,11 @@ def _plain(value: Any) -> Any:
     )
 
 
+def new_row(data: bytes) -> tuple[object, ...]:
+    """The parameters of INSERT, for a new stream."""
+    return (1, datetime.now(UTC), 0, uuid4(), new_id(), "LineAdded", data, EMPTY)
+
+
 class Added:
     """An event, as plain as can be."""
 
@@ -78,12 +83,11 @@ class Raw:
 
     def append(self, count: int) -> None:
         """One INSERT for one event, one COPY for many."""
-        stream_id, now = new_id(), datetime.now(UTC)
         with self._pool.connection() as connection:
             if count == 1:
-                row = (1, now, 0, uuid4(), stream_id, "LineAdded", packed(0), EMPTY)
-                connection.execute(INSERT, row, prepare=True)
+                connection.execute(INSERT, new_row(packed(0)), prepare=True)
                 return
+            stream_id, now = new_id(), datetime.now(UTC)
             with connection.cursor() as cursor, cursor.copy(COPY) as copy:
                 copy.set_types(["int8", "timestamptz", "int4", "uuid", "text", "text", "bytea", "bytea"])
                 for number in range(count):
