@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from psycopg import Cursor
 
 from benchmarks.contenders.ours import Ours
-from benchmarks.contenders.raw import _UNPACK, PAGE
+from benchmarks.contenders.raw import PAGE
 from benchmarks.measuring import Rounds, Table
 from benchmarks.samples import new_id
 from eventstore import Event, ExpectedVersion, PostgresTransaction, Projection, Subscription
+from eventstore.codec.decoding import _STRICT
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -56,7 +57,7 @@ def catching_up(pool: ConnectionPool[Any], size: int) -> None:
         projection.run_until_caught_up()
 
     def raw() -> None:
-        unpack = _UNPACK
+        unpack = _STRICT.unpack
         with pool.connection() as connection:
             for _ in range(CHUNK // 1000):
                 with connection.transaction():

@@ -93,11 +93,16 @@ class Aggregate(Generic[A]):
 
     def apply(self, event: Event) -> None:
         """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared."""
-        handlers = self._handlers
-        for cls in type(event).__mro__:
-            if name := handlers.get(cls):
-                getattr(self, name)(event)
-                return
+        cls = type(event)
+        if cls not in self._handlers:
+            cls = self._handled_base(event)
+        getattr(self, self._handlers[cls])(event)
+
+    def _handled_base(self, event: Event) -> type[Event]:
+        """The nearest class above the event's that a handler is declared for."""
+        for base in type(event).__mro__:
+            if base in self._handlers:
+                return base
         raise UnknownEventType(
             event.event_type,
             f"{event.event_type} of {type(self).__name__} {self.id}",

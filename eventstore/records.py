@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from eventstore import codec
 from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
@@ -72,13 +72,8 @@ def _known_names(cls: Any) -> frozenset[str]:
     return _OWN.union(cls._fields or {})
 
 
-class _Kind(NamedTuple):
-    """How events of one stored type are read."""
-
-    cls: type[Event]
-    fields: Mapping[str, Field[Any]]
-    order: tuple[str, ...]
-    """The names of the fields, as an event of this very class has stored them."""
+_Kind: TypeAlias = "tuple[type[Event], Mapping[str, Field[Any]], tuple[str, ...]]"
+"""How events of one type are read: their class, its fields, and the names of these in the order it stores them in."""
 
 
 def _check_readable(event: Event) -> None:
@@ -105,10 +100,9 @@ def decode_each(records: Iterable[Record], *, strict: bool) -> Iterator[Event]:
     new, assign = object.__new__, object.__setattr__  # The class may be frozen.
     for record in records:
         event_type = record[4]
-        kind = kinds.get(event_type)
-        if kind is None:
-            kind = kinds[event_type] = _kind_of(record, strict=strict)
-        cls, fields, order = kind
+        if event_type not in kinds:
+            kinds[event_type] = _kind_of(record, strict=strict)
+        cls, fields, order = kinds[event_type]
         attributes: dict[str, Any]
         try:
             if cls is Event:
@@ -134,10 +128,10 @@ def _kind_of(record: Record, *, strict: bool) -> _Kind:
     if cls is None:
         if strict:
             raise UnknownEventType(record[4], _described(record), "no class was defined with this event_type")
-        return _Kind(Event, {}, ())
+        return Event, {}, ()
     learn(cls)
     fields = cls._fields or {}
-    return _Kind(cls, fields, tuple(fields))
+    return cls, fields, tuple(fields)
 
 
 def _described(record: Record) -> str:

@@ -11,7 +11,7 @@ import msgpack
 from psycopg import Cursor
 
 from benchmarks.samples import new_id, values
-from eventstore.codec.decoding import _UNPACK
+from eventstore.codec.decoding import _STRICT
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -95,7 +95,7 @@ class Raw:
 
     def load(self, order_id: str) -> State:
         """The same columns, the same bytes, a plain object for each event, and a plain method that is applied."""
-        state, unpack = State(), _UNPACK
+        state, unpack = State(), _STRICT.unpack
         handlers = {"LineAdded": state.added}
         with self._pool.connection() as connection:
             cursor = Cursor(connection)
@@ -108,7 +108,7 @@ class Raw:
 
     def load_little(self, order_id: str) -> int:
         """Only type and data, unpacked."""
-        unpack, found = _UNPACK, 0
+        unpack, found = _STRICT.unpack, 0
         with self._pool.connection() as connection:
             for _, data in Cursor(connection).execute(READ_LITTLE, (f"Order-{order_id}",), prepare=True, binary=True):
                 unpack(data)
@@ -117,7 +117,7 @@ class Raw:
 
     def read_all(self, limit: int) -> int:
         """Pages of 1,000, unpacked."""
-        unpack, position, found = _UNPACK, 0, 0
+        unpack, position, found = _STRICT.unpack, 0, 0
         with self._pool.connection() as connection:
             while found < limit:
                 rows = Cursor(connection).execute(PAGE, (position,), prepare=True, binary=True).fetchall()

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -55,10 +55,10 @@ class _Level:
     def __init__(self, below: _Level | None, *, lenient: bool) -> None:
         self.below = below
         self.lenient = lenient
+
+    def unpack(self, packed: bytes) -> Any:
         # timestamp=3: msgpack's own, which other writers may use, is a datetime in UTC.
-        self.unpack: Callable[[bytes], Any] = partial(
-            untyped_msgpack.unpackb, ext_hook=self._from_extension, strict_map_key=False, timestamp=3
-        )
+        return untyped_msgpack.unpackb(packed, ext_hook=self._from_extension, strict_map_key=False, timestamp=3)
 
     def _from_extension(self, code: int, payload: bytes) -> Any:
         reader = _READERS.get(code)
@@ -182,8 +182,7 @@ _CONTAINER_READERS: dict[int, Callable[[bytes, _Level], Any]] = {
 }
 
 
-_UNPACK: Callable[[bytes], Any] = _outermost(lenient=False).unpack
-_UNPACK_LENIENT: Callable[[bytes], Any] = _outermost(lenient=True).unpack
+_STRICT, _LENIENT = _outermost(lenient=False), _outermost(lenient=True)
 
 
 def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
@@ -194,7 +193,7 @@ def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
     try:
         if len(packed) > HARMLESS_BYTES:
             check_size(packed)
-        value: dict[Any, Any] = (_UNPACK_LENIENT if lenient else _UNPACK)(packed)
+        value: dict[Any, Any] = (_LENIENT if lenient else _STRICT).unpack(packed)
     except Exception as error:  # whatever damaged bytes lead to is one error for the caller
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
     if type(value) is not dict:
