@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 import eventstore
@@ -322,6 +323,22 @@ class TestPostgres:
 
         asyncio.run(work())
         assert len(PostgresEventStore(pool, schema).read("s")) == 1
+
+    def test_names_are_in_utf_8_whatever_the_connection_is_in(self, dsn: str, schema: str) -> None:
+        other = make_conninfo(dsn, client_encoding="latin1")
+        batch = [Event(event_type="Äußerung", data={"text": "ö"})]
+
+        async def work() -> None:
+            async with (
+                AsyncPostgresEventStore.connect(other, schema) as own,
+                await psycopg.AsyncConnection.connect(other) as connection,
+            ):
+                assert await own.append("Ärger-1", batch, 0) == 1
+                assert await own.read("Ärger-1") == batch
+                with pytest.raises(InvalidOperation, match="client_encoding"):
+                    await own.bind(connection).append("Ärger-1", batch, 1)
+
+        asyncio.run(work())
 
     def test_a_store_serves_one_event_loop_after_another(self, dsn: str, schema: str) -> None:
         async def append(store: AsyncEventStore, expected: int) -> int:

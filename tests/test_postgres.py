@@ -15,6 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 from eventstore import (
@@ -534,6 +535,24 @@ class TestPools:
             store.read("s")
         with pytest.raises(InvalidOperation, match="closed"):
             store.read("s")
+
+    @pytest.mark.parametrize("encoding", ["latin1", "sql_ascii"])
+    def test_names_are_in_utf_8_whatever_the_connection_is_in(
+        self, dsn: str, schema: str, store: PostgresEventStore, encoding: str
+    ) -> None:
+        other = make_conninfo(dsn, client_encoding=encoding)
+        batch = [Event(event_type="Äußerung", data={"text": "ö"})]
+        with PostgresEventStore.connect(other, schema) as own:
+            assert own.append("Ärger-1", batch, 0) == 1
+            assert own.read("Ärger-1") == store.read("Ärger-1") == batch
+        with (
+            ConnectionPool(other, min_size=1, max_size=1) as pool,
+            pytest.raises(InvalidOperation, match="client_encoding"),
+        ):
+            PostgresEventStore(pool, schema).append("Ärger-1", batch, 1)
+        with psycopg.connect(other) as connection, pytest.raises(InvalidOperation, match="client_encoding"):
+            store.bind(connection).append("Ärger-1", batch, 1)
+        assert len(store.read("Ärger-1")) == 1
 
     def test_what_is_no_pool_is_refused(self) -> None:
         with pytest.raises(InvalidArgument):

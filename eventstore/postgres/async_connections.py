@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
-from eventstore.postgres.connections import PATIENCE
+from eventstore.postgres.connections import OPTIONS, PATIENCE
 from eventstore.postgres.failures import ThisProcess, unavailable
 from eventstore.postgres.notifications import Server
 
@@ -59,8 +59,7 @@ class OwnPool:
         pool = self._pools.get(here)
         if pool is None:
             await self._try_once()
-            options = {"autocommit": True}
-            new = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=False, kwargs=options)
+            new = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=False, kwargs=OPTIONS)
             pool = self._pools.setdefault(here, new)  # Another task may have been faster.
             await pool.open()
         return pool

@@ -20,7 +20,7 @@ from eventstore.operations import ConnectionLost, repeated
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.async_connections import CallersPool, Loan, OwnPool, Pool
-from eventstore.postgres.failures import resolve
+from eventstore.postgres.failures import check_encoding, resolve
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import AnyRequest, Statements, reply_of
 from eventstore.postgres.transactions import Elsewhere
@@ -42,6 +42,7 @@ async def execute(
     text, parameters = statements.of(request, in_transaction=in_transaction)
     cursor = _Cursor(connection, row_factory=tuple_row)
     try:
+        check_encoding(connection)
         await cursor.execute(text, parameters, prepare=bool(parameters), binary=True)
         rows = await cursor.fetchall() if cursor.rownumber is not None else []
     except psycopg.Error as error:

@@ -18,6 +18,8 @@ from eventstore.postgres.notifications import Server
 
 PATIENCE = 10.0
 """Seconds that a pool of the store's own waits for a connection."""
+OPTIONS = {"autocommit": True, "client_encoding": "UTF8"}
+"""Of the connections of such a pool."""
 
 Pool: TypeAlias = ConnectionPool[Connection[TupleRow]]
 
@@ -71,8 +73,7 @@ class OwnPool:
                     psycopg.connect(self._dsn).close()
                 except psycopg.Error as error:
                     raise unavailable(error) from error
-                options = {"autocommit": True}
-                pool = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=options)
+                pool = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=OPTIONS)
                 self._pools[os.getpid()] = pool
             return pool
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import psycopg
+from psycopg import BaseConnection
 
 from eventstore.checkpoints import BeginRebuild
 from eventstore.errors import EventStoreError, InvalidArgument, InvalidOperation, SchemaError, StoreUnavailable
@@ -54,6 +56,16 @@ def unavailable(error: psycopg.Error) -> StoreUnavailable:
 
 def _first_line(error: psycopg.Error) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def check_encoding(connection: BaseConnection[Any]) -> None:
+    """Raise InvalidOperation for a connection whose texts are not in UTF-8: names would be taken for others."""
+    encoding = connection.pgconn.parameter_status(b"client_encoding")
+    if encoding is not None and encoding != b"UTF8":
+        raise InvalidOperation(
+            f"this connection has the client_encoding {encoding.decode()}: the store needs UTF8, "
+            "which client_encoding=utf8 in its DSN asks for"
+        )
 
 
 class ThisProcess:
