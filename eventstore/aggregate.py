@@ -93,10 +93,10 @@ class Aggregate(Generic[A]):
 
     def apply(self, event: Event) -> None:
         """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared."""
-        cls = type(event)
-        if cls not in self._handlers:
+        handlers, cls = self._handlers, type(event)
+        if cls not in handlers:
             cls = self._handled_base(event)
-        getattr(self, self._handlers[cls])(event)
+        getattr(self, handlers[cls])(event)
 
     def _handled_base(self, event: Event) -> type[Event]:
         """The nearest class above the event's that a handler is declared for."""

@@ -21,7 +21,7 @@ from eventstore.store import Snapshot
 
 A = TypeVar("A", bound=Aggregate[Any])
 
-PAGE = 2000
+PAGE = 4000
 """Events that a load holds in memory at once."""
 
 _log = logging.getLogger("eventstore")
