@@ -110,8 +110,8 @@ def compare(
                     taking_part[name] = in_threads(append, times, threads) if threaded else repeated(append, times)
             found = Rounds(taking_part, rounds if count < MANY else max(rounds // 4, 5))
             for row, of in ((what, "ours"), ("the same, by raw psycopg", "raw")):
-                others = [other if other in taking_part and other != of else None for other in ("raw", *PEERS)]
-                table.row(row, *(found.speed(of, other) if other else "-" for other in others))
+                beside = taking_part.keys() - {of}
+                table.row(row, *(found.speed(of, other) if other in beside else "-" for other in ("raw", *PEERS)))
 
 
 def large_store(pool: ConnectionPool[Any], rounds: int, size: int) -> None:

@@ -57,7 +57,7 @@ def _encode_event(event: Event, records: NewRecords) -> None:
     metadata = attributes.get("metadata")  # Made when it is first asked for: not there, it is empty.
     timestamp, utc_offset = timestamp_parts(event.timestamp)
     event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets = records
-    event_ids.append(event.event_id.int.to_bytes(16))
+    event_ids.append(event.event_id.bytes)
     event_types.append(event_type)
     encoded_data.append(codec.encode(event_type, event.data))
     encoded_metadata.append(codec.encode(f"metadata of {event_type}", metadata) if metadata else codec.EMPTY_MAP)

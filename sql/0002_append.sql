@@ -69,7 +69,8 @@ DECLARE
     _drawn bigint := pg_sequence_last_value({event_positions}::regclass);
     _registered text;
 BEGIN
-    IF _drawn IS NULL THEN -- There is no event yet, or this role must not see the sequence, which is an error here.
+    IF _drawn IS NULL THEN
+        -- There is no event yet, or this role must not see the sequence, which is an error here.
         SELECT last_value - (NOT is_called)::integer INTO _drawn FROM {schema}.event_positions;
     END IF;
     -- Register: tells readers that this transaction may commit positions above the last one drawn, and none below. An
@@ -97,12 +98,12 @@ CREATE FUNCTION {schema}.append_in_transaction(
 LANGUAGE plpgsql AS $eventstore$
 DECLARE
     -- How many appends this transaction has registered for; rolled back to a savepoint together with their locks.
-    _setting text := 'eventstore.appends_' || (SELECT tableoid FROM {schema}.event_positions);
+    _setting text := 'eventstore.appends_' || {event_positions}::regclass::oid;
     _appends integer := coalesce(nullif(current_setting(_setting, true), ''), '0');
     -- Every lock takes a slot of the server's lock table, about 64 for each connection that it allows.
     _crowded boolean := _appends >= 256;
+    _noted text := set_config(_setting, (_appends + 1)::text, true);
 BEGIN
-    PERFORM set_config(_setting, (_appends + 1)::text, true);
     IF NOT _crowded AND current_setting('transaction_isolation') = 'read committed' THEN
         RETURN {schema}.append(
             _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);

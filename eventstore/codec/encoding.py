@@ -212,7 +212,7 @@ def _write_time(value: time) -> bytes:
 _WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     int: (BIG_INT, _write_int),
     Decimal: (DECIMAL, lambda value: str(value).encode()),
-    UUID: (UUID_, lambda value: value.int.to_bytes(16)),
+    UUID: (UUID_, lambda value: value.bytes),
     datetime: (DATETIME, _write_datetime),
     date: (DATE, lambda value: _pack_int(value.toordinal())),
     time: (TIME, _write_time),
