@@ -20,10 +20,10 @@ from benchmarks.contenders.textbook import Textbook
 from benchmarks.measuring import Ratio, Rounds, Table
 from benchmarks.samples import LineAdded, new_id, values
 from eventstore import AsyncPostgresEventStore, ConcurrencyError, PostgresEventStore, Snapshot
-from eventstore.operations import Append
+from eventstore.core.operations import Append
+from eventstore.core.records import encode_events
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import _Cursor
-from eventstore.records import encode_events
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool

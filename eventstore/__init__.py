@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventstore.aggregate import Aggregate, handles
-from eventstore.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
+from eventstore.codec.registry import register_type
+from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.errors import (
     AggregateNotFound,
     AppendOutcomeUnknown,
@@ -27,11 +28,9 @@ from eventstore.event import Event
 from eventstore.memory.stores import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.repository import Repository
 from eventstore.store import EventStore, ExpectedVersion, Snapshot, SnapshotStore
-from eventstore.types import register_type
 
 if TYPE_CHECKING:
     from eventstore.async_repository import AsyncRepository
-    from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
     from eventstore.memory.async_stores import AsyncInMemoryEventStore, AsyncInMemorySnapshotStore
     from eventstore.postgres.async_stores import (
         AsyncPostgresEventStore,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         AsyncPostgresTransaction,
     )
     from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
+    from eventstore.store import AsyncEventStore, AsyncSnapshotStore
     from eventstore.subscriptions.asynchronous import AsyncProjection, AsyncSubscription
     from eventstore.subscriptions.blocking import Projection, Subscription
     from eventstore.subscriptions.inline import async_inline, inline
@@ -93,7 +93,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AsyncEventStore": "eventstore.async_store",
+    "AsyncEventStore": "eventstore.store",
     "AsyncInMemoryEventStore": "eventstore.memory.async_stores",
     "AsyncInMemorySnapshotStore": "eventstore.memory.async_stores",
     "AsyncPostgresEventStore": "eventstore.postgres.async_stores",
@@ -101,7 +101,7 @@ _LAZY = {
     "AsyncPostgresTransaction": "eventstore.postgres.async_stores",
     "AsyncProjection": "eventstore.subscriptions.asynchronous",
     "AsyncRepository": "eventstore.async_repository",
-    "AsyncSnapshotStore": "eventstore.async_store",
+    "AsyncSnapshotStore": "eventstore.store",
     "AsyncSubscription": "eventstore.subscriptions.asynchronous",
     "PostgresEventStore": "eventstore.postgres.stores",
     "PostgresSnapshotStore": "eventstore.postgres.stores",

@@ -11,10 +11,10 @@ from hashlib import blake2b
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_origin
 from uuid import UUID
 
+from eventstore.codec.registry import described_fields, learn
 from eventstore.errors import InvalidArgument, UnknownEventType
 from eventstore.event import Event, detached
 from eventstore.names import check_category, check_name
-from eventstore.types import described_fields, learn
 
 A = TypeVar("A", bound="Aggregate[Any]")
 S = TypeVar("S", bound="Aggregate[Any]")

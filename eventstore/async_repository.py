@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from eventstore.aggregate import Aggregate
-from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
-from eventstore.asynchronous import run
-from eventstore.repository_operations import RepositoryOperations
+from eventstore.core.asynchronous import run
+from eventstore.core.repositories import RepositoryOperations
+from eventstore.store import AsyncEventStore, AsyncSnapshotStore
 
 A = TypeVar("A", bound=Aggregate[Any])
 

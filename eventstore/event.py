@@ -13,23 +13,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from datetime import UTC, datetime, timedelta, timezone
-from functools import lru_cache
+from datetime import UTC, datetime
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 from uuid import UUID
 
-from eventstore.errors import DeserializationError, DuplicateType, InvalidArgument
+from eventstore.codec.record import Record, envelope_of
+from eventstore.codec.values import copied, default_of, is_required, uuid_of
+from eventstore.errors import DuplicateType, InvalidArgument
 from eventstore.names import check_name
-from eventstore.values import MICROSECOND, copied, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-"""Where the microseconds of a record's timestamp start: PostgreSQL's own epoch, so that nothing needs converting."""
-
-_NO_OFFSET = timedelta()
 _VERSION_7 = 7 << 76 | 2 << 62
 _RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
 
@@ -44,22 +40,6 @@ _RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record"}
 _event_classes: dict[str, type[Event]] = {}
 
 
-class Record(NamedTuple):
-    """An event as a store keeps it: what a row of the table is, column by column."""
-
-    stream_id: str
-    version: int
-    position: int
-    event_id: bytes
-    event_type: str
-    data: bytes
-    metadata: bytes
-    timestamp: bytes
-    """Microseconds since 2000-01-01T00:00Z, eight bytes, the highest first."""
-    utc_offset: int
-    """Seconds east of UTC."""
-
-
 def event_class(event_type: str) -> type[Event] | None:
     """The class that was defined with this event type, if any."""
     return _event_classes.get(event_type)
@@ -69,12 +49,6 @@ def new_event_id() -> UUID:
     """A version 7 UUID (RFC 9562): milliseconds since 1970, then 74 random bits. Later ids sort behind earlier ones."""
     number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
     return uuid_of(number & _RANDOM_OR_TIME | _VERSION_7)
-
-
-@lru_cache(maxsize=256)
-def fixed_zone(utc_offset: int) -> timezone:
-    """The zone that is so many seconds east of UTC."""
-    return timezone(timedelta(seconds=utc_offset)) if utc_offset else UTC
 
 
 def _checked_envelope(event_id: object, timestamp: object, metadata: object) -> dict[str, Any]:
@@ -168,7 +142,7 @@ class Event(_KeywordFields):
             record: Record | None = self.__dict__.get("_record")
             if name not in ENVELOPE or (record is None and name in {"event_id", "timestamp"}):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-            found = {**_NOT_STORED, "metadata": {}} if record is None else _envelope_of(record)
+            found = {**_NOT_STORED, "metadata": {}} if record is None else envelope_of(record)
             for attribute, value in found.items():
                 self.__dict__.setdefault(attribute, value)
             return self.__dict__[name]
@@ -202,33 +176,6 @@ def detached(event: Event) -> Event:
     copy = object.__new__(type(event))
     object.__setattr__(copy, "__dict__", copied(event.__dict__, {}))  # The class may be frozen.
     return copy
-
-
-def _envelope_of(record: Record) -> dict[str, Any]:
-    stream_id, version, position, event_id, _, _, _, timestamp, utc_offset = record
-    microseconds = int.from_bytes(timestamp, signed=True)
-    try:
-        local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
-        happened = local.replace(tzinfo=fixed_zone(utc_offset))
-    except (OverflowError, ValueError) as error:  # Another writer's: PostgreSQL knows more years than Python.
-        raise DeserializationError(f"timestamp of version {version} of stream {stream_id!r}", str(error)) from None
-    return {
-        "event_id": uuid_of(int.from_bytes(event_id)),
-        "timestamp": happened,
-        "metadata": {},
-        "stream_id": stream_id,
-        "version": version,
-        "position": position,
-    }
-
-
-def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:
-    """An aware datetime as a record keeps it: ``timestamp`` and ``utc_offset``."""
-    microseconds = ((timestamp - EPOCH) // MICROSECOND).to_bytes(8, signed=True)
-    if timestamp.tzinfo is UTC:  # As nearly all are; a zone is not asked where it says nothing new.
-        return microseconds, 0
-    offset = timestamp.utcoffset() or _NO_OFFSET
-    return microseconds, offset.days * 86_400 + offset.seconds
 
 
 def _make_event_class(cls: type[Event]) -> None:
@@ -336,17 +283,6 @@ _METHODS = {
     "__hash__": Event.__hash__,
     "__repr__": Event.__repr__,
 }
-
-
-def is_required(field: dataclasses.Field[Any]) -> bool:
-    """Whether a field has neither a default nor a factory of one."""
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def default_of(field: dataclasses.Field[Any]) -> Any:
-    """The value of a field that is not required, where none is given."""
-    factory = field.default_factory
-    return field.default if factory is dataclasses.MISSING else factory()
 
 
 def _signature(fields: Mapping[str, dataclasses.Field[Any]]) -> Signature:

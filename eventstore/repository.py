@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from eventstore.aggregate import Aggregate
-from eventstore.blocking import run
-from eventstore.repository_operations import RepositoryOperations
+from eventstore.core.blocking import run
+from eventstore.core.repositories import RepositoryOperations
 from eventstore.store import EventStore, SnapshotStore
 
 A = TypeVar("A", bound=Aggregate[Any])

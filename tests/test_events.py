@@ -30,10 +30,11 @@ from eventstore import (
     UnknownEventType,
     register_type,
 )
-from eventstore import types as types_module
 from eventstore.codec import Unregistered
-from eventstore.event import Record, event_class, new_event_id
-from eventstore.records import decode_events, encode_events
+from eventstore.codec import registry as types_module
+from eventstore.codec.record import Record
+from eventstore.core.records import decode_events, encode_events
+from eventstore.event import event_class, new_event_id
 
 
 @dataclass

@@ -100,7 +100,7 @@ import importlib, json, sys
 from importlib.resources import files
 import django, eventstore
 from django.conf import settings
-from eventstore._sql import sql_directory
+from eventstore.postgres._sql import sql_directory
 
 def texts(directory, prefix):
     for entry in directory.iterdir():

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 from eventstore import Event, ExpectedVersion, PostgresEventStore
-from eventstore.operations import ReadLog, ReadStream
+from eventstore.core.operations import ReadLog, ReadStream
 from eventstore.postgres.statements import Statements
 
 if TYPE_CHECKING:

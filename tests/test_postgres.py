@@ -30,11 +30,11 @@ from eventstore import (
     PostgresTransaction,
     SchemaError,
     StoreUnavailable,
-    operations,
 )
-from eventstore.blocking import run
-from eventstore.event import Record
-from eventstore.operations import ConnectionLost
+from eventstore.codec.record import Record
+from eventstore.core import operations
+from eventstore.core.blocking import run
+from eventstore.core.operations import ConnectionLost
 from eventstore.postgres import migrate, transactions
 from eventstore.postgres.embedded import EmbeddedServer
 from eventstore.postgres.statements import Command

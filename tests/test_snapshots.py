@@ -34,9 +34,9 @@ from eventstore import (
     handles,
 )
 from eventstore import event as events_module
-from eventstore import repository_operations as operations
 from eventstore.codec import encode
-from eventstore.repository_operations import PAGE, restored, taken
+from eventstore.core import repositories as operations
+from eventstore.core.repositories import PAGE, restored, taken
 
 
 class SnapshotsAdded(Event):

@@ -29,10 +29,10 @@ from eventstore import (
     SubscriptionFailed,
     SubscriptionState,
 )
+from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
 from eventstore.subscriptions import following
 from eventstore.testing import EventLoopThread
-from eventstore.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

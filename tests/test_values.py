@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore import Event
+from eventstore.codec.values import MICROSECOND, copied, uuid_of
 from eventstore.event import detached
-from eventstore.values import MICROSECOND, copied, uuid_of
 
 
 @dataclass

@@ -23,7 +23,7 @@ from psycopg import sql
 from eventstore.aggregate import Aggregate
 from eventstore.cli.progress import Progress
 from eventstore.cli.reading import as_line
-from eventstore.cli.workers import Workers
+from eventstore.cli.threads import Workers
 from eventstore.errors import ConcurrencyError, EventStoreError, InvalidOperation
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore, PostgresSnapshotStore, migrate

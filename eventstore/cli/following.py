@@ -14,8 +14,8 @@ from importlib import import_module
 from types import FrameType
 from typing import Any, TypeAlias, cast
 
-from eventstore.checkpoints import DropParked, ListParked, ParkedEvent, SubscriptionStatus
 from eventstore.cli.progress import Progress
+from eventstore.core.checkpoints import DropParked, ListParked, ParkedEvent, SubscriptionStatus
 from eventstore.errors import EventStoreError, InvalidArgument
 from eventstore.postgres import PostgresEventStore
 from eventstore.subscriptions import Progress as Rebuilt

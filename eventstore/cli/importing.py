@@ -15,7 +15,7 @@ from itertools import islice
 
 from eventstore.cli.progress import Progress
 from eventstore.cli.rows import Row, RowError, Source
-from eventstore.cli.workers import Workers
+from eventstore.cli.threads import Workers
 from eventstore.errors import ConcurrencyError
 from eventstore.postgres import PostgresEventStore
 from eventstore.store import EventStore

@@ -14,10 +14,10 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from uuid import UUID, uuid5
 
 from eventstore.codec import MAX_BYTES
+from eventstore.core.records import encode_events
 from eventstore.errors import EventStoreError, InvalidArgument
 from eventstore.event import Event
 from eventstore.names import check_category, check_name
-from eventstore.records import encode_events
 
 _NAMESPACE = UUID("6f3c7a52-0d0b-5d4e-9a60-5b0f6f0e7a11")
 """Of the ids of imported events. Another one would import every file a second time."""

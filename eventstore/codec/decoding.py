@@ -31,10 +31,9 @@ from eventstore.codec.format import (
     check_size,
     untyped_msgpack,
 )
+from eventstore.codec.registry import registered_class
+from eventstore.codec.values import MICROSECOND, default_of, fixed_zone, is_required, uuid_of
 from eventstore.errors import DeserializationError
-from eventstore.event import default_of, fixed_zone, is_required
-from eventstore.types import registered_class
-from eventstore.values import MICROSECOND, uuid_of
 
 
 class Unregistered(NamedTuple):

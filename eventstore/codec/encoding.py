@@ -33,9 +33,9 @@ from eventstore.codec.format import (
     check_size,
     untyped_msgpack,
 )
+from eventstore.codec.registry import registered_class, registered_name
+from eventstore.codec.values import IMMUTABLE, MICROSECOND
 from eventstore.errors import SerializationError
-from eventstore.types import registered_class, registered_name
-from eventstore.values import IMMUTABLE, MICROSECOND
 
 _BUFFER = 512
 """Bytes that a packer begins with. Its own default, 256 KiB, costs more than packing most events."""

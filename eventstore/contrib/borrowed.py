@@ -12,8 +12,8 @@ from typing import Any
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
+from eventstore.core.operations import ConnectionLost
 from eventstore.errors import StoreUnavailable
-from eventstore.operations import ConnectionLost
 from eventstore.postgres import transactions
 from eventstore.postgres.statements import AnyRequest, Statements
 from eventstore.postgres.stores import execute

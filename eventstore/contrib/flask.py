@@ -13,14 +13,14 @@ import psycopg
 from flask.cli import with_appcontext
 
 from eventstore.aggregate import Aggregate
-from eventstore.blocking import FollowableStore
 from eventstore.contrib import commands
+from eventstore.core.blocking import FollowableStore
+from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.event import Event
 from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
 from eventstore.repository import Repository
 from eventstore.store import EventStore
-from eventstore.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from eventstore.contrib.sqlalchemy import Host

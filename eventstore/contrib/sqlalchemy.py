@@ -12,11 +12,11 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
-from eventstore.blocking import BlockingSnapshotStore, BlockingStore
 from eventstore.contrib.borrowed import execute_borrowed
+from eventstore.core.blocking import BlockingSnapshotStore, BlockingStore
+from eventstore.core.operations import ConnectionLost
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
-from eventstore.operations import ConnectionLost
 from eventstore.postgres.statements import AnyRequest, Statements
 from eventstore.postgres.stores import PostgresEventStore
 from eventstore.store import EventStore

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from eventstore.async_store import AsyncEventStore
-from eventstore.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncStore
+from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncStore
+from eventstore.core.operations import Append, Request, SnapshotRequest
+from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
-from eventstore.operations import Append, Request, SnapshotRequest
-from eventstore.wakeups import WakeUps
+from eventstore.store import AsyncEventStore
 
 
 class AsyncInMemoryEventStore(AsyncFollowableStore):

@@ -11,7 +11,8 @@ from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Protocol
 
-from eventstore.checkpoints import (
+from eventstore.codec.record import EPOCH, Record
+from eventstore.core.checkpoints import (
     Claim,
     Claimed,
     DropParked,
@@ -29,7 +30,6 @@ from eventstore.checkpoints import (
     Remove,
     SaveCheckpoint,
 )
-from eventstore.event import EPOCH, Record
 
 _position = attrgetter("position")
 

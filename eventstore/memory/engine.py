@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from eventstore.checkpoints import BeginRebuild
-from eventstore.errors import InvalidOperation
-from eventstore.event import Record
-from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
-from eventstore.operations import (
+from eventstore.codec.record import Record
+from eventstore.core.checkpoints import BeginRebuild
+from eventstore.core.operations import (
     Append,
     DeleteSnapshot,
     LoadSnapshot,
@@ -24,8 +22,10 @@ from eventstore.operations import (
     SaveSnapshot,
     SnapshotRequest,
 )
+from eventstore.core.wakeups import WakeUps
+from eventstore.errors import InvalidOperation
+from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
 from eventstore.store import Snapshot
-from eventstore.wakeups import WakeUps
 
 _position = attrgetter("position")
 

@@ -6,12 +6,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from eventstore.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore
+from eventstore.core.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore
+from eventstore.core.operations import Append, Request, SnapshotRequest
+from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
-from eventstore.operations import Append, Request, SnapshotRequest
 from eventstore.store import EventStore
-from eventstore.wakeups import WakeUps
 
 
 class InMemoryEventStore(FollowableStore):

@@ -12,11 +12,11 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
-from eventstore.async_store import AsyncEventStore
-from eventstore.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncStore, run
+from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncStore, run
+from eventstore.core.operations import ConnectionLost, repeated
+from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, StoreUnavailable
 from eventstore.event import Event
-from eventstore.operations import ConnectionLost, repeated
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.async_connections import CallersPool, Loan, OwnPool, Pool
@@ -24,7 +24,7 @@ from eventstore.postgres.failures import check_encoding, resolve
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import AnyRequest, Statements, reply_of
 from eventstore.postgres.transactions import Elsewhere
-from eventstore.wakeups import WakeUps
+from eventstore.store import AsyncEventStore
 
 DEFAULT_SCHEMA = "eventstore"
 

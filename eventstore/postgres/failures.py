@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from psycopg import BaseConnection
 
-from eventstore.checkpoints import BeginRebuild
+from eventstore.core.checkpoints import BeginRebuild
+from eventstore.core.operations import Append, ConnectionLost
 from eventstore.errors import EventStoreError, InvalidArgument, InvalidOperation, SchemaError, StoreUnavailable
-from eventstore.operations import Append, ConnectionLost
 from eventstore.postgres.statements import AnyRequest
 
 _CONFLICTS = {"23505", "40001", "40P01"}

@@ -13,8 +13,8 @@ import psycopg
 from psycopg import Connection, Cursor, sql
 from psycopg.rows import tuple_row
 
-from eventstore._sql import sql_directory
 from eventstore.errors import SchemaError
+from eventstore.postgres._sql import sql_directory
 from eventstore.postgres.failures import translated, unavailable
 from eventstore.postgres.statements import check_schema, for_schema
 

@@ -23,9 +23,9 @@ from psycopg import Connection
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
+from eventstore.core.wakeups import WakeUps
 from eventstore.errors import EventStoreError
 from eventstore.postgres.statements import Statements
-from eventstore.wakeups import WakeUps
 
 NOTIFY_SECONDS = 0.02
 """Between one notification and the next."""

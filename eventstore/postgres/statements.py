@@ -11,7 +11,7 @@ from typing import Any, LiteralString, TypeAlias, cast
 
 from psycopg import sql
 
-from eventstore.checkpoints import (
+from eventstore.core.checkpoints import (
     AbandonRebuild,
     BeginRebuild,
     Claim,
@@ -35,9 +35,7 @@ from eventstore.checkpoints import (
     SaveCheckpoint,
     WrittenRows,
 )
-from eventstore.errors import InvalidArgument
-from eventstore.names import check_name
-from eventstore.operations import (
+from eventstore.core.operations import (
     Append,
     DeleteSnapshot,
     LoadSnapshot,
@@ -48,8 +46,10 @@ from eventstore.operations import (
     SaveSnapshot,
     SnapshotRequest,
 )
+from eventstore.core.records import NewRecords
+from eventstore.errors import InvalidArgument
+from eventstore.names import check_name
 from eventstore.postgres.arrays import BYTEA, INT4, TEXT, TIMESTAMPTZ, UUID_, Array, array
-from eventstore.records import NewRecords
 from eventstore.store import Snapshot
 
 MAX_SCHEMA_BYTES = 63

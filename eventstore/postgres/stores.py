@@ -12,10 +12,11 @@ from psycopg import Connection, Cursor
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
-from eventstore.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore, run
+from eventstore.core.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore, run
+from eventstore.core.operations import ConnectionLost, repeated
+from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, StoreUnavailable
 from eventstore.event import Event
-from eventstore.operations import ConnectionLost, repeated
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.connections import CallersPool, Loan, OwnPool, Pool
@@ -24,7 +25,6 @@ from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import AnyRequest, Statements, reply_of
 from eventstore.postgres.transactions import Elsewhere
 from eventstore.store import EventStore
-from eventstore.wakeups import WakeUps
 
 DEFAULT_SCHEMA = "eventstore"
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from eventstore.codec.record import Record
+from eventstore.core.operations import RETRY_DELAYS, ConnectionLost, Operation, Pause, ReadStream
 from eventstore.errors import AppendOutcomeUnknown, InvalidOperation, StoreUnavailable
-from eventstore.event import Event, Record
-from eventstore.operations import RETRY_DELAYS, ConnectionLost, Operation, Pause, ReadStream
+from eventstore.event import Event
 from eventstore.postgres.statements import Command
 
 BEGIN = Command("BEGIN ISOLATION LEVEL READ COMMITTED")

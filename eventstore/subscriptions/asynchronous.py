@@ -9,12 +9,12 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any, Generic, Protocol, TypeVar
 
-from eventstore.async_store import AsyncEventStore
-from eventstore.asynchronous import AsyncFollowableStore, run
-from eventstore.checkpoints import ListParked, ParkedEvent, Remove, SubscriptionState, SubscriptionStatus
+from eventstore.core.asynchronous import AsyncFollowableStore, run
+from eventstore.core.checkpoints import ListParked, ParkedEvent, Remove, SubscriptionState, SubscriptionStatus
+from eventstore.core.operations import repeated
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
-from eventstore.operations import repeated
+from eventstore.store import AsyncEventStore
 from eventstore.subscriptions import managing
 from eventstore.subscriptions.following import (
     Follower,

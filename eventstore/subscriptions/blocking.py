@@ -10,11 +10,11 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
-from eventstore.blocking import FollowableStore, run
-from eventstore.checkpoints import ListParked, ParkedEvent, Remove, SubscriptionState, SubscriptionStatus
+from eventstore.core.blocking import FollowableStore, run
+from eventstore.core.checkpoints import ListParked, ParkedEvent, Remove, SubscriptionState, SubscriptionStatus
+from eventstore.core.operations import repeated
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
-from eventstore.operations import repeated
 from eventstore.store import EventStore
 from eventstore.subscriptions import managing
 from eventstore.subscriptions.following import (

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from eventstore.checkpoints import (
+from eventstore.codec.record import Record
+from eventstore.core.checkpoints import (
     FAR_BEHIND,
     MAX_PARTITIONS,
     PRESENCE,
@@ -30,6 +31,8 @@ from eventstore.checkpoints import (
     SaveCheckpoint,
     SubscriptionState,
 )
+from eventstore.core.operations import Operation, ReadLog, check_number
+from eventstore.core.records import decode_events
 from eventstore.errors import (
     AppendOutcomeUnknown,
     DeserializationError,
@@ -39,10 +42,8 @@ from eventstore.errors import (
     StoreUnavailable,
     SubscriptionFailed,
 )
-from eventstore.event import Event, Record
+from eventstore.event import Event
 from eventstore.names import check_category, check_name, check_names
-from eventstore.operations import Operation, ReadLog, check_number
-from eventstore.records import decode_events
 
 BATCH_SECONDS = 1.0
 """After so long a batch ends with the event at work: locks are held, and effects held back, no longer than that."""

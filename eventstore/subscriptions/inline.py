@@ -7,11 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from inspect import isawaitable
 from typing import Any
 
-from eventstore import asynchronous, blocking
-from eventstore.async_store import AsyncEventStore
+from eventstore.core import asynchronous, blocking
+from eventstore.core.operations import Operation
 from eventstore.event import Event
-from eventstore.operations import Operation
-from eventstore.store import EventStore, ExpectedVersion
+from eventstore.store import AsyncEventStore, EventStore, ExpectedVersion
 from eventstore.subscriptions.asynchronous import AsyncProjection
 from eventstore.subscriptions.blocking import Projection
 

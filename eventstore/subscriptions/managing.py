@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from eventstore.checkpoints import Facts, ListSubscriptions, SubscriptionStatus
+from eventstore.core.checkpoints import Facts, ListSubscriptions, SubscriptionStatus
+from eventstore.core.operations import Operation, Pause, check_number, repeated
 from eventstore.errors import InvalidArgument, InvalidOperation, SubscriptionBehind, SubscriptionFailed
-from eventstore.operations import Operation, Pause, check_number, repeated
 
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 """Seconds between looks."""

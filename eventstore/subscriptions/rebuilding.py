@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from eventstore.checkpoints import (
+from eventstore.core.checkpoints import (
     REBUILD,
     AbandonRebuild,
     BeginRebuild,
@@ -17,6 +17,7 @@ from eventstore.checkpoints import (
     LockSubscription,
     WrittenRows,
 )
+from eventstore.core.operations import Operation, SafePosition, check_number, repeated
 from eventstore.errors import (
     AppendOutcomeUnknown,
     InvalidArgument,
@@ -25,7 +26,6 @@ from eventstore.errors import (
     SubscriptionFailed,
 )
 from eventstore.names import check_names
-from eventstore.operations import Operation, SafePosition, check_number, repeated
 from eventstore.subscriptions.following import (
     FIRST_DELAY,
     LAST_DELAY,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.testing.blocking import BlockingEventStore, BlockingSnapshotStore, EventLoopThread
+from eventstore.testing.adapters import BlockingEventStore, BlockingSnapshotStore, EventLoopThread
 from eventstore.testing.contract import Capabilities, EventStoreContract, SnapshotStoreContract
 from eventstore.testing.scenario import given
 

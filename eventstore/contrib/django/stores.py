@@ -20,19 +20,19 @@ from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
 from eventstore.aggregate import Aggregate
-from eventstore.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore
 from eventstore.contrib.borrowed import execute_borrowed
 from eventstore.contrib.django import conf
+from eventstore.core.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore
+from eventstore.core.operations import ConnectionLost
+from eventstore.core.wakeups import WakeUps
 from eventstore.errors import AppendOutcomeUnknown, InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
-from eventstore.operations import ConnectionLost
 from eventstore.postgres import transactions
 from eventstore.postgres.notifications import Announcements, Server
 from eventstore.postgres.statements import AnyRequest, Statements
 from eventstore.postgres.stores import execute
 from eventstore.repository import Repository
 from eventstore.store import EventStore
-from eventstore.wakeups import WakeUps
 
 A = TypeVar("A", bound=Aggregate[Any])
 

@@ -11,8 +11,8 @@ import psycopg
 from psycopg import sql
 
 from eventstore import Event, PostgresEventStore, StoreUnavailable
+from eventstore.core.operations import Append, ConnectionLost, ReadStream
 from eventstore.event import new_event_id
-from eventstore.operations import Append, ConnectionLost, ReadStream
 from eventstore.testing.campaign import faults
 
 

@@ -17,4 +17,4 @@ def sql_directory() -> Traversable:
     beside the package.
     """
     packaged = files("eventstore") / "sql"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "sql"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "sql"

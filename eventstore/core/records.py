@@ -6,9 +6,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from eventstore import codec
+from eventstore.codec.record import Record, timestamp_parts
+from eventstore.codec.registry import learn
+from eventstore.codec.values import is_required
 from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
-from eventstore.event import ENVELOPE, Event, Record, event_class, is_required, timestamp_parts
-from eventstore.types import learn
+from eventstore.event import ENVELOPE, Event, event_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 from eventstore.errors import InvalidOperation, StoreUnavailable
-from eventstore.postgres import _supervisor
-from eventstore.postgres._binaries import (
+from eventstore.postgres.embedded import supervisor
+from eventstore.postgres.embedded.binaries import (
     Account,
     check_major,
     environment,
@@ -173,7 +173,7 @@ class EmbeddedServer:
     def _supervise(self, base: Path, mode: int) -> None:
         """Start the supervisor. It makes `base` itself: nothing temporary is there without someone to remove it."""
         self._supervisor = subprocess.Popen(  # noqa: S603 - this Python, with source of our own
-            [sys.executable, "-I", "-S", "-c", inspect.getsource(_supervisor)],
+            [sys.executable, "-I", "-S", "-c", inspect.getsource(supervisor)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

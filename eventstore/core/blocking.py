@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from eventstore import operations
-from eventstore.event import Event
-from eventstore.operations import (
+from eventstore.core import operations
+from eventstore.core.operations import (
     DeleteSnapshot,
     LoadSnapshot,
     LogReader,
@@ -20,9 +19,10 @@ from eventstore.operations import (
     SaveSnapshot,
     SnapshotRequest,
 )
-from eventstore.records import decode_each, decode_events
+from eventstore.core.records import decode_each, decode_events
+from eventstore.core.wakeups import WakeUps
+from eventstore.event import Event
 from eventstore.store import EventStore, Snapshot, SnapshotStore
-from eventstore.wakeups import WakeUps
 
 T = TypeVar("T")
 

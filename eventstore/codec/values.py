@@ -1,10 +1,12 @@
-"""Values that events hold: those that never change, copies of the others, and UUIDs made quickly."""
+"""Values and fields that events hold: copies of those that change, and UUIDs and time zones made quickly."""
 
 from __future__ import annotations
 
 import copy
-from datetime import date, datetime, time, timedelta
+import dataclasses
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID, SafeUUID
 
@@ -51,3 +53,20 @@ def copied(value: Any, copies: dict[int, Any]) -> Any:
                 made.append(copied(item, copies))
         return made
     return copy.deepcopy(value, copies)
+
+
+@lru_cache(maxsize=256)
+def fixed_zone(utc_offset: int) -> timezone:
+    """The zone that is so many seconds east of UTC."""
+    return timezone(timedelta(seconds=utc_offset)) if utc_offset else UTC
+
+
+def is_required(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field has neither a default nor a factory of one."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The value of a field that is not required, where none is given."""
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()

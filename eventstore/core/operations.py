@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
-from eventstore.checkpoints import CheckpointRequest, RebuildRequest
+from eventstore.codec.record import Record
+from eventstore.core.checkpoints import CheckpointRequest, RebuildRequest
+from eventstore.core.records import NewRecords, decode_each, encode_events
 from eventstore.errors import (
     AppendOutcomeUnknown,
     ConcurrencyError,
@@ -19,9 +21,8 @@ from eventstore.errors import (
     InvalidOperation,
     StoreUnavailable,
 )
-from eventstore.event import Event, Record
+from eventstore.event import Event
 from eventstore.names import check_category, check_name, check_names
-from eventstore.records import NewRecords, decode_each, encode_events
 from eventstore.store import ExpectedVersion, Snapshot
 
 T = TypeVar("T")

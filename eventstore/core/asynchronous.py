@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from eventstore import operations
-from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
-from eventstore.event import Event
-from eventstore.operations import (
+from eventstore.core import operations
+from eventstore.core.operations import (
     DeleteSnapshot,
     LoadSnapshot,
     LogReader,
@@ -21,9 +19,10 @@ from eventstore.operations import (
     SaveSnapshot,
     SnapshotRequest,
 )
-from eventstore.records import decode_each, decode_events
-from eventstore.store import Snapshot
-from eventstore.wakeups import WakeUps
+from eventstore.core.records import decode_each, decode_events
+from eventstore.core.wakeups import WakeUps
+from eventstore.event import Event
+from eventstore.store import AsyncEventStore, AsyncSnapshotStore, Snapshot
 
 T = TypeVar("T")
 

@@ -8,9 +8,8 @@ from collections.abc import Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
-from eventstore.async_store import AsyncEventStore, AsyncSnapshotStore
 from eventstore.event import Event
-from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.store import AsyncEventStore, AsyncSnapshotStore, EventStore, Snapshot, SnapshotStore
 
 T = TypeVar("T")
 

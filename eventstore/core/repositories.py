@@ -14,9 +14,9 @@ from uuid import UUID
 
 from eventstore import codec
 from eventstore.aggregate import Aggregate, stream_id_of
+from eventstore.core.operations import Operation, Pause
 from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
 from eventstore.event import Event
-from eventstore.operations import Operation, Pause
 from eventstore.store import Snapshot
 
 A = TypeVar("A", bound=Aggregate[Any])

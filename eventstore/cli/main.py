@@ -1,0 +1,305 @@
+"""The command line: ``eventstore …``, also ``python -m eventstore …``.
+
+Exit codes: 0; 1 for what went wrong, told in one line; 2 for a command that can't be; 130 after Ctrl-C; 141 where the
+reader of a pipe has gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, tzinfo
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from eventstore.errors import EventStoreError
+
+_NOBODY = logging.NullHandler()
+_FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
+
+
+class _NoDatabase(EventStoreError):
+    """No database was named."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command with these arguments (the process's own) and return its exit code."""
+    # Whoever meets a lost connection says so; the pool's own log lines would only come on top.
+    logging.getLogger("psycopg").addHandler(_NOBODY)
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # whoever calls this may have put anything there
+        reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _give_up_output()
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        print("eventstore: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except EventStoreError as error:
+        print(f"eventstore: {error}", file=sys.stderr)
+        return _USAGE if isinstance(error, _NoDatabase) else _FAILED
+    except OSError as error:  # a full disk under the output, for one
+        _give_up_output()
+        print(f"eventstore: {error}", file=sys.stderr)
+        return _FAILED
+    return code
+
+
+def _give_up_output() -> None:
+    """Let nothing more be written: Python would try again at its end, and exit with another code."""
+    with suppress(OSError):  # whoever calls main() may have put anything there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = _parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as ended:  # argparse's way to say that it has said everything
+        return ended.code if isinstance(ended.code, int) else _USAGE
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return _USAGE
+    code: int = args.run(args)
+    return code
+
+
+# --- the commands: their modules are imported when they run, for the demo's classes of events claim common names ------
+
+
+def _migrate(args: argparse.Namespace) -> int:
+    from eventstore.cli import migrating  # noqa: PLC0415
+
+    return migrating.run(_dsn(args), args.schema, dry_run=args.dry_run, triggers=not args.without_triggers)
+
+
+def _read(args: argparse.Namespace) -> int:
+    from eventstore.cli import reading  # noqa: PLC0415
+
+    return reading.run(
+        _dsn(args),
+        args.schema,
+        args.stream,
+        from_version=args.from_version,
+        to_version=args.to_version,
+        backwards=args.backwards,
+        limit=args.limit,
+        as_json=args.json,
+    )
+
+
+def _import(args: argparse.Namespace) -> int:
+    from eventstore.cli import importing, rows  # noqa: PLC0415
+
+    columns = rows.Columns(args.stream, args.type, args.timestamp)
+    source = rows.Source(args.file, args.category, columns, args.tz)
+    return importing.run(_dsn(args), args.schema, source)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.status(_dsn(args), args.schema, as_json=args.json)
+
+
+def _parked(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.parked(_dsn(args), args.schema, args.name, args.drop)
+
+
+def _run_workers(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.run(args.workers)
+
+
+def _rebuild(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.rebuild(args.projection, args.from_position)
+
+
+def _retry(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.retry(args.worker, args.positions)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from eventstore.cli import demo  # noqa: PLC0415
+
+    return demo.run(args.dsn, args.directory, args.events)
+
+
+def _dsn(args: argparse.Namespace) -> str:
+    dsn: str | None = args.dsn or os.environ.get("EVENTSTORE_DSN")
+    if not dsn:
+        raise _NoDatabase(
+            "which database? Give --dsn postgresql://user@host/name, or set EVENTSTORE_DSN to that; "
+            "`eventstore demo` needs none, it brings its own"
+        )
+    return dsn
+
+
+# --- their arguments --------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="eventstore",
+        description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it, on a server of its own.",
+    )
+    parser.add_argument("--version", action="version", version=f"eventstore {_version()}")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    database = argparse.ArgumentParser(add_help=False)
+    database.add_argument(
+        "--dsn", help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN)"
+    )
+    database.add_argument("--schema", default="eventstore", help="the schema of the store (default: %(default)s)")
+
+    demo = _command(commands, "demo", "see an event store at work, with figures measured here", _demo)
+    _add_demo(demo)
+    migrate = _command(commands, "migrate", "create the schema, or bring it up to date", _migrate, database)
+    migrate.add_argument("--dry-run", action="store_true", help="only print the SQL that would be run")
+    migrate.add_argument(
+        "--without-triggers", action="store_true", help="leave out the append-only guard, for engines without triggers"
+    )
+    _add_read(_command(commands, "read", "print the events of one stream", _read, database))
+    _add_import(
+        _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
+    )
+    _add_following(commands, database)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    what: str,
+    run: object,
+    *parents: argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", parents=parents)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--dsn", help="a database to use, in a schema that is made for the demo and dropped at its end")
+    place.add_argument("--directory", type=Path, metavar="DIR", help="keep the server's data here, for another time")
+    command.add_argument(
+        "--events",
+        type=_positive,
+        default=10_000,
+        metavar="N",
+        help="how many events the threads append (default: %(default)s)",
+    )
+
+
+def _add_read(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Print the events of one stream, one a line: version, timestamp, type, data. With --json one JSON object a "
+        "line, with everything. What JSON lacks: UUIDs and Decimals are text, dates and times text in ISO 8601, "
+        "timedeltas ISO 8601 durations in seconds, bytes base64, NaN and the infinities text; tuples and sets are "
+        "arrays, Enums their names, dataclasses objects, and a dict with keys that are not text an array of "
+        "[key, value] pairs."
+    )
+    command.add_argument("stream", metavar="STREAM", help="the stream's id, such as Order-1a2b")
+    command.add_argument(
+        "--from-version", type=_count, default=0, metavar="N", help="only versions above N (default: %(default)s)"
+    )
+    command.add_argument("--to-version", type=_count, metavar="N", help="only versions up to and with N")
+    command.add_argument("--backwards", action="store_true", help="the newest first")
+    command.add_argument("--limit", type=_count, metavar="N", help="at most N events")
+    command.add_argument("--json", action="store_true", help="JSON lines, with ids, positions and metadata")
+
+
+def _add_import(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Append each row of a file as one event, in the file's order. It may be interrupted and run again at any time: "
+        "what is missing is added, nothing twice. The columns that are not named become the event's data."
+    )
+    command.add_argument("file", type=_importable, metavar="FILE", help="a .csv with a header, or a .jsonl, in UTF-8")
+    command.add_argument("--category", required=True, metavar="C", help="streams are called C-{value of --stream}")
+    command.add_argument("--stream", required=True, metavar="COL", help="the column that names the stream")
+    command.add_argument("--type", required=True, metavar="COL", help="the column with the event's type")
+    command.add_argument(
+        "--timestamp", required=True, metavar="COL", help="the column with the time, in ISO 8601; its offset is kept"
+    )
+    command.add_argument(
+        "--tz",
+        type=_zone,
+        metavar="ZONE",
+        help="the zone of times without an offset, such as Europe/Amsterdam or UTC; where its clocks are put back, "
+        "an hour that comes twice is taken as the first",
+    )
+
+
+def _add_following(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], database: argparse.ArgumentParser
+) -> None:
+    status = _command(commands, "status", "print how far each subscription is behind", _status, database)
+    status.add_argument("--json", action="store_true", help="JSON lines")
+    parked = _command(commands, "parked", "print the events that a subscription has put aside", _parked, database)
+    parked.add_argument("name", metavar="NAME", help="the subscription")
+    parked.add_argument("--drop", type=_count, metavar="POSITION", help="forget the one at this position instead")
+    run = _command(commands, "run", "run subscriptions, until Ctrl-C or SIGTERM", _run_workers)
+    run.add_argument(
+        "workers", nargs="+", metavar="MODULE:NAME", help="a Subscription or Projection, such as shop:mails"
+    )
+    rebuild = _command(commands, "rebuild", "make a projection's read model anew, beside the one in use", _rebuild)
+    rebuild.add_argument("projection", metavar="MODULE:NAME", help="a Projection that names its tables")
+    rebuild.add_argument(
+        "--from-position", type=_count, default=0, metavar="N", help="only events above N (default: %(default)s)"
+    )
+    retry = _command(commands, "retry", "handle again what a subscription has put aside", _retry)
+    retry.add_argument("worker", metavar="MODULE:NAME", help="the Subscription or Projection")
+    retry.add_argument("positions", nargs="*", type=_count, metavar="POSITION", help="only these (default: all)")
+
+
+def _importable(path: str) -> Path:
+    if Path(path).suffix.lower() not in {".csv", ".jsonl"}:
+        raise argparse.ArgumentTypeError(f"{path!r} is called neither .csv nor .jsonl")
+    return Path(path)
+
+
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        if not available_timezones():
+            raise argparse.ArgumentTypeError(
+                "this system has no time zones: `pip install tzdata` brings them"
+            ) from None
+        raise argparse.ArgumentTypeError(f"{name!r} is no time zone such as Europe/Amsterdam or UTC") from None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if _count(text) < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return int(text)
+
+
+def _version() -> str:
+    try:
+        return version("eventstore")
+    except PackageNotFoundError:
+        return "(a checkout that is not installed)"

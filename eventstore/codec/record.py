@@ -1,0 +1,58 @@
+"""An event as a store keeps it: one row, and what can be read from it without decoding the event's data."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from eventstore.codec.values import MICROSECOND, fixed_zone, uuid_of
+from eventstore.errors import DeserializationError
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+"""Where the microseconds of a record's timestamp start: PostgreSQL's own epoch, so that nothing needs converting."""
+
+_NO_OFFSET = timedelta()
+
+
+class Record(NamedTuple):
+    """An event as a store keeps it: what a row of the table is, column by column."""
+
+    stream_id: str
+    version: int
+    position: int
+    event_id: bytes
+    event_type: str
+    data: bytes
+    metadata: bytes
+    timestamp: bytes
+    """Microseconds since 2000-01-01T00:00Z, eight bytes, the highest first."""
+    utc_offset: int
+    """Seconds east of UTC."""
+
+
+def envelope_of(record: Record) -> dict[str, Any]:
+    """The attributes that every event has beside its own fields, as this one has them; its metadata as if empty."""
+    stream_id, version, position, event_id, _, _, _, timestamp, utc_offset = record
+    microseconds = int.from_bytes(timestamp, signed=True)
+    try:
+        local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
+        happened = local.replace(tzinfo=fixed_zone(utc_offset))
+    except (OverflowError, ValueError) as error:  # Another writer's: PostgreSQL knows more years than Python.
+        raise DeserializationError(f"timestamp of version {version} of stream {stream_id!r}", str(error)) from None
+    return {
+        "event_id": uuid_of(int.from_bytes(event_id)),
+        "timestamp": happened,
+        "metadata": {},
+        "stream_id": stream_id,
+        "version": version,
+        "position": position,
+    }
+
+
+def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:
+    """An aware datetime as a record keeps it: ``timestamp`` and ``utc_offset``."""
+    microseconds = ((timestamp - EPOCH) // MICROSECOND).to_bytes(8, signed=True)
+    if timestamp.tzinfo is UTC:  # As nearly all are; a zone is not asked where it says nothing new.
+        return microseconds, 0
+    offset = timestamp.utcoffset() or _NO_OFFSET
+    return microseconds, offset.days * 86_400 + offset.seconds
