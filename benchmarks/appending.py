@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
@@ -149,7 +150,7 @@ def other_work(pool: ConnectionPool[Any], dsn: str, rounds: int) -> None:
     """A refused conflict, a saved snapshot, and async appends, each beside the nearest work of the driver alone."""
     ours, raw = Ours(pool), Raw(pool)
     ours.store.append("Conflict-1", [LineAdded(**values())], 0)
-    snapshot = Snapshot("Order", "bench", 1, "schema", bytes(500), bytes(16))
+    snapshot = Snapshot("Order", "bench", "schema", 1, UUID(int=1), bytes(500), bytes(16))
 
     def conflict() -> None:
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from functools import cache, cached_property, partial
 from hashlib import blake2b
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_origin
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast, get_origin
 from uuid import UUID
 
 from eventstore.codec.registry import described_fields, learn
@@ -20,18 +21,33 @@ A = TypeVar("A", bound="Aggregate[Any]")
 S = TypeVar("S", bound="Aggregate[Any]")
 E = TypeVar("E", bound=Event)
 
-_INTERNAL = frozenset({"id", "_version", "_pending", "_strayed"})
+_INTERNAL = frozenset({"id", "_version", "_event_id", "_pending_events", "_unconfirmed", "_diverged"})
 _RESERVED = _INTERNAL | {"version", "pending"}
 
 
 def handles(event_class: type[E]) -> Callable[[Callable[[S, E], None]], Callable[[S, E], None]]:
-    """Declare a method as the handler of one class of events: ``@handles(OrderShipped)``. In place of ``apply``."""
+    """Declare a method as the handler of one class of events: ``@handles(OrderShipped)``. In place of ``apply``.
+
+    Raises InvalidArgument for anything that is not a class of events, such as the method itself where the
+    parentheses are missing.
+    """
+    if not (isinstance(event_class, type) and issubclass(event_class, Event)):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+        name = getattr(event_class, "__name__", repr(event_class))
+        raise InvalidArgument(f"@handles needs a class of events, as in @handles(OrderShipped), not {name!r}")
 
     def declare(method: Callable[[S, E], None]) -> Callable[[S, E], None]:
         method.__dict__["_handles"] = event_class
         return method
 
     return declare
+
+
+class Unconfirmed(NamedTuple):
+    """An append whose transaction was not seen to commit."""
+
+    after: int
+    """The version that the stream had before it."""
+    events: Sequence[Event]
 
 
 class Aggregate(Generic[A]):
@@ -57,8 +73,10 @@ class Aggregate(Generic[A]):
             check_name(f"the id of {type(self).__name__}", id)
         self.id = id
         self._version = 0
-        self._pending: list[Event] = []
-        self._strayed = False
+        self._event_id: UUID | None = None
+        self._pending_events: list[Event] = []
+        self._unconfirmed: list[Unconfirmed] = []
+        self._diverged = False
         for name, make in self._defaults.items():
             self.__dict__[name] = make()
 
@@ -84,12 +102,17 @@ class Aggregate(Generic[A]):
     @property
     def pending(self) -> tuple[Event, ...]:
         """The events that were recorded and are not stored yet."""
-        return tuple(self._pending)
+        return tuple(self._pending_events)
 
-    def clear_pending(self) -> None:
-        """Forget the pending events. The state that they made stays, so no snapshot is taken of it any more."""
-        self._strayed = self._strayed or bool(self._pending)
-        self._pending.clear()
+    def clear_pending(self) -> list[Event]:
+        """Forget the pending events, and return them: to append them without a repository, for example.
+
+        The state that they made stays, and the version does too. No snapshot is taken of this instance any more.
+        """
+        cleared = self._pending_events[:]
+        self._diverged = self._diverged or bool(cleared)
+        self._pending_events.clear()
+        return cleared
 
     def apply(self, event: Event) -> None:
         """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared."""
@@ -110,13 +133,21 @@ class Aggregate(Generic[A]):
         )
 
     def _record(self, event: Event) -> None:
-        """Apply an event, and keep it to be stored as it is now. If ``apply`` raises, it is not kept."""
+        """Apply an event, and keep it to be stored as it is now.
+
+        If ``apply`` raises, the event is not kept. What ``apply`` had changed by then stays changed, so no snapshot is
+        taken of this instance any more.
+        """
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"only events can be recorded, not {type(event).__name__}")
         # The state may come to share a list with the event, and change it; what happened does not change.
         kept = detached(event)
-        self.apply(event)
-        self._pending.append(kept)
+        try:
+            self.apply(event)
+        except BaseException:
+            self._diverged = True
+            raise
+        self._pending_events.append(kept)
 
     @classmethod
     def from_events(cls, id: UUID | str, events: Iterable[Event]) -> Self:  # noqa: A002
@@ -129,13 +160,35 @@ class Aggregate(Generic[A]):
         """Apply events that follow on its version, as they were read."""
         apply = self.apply
         version = self._version
-        for version, event in enumerate(events, version + 1):  # noqa: B007, B020 the last one counts
-            apply(event)
-        self._version = version
+        last: Event | None = None
+        for last in events:
+            apply(last)
+            version += 1
+        if last is not None:
+            self._version, self._event_id = version, last.event_id
+
+    def _mark_stored(self, events: Sequence[Event]) -> None:
+        """Note that the first pending events are stored, as these are, unless their transaction is rolled back."""
+        self._unconfirmed.append(Unconfirmed(self._version, events))
+        del self._pending_events[: len(events)]
+        self._version += len(events)
+        self._event_id = events[-1].event_id
+
+    def _confirm(self, version: int) -> None:
+        """Note that the appends up to a version are committed: they need not be sent again."""
+        self._unconfirmed = [each for each in self._unconfirmed if each.after >= version]
 
     def snapshot_state(self) -> dict[str, Any]:
-        """What a snapshot keeps: every attribute. To be overridden together with ``restore_state``."""
-        return {name: value for name, value in self.__dict__.items() if name not in _INTERNAL}
+        """What a snapshot keeps: every attribute but those that ``functools.cached_property`` can compute again.
+
+        To be overridden together with ``restore_state``.
+        """
+        cls = type(self)
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in _INTERNAL and not isinstance(getattr(cls, name, None), cached_property)
+        }
 
     def restore_state(self, state: dict[str, Any]) -> None:
         """Put back what ``snapshot_state`` gave, in a new instance."""
@@ -151,8 +204,15 @@ class Aggregate(Generic[A]):
 def _schema(cls: Any, category: str, snapshot_version: int) -> str:
     """Once for a class: its annotations take long to resolve."""
     learn(cls)
-    text = "\n".join([f"{category} {snapshot_version}", *sorted(cls._defaults), *described_fields(cls)])
+    defaults = [f"{name}{_written_default(make)}" for name, make in sorted(cls._defaults.items())]
+    text = "\n".join([f"{category} {snapshot_version}", *defaults, *described_fields(cls)])
     return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _written_default(make: Callable[[], Any]) -> str:
+    """A constant that a class begins with: another one leads to other states. Times and UUIDs may be new each time."""
+    constant = make.args[0] if isinstance(make, partial) and make.func is copy.deepcopy else None
+    return f" = {constant!r}" if type(constant) in {bool, int, float, str, bytes, Decimal} else ""
 
 
 def stream_id_of(cls: type[Aggregate[Any]], aggregate_id: UUID | str) -> str:
@@ -192,7 +252,7 @@ def _factory_of(specifier: dataclasses.Field[Any]) -> Callable[[], Any]:
 
 
 def _copier_of(value: Any) -> Callable[[], Any]:
-    return lambda: copy.deepcopy(value)
+    return partial(copy.deepcopy, value)
 
 
 def _own_handlers(cls: type) -> dict[type[Event], str]:

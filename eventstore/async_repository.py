@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from eventstore.aggregate import Aggregate
+from eventstore.core.arguments import check_instance
 from eventstore.core.asynchronous import run
-from eventstore.core.repositories import RepositoryOperations
+from eventstore.core.repositories import InTransaction, RepositoryOperations
 from eventstore.store import AsyncEventStore, AsyncSnapshotStore
 
 A = TypeVar("A", bound=Aggregate[Any])
@@ -25,25 +26,38 @@ class AsyncRepository(Generic[A]):
         snapshot_store: AsyncSnapshotStore | None = None,
         snapshot_frequency: int = 100,
     ) -> None:
+        check_instance("store", store, AsyncEventStore)
+        if snapshot_store is not None:
+            check_instance("snapshot_store", snapshot_store, AsyncSnapshotStore)
         self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency)
 
     async def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """As Repository.load."""
-        return await run(self._operations.load(id), _call)
+        return await run(self._operations.load(id), _carry_out)
 
-    async def save(self, aggregate: A) -> None:
+    async def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> None:
         """As Repository.save."""
-        await run(self._operations.save(aggregate), _call)
+        await run(self._operations.save(aggregate, metadata), _carry_out)
 
     async def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """As Repository.exists."""
-        return await run(self._operations.exists(id), _call)
+        return await run(self._operations.exists(id), _carry_out)
 
-    async def update(self, id: UUID | str, change: Callable[[A], object], attempts: int = 5) -> A:  # noqa: A002
+    async def update(
+        self,
+        id: UUID | str,  # noqa: A002
+        change: Callable[[A], Awaitable[None] | None],
+        attempts: int = 5,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> A:
         """As Repository.update; ``change`` may be async."""
-        return await run(self._operations.update(id, change, attempts), _call)
+        return await run(self._operations.update(id, change, attempts, metadata), _carry_out)
 
 
-async def _call(call: Callable[[], Any]) -> Any:
-    result = call()
+async def _carry_out(request: Callable[[], Any] | InTransaction) -> Any:
+    if isinstance(request, InTransaction):
+        async with request.store.transaction() as transaction:
+            return await run(request.operation(transaction), _carry_out)
+    result = request()
     return await result if isawaitable(result) else result

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from eventstore.aggregate import Aggregate
+from eventstore.core.arguments import check_blocking, check_instance
 from eventstore.core.blocking import run
-from eventstore.core.repositories import RepositoryOperations
+from eventstore.core.repositories import InTransaction, RepositoryOperations
 from eventstore.store import EventStore, SnapshotStore
 
 A = TypeVar("A", bound=Aggregate[Any])
@@ -29,32 +30,51 @@ class Repository(Generic[A]):
         snapshot_store: SnapshotStore | None = None,
         snapshot_frequency: int = 100,
     ) -> None:
+        check_instance("store", store, EventStore)
+        if snapshot_store is not None:
+            check_instance("snapshot_store", snapshot_store, SnapshotStore)
         self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency)
 
     def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """The aggregate at its newest version. Raises AggregateNotFound, and what EventStore.read does."""
-        return run(self._operations.load(id), _call)
+        return run(self._operations.load(id), _carry_out)
 
-    def save(self, aggregate: A) -> None:
+    def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> None:
         """Append the pending events at the aggregate's version, and clear them once they are stored.
+
+        ``metadata`` is added to that of each event, whose own wins. In a transaction that is rolled back afterwards
+        nothing is forgotten: the next save stores those events as well. After a rollback either save the same
+        aggregate again, or load it and decide again, but never both.
 
         Raises what EventStore.append does, and then leaves the aggregate as it is. After ConcurrencyError, load it
         again; after AppendOutcomeUnknown, the same aggregate can be saved again.
         """
-        run(self._operations.save(aggregate), _call)
+        run(self._operations.save(aggregate, metadata), _carry_out)
 
     def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """Whether any event of this aggregate is stored."""
-        return run(self._operations.exists(id), _call)
+        return run(self._operations.exists(id), _carry_out)
 
-    def update(self, id: UUID | str, change: Callable[[A], object], attempts: int = 5) -> A:  # noqa: A002
+    def update(
+        self,
+        id: UUID | str,  # noqa: A002
+        change: Callable[[A], None],
+        attempts: int = 5,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> A:
         """Load, change, save; and again after a conflict, ``attempts`` times in all. Returns the aggregate as saved.
 
-        ``change`` is called once for each attempt, so it should do nothing but change the aggregate. Raises what it
-        raises, and the last ConcurrencyError.
+        ``change`` is called once for each attempt, so it should do nothing but change the aggregate. The last of
+        several attempts holds the stream's lock, so that it can't meet another conflict. ``metadata`` is that of
+        ``save``. Raises what ``change`` raises, and what ``load`` and ``save`` do.
         """
-        return run(self._operations.update(id, change, attempts), _call)
+        check_blocking("change", change, instead="AsyncRepository")
+        return run(self._operations.update(id, change, attempts, metadata), _carry_out)
 
 
-def _call(call: Callable[[], Any]) -> Any:
-    return call()
+def _carry_out(request: Callable[[], Any] | InTransaction) -> Any:
+    if isinstance(request, InTransaction):
+        with request.store.transaction() as transaction:
+            return run(request.operation(transaction), _carry_out)
+    return request()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from eventstore.event import Event
 
@@ -35,16 +36,36 @@ class Snapshot:
     aggregate_type: str
     """The aggregate's category."""
     aggregate_id: str
+    class_schema: str
+    """A fingerprint of the class's fields. Releases that differ in them have snapshots of their own."""
     version: int
     """The stream's version that the state stands at."""
-    class_schema: str
-    """A fingerprint of the class's fields."""
+    event_id: UUID
+    """The id of the event at that version: it shows whether the snapshot is of this stream as it is now."""
     state: bytes
     checksum: bytes
     """Over all of the above."""
 
 
-class EventStore(ABC):
+class _KnownToRepositories:
+    """What repositories ask of a store, blocking or async, beside its methods."""
+
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        """The classes of aggregates that repositories keep here, by category; a transaction has its store's."""
+        found: dict[str, type[Any]] = self.__dict__.setdefault("_categories", {})
+        return found
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        """Call back once what was appended so far is known to be committed.
+
+        That is at once in a store that commits each append, and after the commit in a ``transaction()``. It is never
+        in a transaction of the caller's, whose commit is not seen. ``callback`` must not block or raise.
+        """
+        callback()
+
+
+class EventStore(_KnownToRepositories, ABC):
     """A log of events in streams. Safe to be used by many threads at once, unless it is bound to a transaction."""
 
     @abstractmethod
@@ -110,22 +131,26 @@ class EventStore(ABC):
 
 
 class SnapshotStore(ABC):
-    """Keeps the newest snapshot of each aggregate. Safe to be used by many threads at once."""
+    """Keeps the newest snapshots of each aggregate. Safe to be used by many threads at once."""
 
     @abstractmethod
-    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
-        """The snapshot of an aggregate, if there is one."""
+    def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
+        """Return the newest snapshot of an aggregate that was taken with a class schema, or None."""
 
     @abstractmethod
     def save(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot in place of the aggregate's last one."""
+        """Keep a snapshot in place of the one with the same aggregate and class schema.
+
+        Of an aggregate's snapshots with other class schemas the one saved last is kept and any others are deleted, so
+        that two releases can run side by side, and what older ones left goes away.
+        """
 
     @abstractmethod
     def delete(self, aggregate_type: str, aggregate_id: str) -> None:
-        """Forget the snapshot of an aggregate; nothing happens if there is none."""
+        """Delete the snapshots of an aggregate, whatever their class schemas. Nothing happens if there are none."""
 
 
-class AsyncEventStore(ABC):
+class AsyncEventStore(_KnownToRepositories, ABC):
     """EventStore in async. Safe to be used by many tasks of one event loop, unless it is bound to a transaction."""
 
     @abstractmethod
@@ -173,7 +198,7 @@ class AsyncSnapshotStore(ABC):
     """SnapshotStore in async."""
 
     @abstractmethod
-    async def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
+    async def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
         """As SnapshotStore.load."""
 
     @abstractmethod

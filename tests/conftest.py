@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTINGS = {"max_prepared_transactions": "4"}
-pytest_plugins = ["eventstore.testing.plugin"]
+pytest_plugins = ["eventstore.testing.plugin", "baskets"]
 
 
 # Started in the background of a script, Ctrl-C is ignored, in the programs that tests start as well.

@@ -206,7 +206,7 @@ def test_a_field_without_a_default_is_refused() -> None:
             items: list[int] = field()
 
 
-@pytest.mark.parametrize("name", ["id", "version", "pending", "_version", "_pending"])
+@pytest.mark.parametrize("name", ["id", "version", "pending", "_version", "_pending_events", "_unconfirmed"])
 def test_a_name_that_every_aggregate_has_is_refused(name: str) -> None:
     # `id: UUID = field(default_factory=uuid4)` would replace the id that was given.
     for value in (0, field(default_factory=uuid4), property(lambda _: 0)):

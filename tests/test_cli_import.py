@@ -20,8 +20,7 @@ from waiting import PATIENCE, eventually
 
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
-from eventstore import cli as command_line
-from eventstore.cli import importing, main, rows
+from eventstore.cli import command_line, importing, main, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

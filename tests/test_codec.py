@@ -43,7 +43,7 @@ from eventstore import (
 from eventstore.codec import MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES, decode, encode
 from eventstore.codec.registry import described_fields, learn, registered_class, registered_name
 from eventstore.core.records import MAX_BATCH_BYTES, encode_events
-from eventstore.core.repositories import _checksum
+from eventstore.core.snapshots import _checksum
 from eventstore.names import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
@@ -924,18 +924,21 @@ def test_the_page_on_the_format_shows_an_event_as_it_is_stored() -> None:
 def test_the_page_on_the_format_shows_a_checksum_as_it_is() -> None:
     shown = dict(page_rows(r"^    (\w+) += (.+)$"))
     state = bytes.fromhex(shown["state"])
-    assert decode(state) == {"items": ["a"]}
+    assert decode(state) == {"attributes": {"items": ["a"]}, "initial": "00", "types": {}}
+    event_id = UUID(shown["event_id"])
     snapshot = Snapshot(
         shown["aggregate_type"],
         shown["aggregate_id"],
-        int(shown["version"]),
         shown["class_schema"],
+        int(shown["version"]),
+        event_id,
         state,
         bytes.fromhex(shown["checksum"]),
     )
     assert _checksum(snapshot) == snapshot.checksum
     digest = blake2b(digest_size=16)
-    for part in ("aggregate_type", "aggregate_id", "version", "class_schema"):
+    for part in ("aggregate_type", "aggregate_id", "class_schema", "version"):
         digest.update(len(shown[part]).to_bytes(8) + shown[part].encode())
+    digest.update(len(event_id.bytes).to_bytes(8) + event_id.bytes)
     digest.update(len(state).to_bytes(8) + state)
     assert digest.digest() == snapshot.checksum

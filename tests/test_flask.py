@@ -140,7 +140,7 @@ class TestTheExtension:
                 letter.send(str(number))
             events.repository(Letter).save(letter)
             snapshots = app.extensions["eventstore"].snapshots
-            assert snapshots.load("Letter", str(letter.id)).version == 3
+            assert snapshots.load("Letter", str(letter.id), Letter.class_schema()).version == 3
             assert snapshots._connections is events.store._connections
 
     @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ class TestJoiningASession:
             assert letters.load(letter.id).to == "99"
             joined.session.rollback()
             assert not events.repository(Letter).exists(letter.id)
-            assert app.extensions["eventstore"].snapshots.load("Letter", str(letter.id)) is None
+            assert app.extensions["eventstore"].snapshots.load("Letter", str(letter.id), Letter.class_schema()) is None
 
     def test_values_of_its_own_are_not_touched(self, joined: Joined) -> None:
         """SQLAlchemy has its own ideas of JSON on its connections."""

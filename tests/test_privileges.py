@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -53,10 +54,10 @@ def test_it_appends_reads_and_follows(store: PostgresEventStore, dsn: str, schem
 
     Projection(store, "role", handle).run_until_caught_up()
     assert handled == [1, 2]
-    snapshot = Snapshot("Order", "1", 2, "schema", b"state", b"checksum")
+    snapshot = Snapshot("Order", "1", "schema", 2, UUID(int=2), b"state", b"checksum")
     with PostgresSnapshotStore.connect(make_conninfo(dsn, options=f"-c role={role}"), schema) as snapshots:
         snapshots.save(snapshot)
-        assert snapshots.load("Order", "1") == snapshot
+        assert snapshots.load("Order", "1", "schema") == snapshot
 
 
 @pytest.mark.parametrize("statement", ["UPDATE events SET version = 2", "DELETE FROM events", "TRUNCATE events"])

@@ -105,7 +105,7 @@ def test_empty(memory_event_store, postgres_event_store, memory_snapshot_store, 
     for store in (memory_event_store, postgres_event_store):
         assert store.append("s", [Event(event_type="T")], 0) == 1
     for snapshots in (memory_snapshot_store, postgres_snapshot_store):
-        assert snapshots.load("a", "b") is None
+        assert snapshots.load("a", "b", "c") is None
 """
     )
     found = subprocess.run(

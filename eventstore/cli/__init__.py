@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from eventstore.cli.main import main
+from eventstore.cli.command_line import main
 
 __all__ = ["main"]

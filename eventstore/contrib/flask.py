@@ -132,6 +132,10 @@ class FlaskEventStore(FollowableStore):
         return SessionEventStore(self.store, connection)
 
     @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self.store.categories
+
+    @property
     def wakeups(self) -> WakeUps:
         return self.store.wakeups
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
 
@@ -91,6 +91,13 @@ class SessionEventStore(_Client, BlockingStore):
             commit = "after_commit" if isinstance(self._host, Session) else "commit"
             sqlalchemy_event.listen(self._host, commit, self._committed)
         return version
+
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        """Never: the commit is the caller's."""
 
     @contextmanager
     def transaction(self) -> Generator[SessionEventStore, None, None]:

@@ -124,10 +124,9 @@ class AsyncRequestSnapshotStore(AsyncSnapshotStore):
     async def _execute(self, request: SnapshotRequest) -> Any:
         """The reply to a request. Raises EventStoreErrors only."""
 
-    async def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
-        found: Snapshot | None = await run(
-            operations.snapshot(LoadSnapshot(aggregate_type, aggregate_id)), self._execute
-        )
+    async def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
+        request = LoadSnapshot(aggregate_type, aggregate_id, class_schema)
+        found: Snapshot | None = await run(operations.snapshot(request), self._execute)
         return found
 
     async def save(self, snapshot: Snapshot) -> None:

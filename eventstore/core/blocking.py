@@ -127,8 +127,9 @@ class BlockingSnapshotStore(SnapshotStore):
     def _execute(self, request: SnapshotRequest) -> Any:
         """The reply to a request. Raises EventStoreErrors only."""
 
-    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
-        found: Snapshot | None = run(operations.snapshot(LoadSnapshot(aggregate_type, aggregate_id)), self._execute)
+    def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
+        request = LoadSnapshot(aggregate_type, aggregate_id, class_schema)
+        found: Snapshot | None = run(operations.snapshot(request), self._execute)
         return found
 
     def save(self, snapshot: Snapshot) -> None:

@@ -82,6 +82,7 @@ class LoadSnapshot:
 
     aggregate_type: str
     aggregate_id: str
+    class_schema: str
 
 
 @dataclass(frozen=True, slots=True)

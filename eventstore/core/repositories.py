@@ -1,4 +1,4 @@
-"""What a repository decides: loading, saving, and when a snapshot is taken, used or void. No I/O.
+"""What a repository decides: loading, saving, and when a snapshot is taken or used. No I/O.
 
 The generators yield calls of a store's methods, which a driver makes, or makes and awaits.
 """
@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from eventstore import codec
 from eventstore.aggregate import Aggregate, stream_id_of
 from eventstore.core.operations import Operation, Pause
+from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
-from eventstore.event import Event
-from eventstore.store import Snapshot
+from eventstore.event import Event, detached
+from eventstore.store import ExpectedVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
 
@@ -27,14 +28,24 @@ PAGE = 4000
 _log = logging.getLogger("eventstore")
 
 
+@dataclass(frozen=True, slots=True)
+class InTransaction:
+    """Carry out an operation in a transaction of a store. Reply: its result, once the transaction is committed."""
+
+    store: Any
+    operation: Callable[[Any], Operation[Any]]
+    """Given the store in the transaction."""
+
+
 class RepositoryOperations(Generic[A]):
     """The operations of one repository; ``store`` and ``snapshot_store`` are both blocking or both async."""
 
     def __init__(self, store: Any, aggregate_type: type[A], snapshot_store: Any, snapshot_frequency: int) -> None:
         if not (isinstance(aggregate_type, type) and issubclass(aggregate_type, Aggregate)):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            raise InvalidArgument(f"{aggregate_type!r} is no class of aggregates")
+            raise InvalidArgument(f"{aggregate_type!r} is not a subclass of Aggregate")
         if type(snapshot_frequency) is not int or snapshot_frequency < 1:
             raise InvalidArgument(f"snapshot_frequency must be an int of at least 1, not {snapshot_frequency!r}")
+        _claim(store.categories, aggregate_type)
         self._store = store
         self._type = aggregate_type
         self._snapshots = snapshot_store
@@ -44,71 +55,108 @@ class RepositoryOperations(Generic[A]):
         stream_id = stream_id_of(self._type, aggregate_id)
         aggregate, void = yield from self._from_snapshot(aggregate_id)
         started_at = aggregate.version
-        # From the event that the snapshot stands at, which shows that the stream got there.
-        events = yield from self._page(stream_id, max(started_at - 1, 0))
-        if started_at and getattr(next(events, None), "version", 0) != started_at:
-            _log.warning("the snapshot of %s is ahead of its stream, and is replaced", stream_id)
+        # From the event that the snapshot stands at, which shows that it is of this stream as it is now.
+        events = yield from self._page(self._store, stream_id, max(started_at - 1, 0))
+        if started_at and _place_of(next(events, None)) != (started_at, aggregate._event_id):
+            _log.warning("the snapshot of %s is not of this stream as it is now; it is replaced", stream_id)
             aggregate, void, started_at = self._type(aggregate_id), True, 0
-            events = yield from self._page(stream_id, 0)
+            events = yield from self._page(self._store, stream_id, 0)
         end = max(started_at - 1, 0) + PAGE
         aggregate.replay(events)
-        while aggregate.version == end:
-            end += PAGE
-            aggregate.replay((yield from self._page(stream_id, aggregate.version)))
+        if aggregate.version == end:
+            yield from self._catch_up(self._store, stream_id, aggregate)
         if not aggregate.version:
             raise AggregateNotFound(self._type, aggregate_id)
         if void or aggregate.version - started_at > self._frequency:
             yield from self._take_snapshot(aggregate)  # The next load need not go the whole way again.
         return aggregate
 
-    def save(self, aggregate: A) -> Operation[None]:
+    def save(self, aggregate: A, metadata: Mapping[str, Any] | None = None) -> Operation[None]:
         if not isinstance(aggregate, self._type):
             raise InvalidArgument(f"this repository keeps {self._type.__name__}s, not a {type(aggregate).__name__}")
-        events = aggregate.pending
-        if not events:
-            return
-        stream_id = stream_id_of(self._type, aggregate.id)
         before = aggregate.version
-        version: int = yield lambda: self._store.append(stream_id, events, before)
-        aggregate._version = version
-        del aggregate._pending[: len(events)]
-        if before // self._frequency != version // self._frequency:
-            yield from self._take_snapshot(aggregate)
+        yield from self._store_events(self._store, aggregate, _checked_metadata(metadata))
+        yield from self._snapshot_after(before, aggregate)
 
     def exists(self, aggregate_id: UUID | str) -> Operation[bool]:
         stream_id = stream_id_of(self._type, aggregate_id)
         events: list[Event] = yield lambda: self._store.read(stream_id, limit=1)
         return bool(events)
 
-    def update(self, aggregate_id: UUID | str, change: Callable[[A], Any], attempts: int) -> Operation[A]:
+    def update(
+        self,
+        aggregate_id: UUID | str,
+        change: Callable[[A], Any],
+        attempts: int,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Operation[A]:
         if type(attempts) is not int or attempts < 1:
             raise InvalidArgument(f"attempts must be an int of at least 1, not {attempts!r}")
-        for attempt in range(1, attempts + 1):
+        metadata = _checked_metadata(metadata)
+        for attempt in range(1, attempts):
             aggregate = yield from self.load(aggregate_id)
-            yield lambda current=aggregate: change(current)
+            yield partial(change, aggregate)
             try:
-                yield from self.save(aggregate)
+                yield from self.save(aggregate, metadata)
             except ConcurrencyError:
-                if attempt == attempts:
-                    raise
                 # Those who met here should not all meet again.
                 yield Pause(random.uniform(0, 0.002 * 2 ** min(attempt, 8)))  # noqa: S311 no secret
             else:
                 return aggregate
-        raise AssertionError  # unreachable: the last attempt returned or raised
+        aggregate = yield from self.load(aggregate_id)
+        if attempts == 1:
+            yield partial(change, aggregate)
+            yield from self.save(aggregate, metadata)
+            return aggregate
+        before = aggregate.version
 
-    def _page(self, stream_id: str, from_version: int) -> Operation[Iterator[Event]]:
-        events: Iterable[Event] = yield lambda: self._store._read_page(stream_id, from_version, PAGE)
+        def with_the_stream_locked(transaction: Any) -> Operation[None]:
+            stream_id = stream_id_of(self._type, aggregate_id)
+            # No event: takes the stream's lock, so that nobody can be faster any more.
+            yield partial(transaction.append, stream_id, [], ExpectedVersion.ANY)
+            yield from self._catch_up(transaction, stream_id, aggregate)
+            yield partial(change, aggregate)
+            yield from self._store_events(transaction, aggregate, metadata)
+
+        yield InTransaction(self._store, with_the_stream_locked)
+        yield from self._snapshot_after(before, aggregate)
+        return aggregate
+
+    def _store_events(self, store: Any, aggregate: A, metadata: Mapping[str, Any]) -> Operation[None]:
+        """Append what is pending, after what a transaction that was not seen to commit may have taken back."""
+        stream_id = stream_id_of(self._type, aggregate.id)
+        for after, events in tuple(aggregate._unconfirmed):
+            yield partial(store.append, stream_id, events, after)
+            store.when_committed(partial(aggregate._confirm, after + len(events)))
+        events = aggregate.pending
+        if not events:
+            return
+        if metadata:
+            events = tuple(_with_metadata(event, metadata) for event in events)
+        yield partial(store.append, stream_id, events, aggregate.version)
+        aggregate._mark_stored(events)
+        store.when_committed(partial(aggregate._confirm, aggregate.version))
+
+    def _catch_up(self, store: Any, stream_id: str, aggregate: A) -> Operation[None]:
+        """Apply what the stream has above the aggregate's version."""
+        full = True
+        while full:
+            before = aggregate.version
+            aggregate.replay((yield from self._page(store, stream_id, before)))
+            full = aggregate.version == before + PAGE
+
+    def _page(self, store: Any, stream_id: str, from_version: int) -> Operation[Iterator[Event]]:
+        events: Iterable[Event] = yield lambda: store._read_page(stream_id, from_version, PAGE)
         return iter(events)
 
     def _from_snapshot(self, aggregate_id: UUID | str) -> Operation[tuple[A, bool]]:
         """The aggregate as its snapshot has it, or a new one; and whether there was a snapshot that is void."""
         if self._snapshots is not None:
-            category = self._type.category
+            category, class_schema = self._type.category, self._type.class_schema()
             try:
-                snapshot = yield lambda: self._snapshots.load(category, str(aggregate_id))
+                snapshot = yield lambda: self._snapshots.load(category, str(aggregate_id), class_schema)
                 if snapshot is not None:
-                    return restored(self._type, aggregate_id, snapshot), False
+                    return aggregate_from(self._type, aggregate_id, snapshot), False
             except SnapshotError as error:
                 _log.warning("%s; the events are replayed and it is replaced", error)
                 return self._type(aggregate_id), True
@@ -116,55 +164,53 @@ class RepositoryOperations(Generic[A]):
                 _log.warning("no snapshot of %s %s could be loaded", category, aggregate_id, exc_info=True)
         return self._type(aggregate_id), False
 
+    def _snapshot_after(self, before: int, aggregate: A) -> Operation[None]:
+        """Take a snapshot where a save that began at a version has crossed a multiple of the frequency."""
+        if before // self._frequency != aggregate.version // self._frequency:
+            yield from self._take_snapshot(aggregate)
+
     def _take_snapshot(self, aggregate: A) -> Operation[None]:
-        if self._snapshots is None or aggregate._strayed:
+        if self._snapshots is None or aggregate._diverged:
             return
         try:
-            snapshot = taken(aggregate)
+            snapshot = snapshot_of(aggregate)
             yield lambda: self._snapshots.save(snapshot)
         except Exception:  # noqa: BLE001 a snapshot is only a shorter way: failing to write one never fails the save
             _log.warning("no snapshot of %s %s could be stored", aggregate.category, aggregate.id, exc_info=True)
 
 
-def taken(aggregate: Aggregate[Any]) -> Snapshot:
-    """A snapshot of an aggregate without pending events. Raises SerializationError for state that can't be stored."""
-    cls = type(aggregate)
-    class_schema = cls.class_schema()
-    state = codec.encode(f"snapshot of {cls.category} {aggregate.id}", aggregate.snapshot_state())
-    unsigned = Snapshot(cls.category, str(aggregate.id), aggregate.version, class_schema, state, b"")
-    return Snapshot(
-        cls.category, str(aggregate.id), aggregate.version, class_schema, state, checksum=_checksum(unsigned)
-    )
+def _place_of(event: Event | None) -> tuple[int, UUID] | None:
+    return None if event is None else (event.version, event.event_id)
 
 
-def restored(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -> A:
-    """The aggregate that a snapshot holds. Raises SnapshotError if it is damaged, or of another class schema or id."""
-    what = f"the snapshot of {cls.category} {aggregate_id}"
-    if snapshot.class_schema != cls.class_schema():
-        raise SnapshotError(f"{what} was taken of other fields than {cls.__name__} has now")
-    if snapshot.checksum != _checksum(snapshot):
-        raise SnapshotError(f"{what} is damaged")
-    if (snapshot.aggregate_type, snapshot.aggregate_id) != (cls.category, str(aggregate_id)):
-        raise SnapshotError(f"{what} is of {snapshot.aggregate_type} {snapshot.aggregate_id}")
-    try:
-        aggregate = cls(aggregate_id)
-        aggregate.restore_state(codec.decode(snapshot.state))
-    except Exception as error:  # also what a restore_state of the application's raises
-        raise SnapshotError(f"{what} can't be used: {error}") from error
-    aggregate._version = snapshot.version
-    return aggregate
+def _checked_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+        raise InvalidArgument(f"metadata must be a mapping, not {type(metadata).__name__}")
+    return metadata
 
 
-def _checksum(snapshot: Snapshot) -> bytes:
-    """BLAKE2b of all that a snapshot says, each part with its length before it."""
-    digest = blake2b(digest_size=16)
-    for part in (
-        snapshot.aggregate_type.encode(),
-        snapshot.aggregate_id.encode(),
-        str(snapshot.version).encode(),
-        snapshot.class_schema.encode(),
-        snapshot.state,
-    ):
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return digest.digest()
+def _with_metadata(event: Event, metadata: Mapping[str, Any]) -> Event:
+    """The event with metadata beside its own, which wins."""
+    added = detached(event)
+    added.__dict__["metadata"] = {**metadata, **added.metadata}
+    return added
+
+
+def _claim(categories: dict[str, type[Aggregate[Any]]], aggregate_type: type[Aggregate[Any]]) -> None:
+    """Note that a store keeps aggregates of a class under its category.
+
+    Raises InvalidArgument where another class has it: each would read the other's streams. A class and one below it
+    may share a category, and so may two definitions of one class, as a module that is reloaded makes them.
+    """
+    category = aggregate_type.category
+    owner = categories.setdefault(category, aggregate_type)
+    same = (owner.__module__, owner.__qualname__) == (aggregate_type.__module__, aggregate_type.__qualname__)
+    if not same and not issubclass(aggregate_type, owner) and not issubclass(owner, aggregate_type):
+        raise InvalidArgument(
+            f"{aggregate_type.__module__}.{aggregate_type.__qualname__} has the category {category!r}, and so has "
+            f"{owner.__module__}.{owner.__qualname__}, which this store keeps already: each would read the other's "
+            f'streams. Give one a category of its own, by `category = "..."` in its body, or a store in another schema'
+        )
+    categories[category] = aggregate_type

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,7 +36,9 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
         async with _transaction(self._engine) as transaction:
-            yield _TransactionStore(self._engine, transaction, strict=self._strict)
+            store = _TransactionStore(self, transaction)
+            yield store
+        store.committed()
 
     def bind(self, connection: Any) -> AsyncEventStore:
         """``connection`` is what this store's ``transaction()`` gave."""
@@ -46,10 +48,24 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
 
 
 class _TransactionStore(AsyncStore):
-    def __init__(self, engine: MemoryEngine, transaction: Transaction, *, strict: bool) -> None:
-        self._engine = engine
+    def __init__(self, store: AsyncInMemoryEventStore, transaction: Transaction) -> None:
+        self._store = store
+        self._engine = store._engine
         self._transaction = transaction
-        self._strict = strict
+        self._strict = store._strict
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        self._callbacks.append(callback)
+
+    def committed(self) -> None:
+        """Call back, once the transaction has ended."""
+        for callback in self._callbacks:
+            callback()
 
     async def _execute(self, request: Request) -> Any:
         if isinstance(request, Append):
@@ -61,9 +77,11 @@ class _TransactionStore(AsyncStore):
     async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
         with self._engine.changed:
             savepoint = self._engine.savepoint(self._transaction)
+        callbacks = len(self._callbacks)
         try:
             yield self
         except BaseException:
+            del self._callbacks[callbacks:]
             with self._engine.changed:
                 self._engine.rollback_to(savepoint, self._transaction)
             raise

@@ -253,15 +253,19 @@ class MemorySnapshots:
     """The table of snapshots. One operation on a dict each: threads need no lock."""
 
     def __init__(self) -> None:
-        self._snapshots: dict[tuple[str, str], Snapshot] = {}
+        self._snapshots: dict[tuple[str, str], tuple[Snapshot, ...]] = {}
+        """Of each aggregate those of the two class schemas that were saved last, the newest first."""
 
     def answer(self, request: SnapshotRequest) -> Snapshot | None:
         """The reply to a request."""
         match request:
-            case LoadSnapshot(aggregate_type, aggregate_id):
-                return self._snapshots.get((aggregate_type, aggregate_id))
+            case LoadSnapshot(aggregate_type, aggregate_id, class_schema):
+                found = self._snapshots.get((aggregate_type, aggregate_id), ())
+                return next((each for each in found if each.class_schema == class_schema), None)
             case SaveSnapshot(snapshot):
-                self._snapshots[snapshot.aggregate_type, snapshot.aggregate_id] = snapshot
+                key = snapshot.aggregate_type, snapshot.aggregate_id
+                others = [each for each in self._snapshots.get(key, ()) if each.class_schema != snapshot.class_schema]
+                self._snapshots[key] = (snapshot, *others[:1])
             case DeleteSnapshot(aggregate_type, aggregate_id):
                 self._snapshots.pop((aggregate_type, aggregate_id), None)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +35,9 @@ class InMemoryEventStore(FollowableStore):
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
         with _transaction(self._engine) as transaction:
-            yield _TransactionStore(self._engine, transaction, strict=self._strict)
+            store = _TransactionStore(self, transaction)
+            yield store
+        store.committed()
 
     def bind(self, connection: Any) -> EventStore:
         """``connection`` is what this store's ``transaction()`` gave."""
@@ -45,10 +47,24 @@ class InMemoryEventStore(FollowableStore):
 
 
 class _TransactionStore(BlockingStore):
-    def __init__(self, engine: MemoryEngine, transaction: Transaction, *, strict: bool) -> None:
-        self._engine = engine
+    def __init__(self, store: InMemoryEventStore, transaction: Transaction) -> None:
+        self._store = store
+        self._engine = store._engine
         self._transaction = transaction
-        self._strict = strict
+        self._strict = store._strict
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        self._callbacks.append(callback)
+
+    def committed(self) -> None:
+        """Call back, once the transaction has ended."""
+        for callback in self._callbacks:
+            callback()
 
     def _execute(self, request: Request) -> Any:
         if isinstance(request, Append):
@@ -60,9 +76,11 @@ class _TransactionStore(BlockingStore):
     def transaction(self) -> Generator[EventStore, None, None]:
         with self._engine.changed:
             savepoint = self._engine.savepoint(self._transaction)
+        callbacks = len(self._callbacks)
         try:
             yield self
         except BaseException:
+            del self._callbacks[callbacks:]
             with self._engine.changed:
                 self._engine.rollback_to(savepoint, self._transaction)
             raise

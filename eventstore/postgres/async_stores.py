@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -160,6 +160,7 @@ class AsyncPostgresTransaction(AsyncStore):
     """The store in one transaction: what ``transaction()`` and ``bind`` give."""
 
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
+        self._store = store
         self._strict = store._strict
         self._statements = store._statements
         self._connection = connection
@@ -168,6 +169,13 @@ class AsyncPostgresTransaction(AsyncStore):
     def connection(self) -> AsyncConnection[Any]:
         """Its connection, for statements of one's own in the same transaction."""
         return self._connection
+
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        """Never: the commit is the caller's."""
 
     async def _execute(self, request: AnyRequest) -> Any:
         try:
@@ -202,17 +210,20 @@ class _Transaction(AsyncPostgresTransaction):
         self._state.check()
         return await super()._execute(request)
 
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        self._state.callbacks.append(callback)
+
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         return self._state.note(stream_id, await super().append(stream_id, events, expected_version), events)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
-        appended = len(self._state.appended)
+        mark = self._state.mark()
         try:
             async with super().transaction():
                 yield self
         except BaseException:
-            del self._state.appended[appended:]
+            self._state.go_back(mark)
             raise
 
     @property
@@ -223,6 +234,7 @@ class _Transaction(AsyncPostgresTransaction):
     async def _commit(self) -> None:
         self._state.end()
         await run(transactions.commit(self._state.appended), self._carry_out)
+        self._state.committed()
 
     async def _roll_back(self) -> None:
         self._state.end()

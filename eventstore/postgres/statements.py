@@ -106,14 +106,26 @@ _STATEMENTS = {
     "channel": "SELECT 'eventstore_' || tableoid FROM {schema}.event_positions",
     "notify": "SELECT pg_notify('eventstore_' || tableoid, '') FROM {schema}.event_positions",
     "load_snapshot": """
-        SELECT aggregate_type, aggregate_id, version, class_schema, state, checksum
-        FROM {schema}.snapshots WHERE aggregate_type = %b AND aggregate_id = %b
+        SELECT aggregate_type, aggregate_id, class_schema, version, event_id, state, checksum
+        FROM {schema}.snapshots WHERE aggregate_type = %b AND aggregate_id = %b AND class_schema = %b
         """,
     "save_snapshot": """
-        INSERT INTO {schema}.snapshots (aggregate_type, aggregate_id, version, class_schema, state, checksum)
-        VALUES (%b, %b, %b, %b, %b, %b)
-        ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE SET version = excluded.version,
-            class_schema = excluded.class_schema, state = excluded.state, checksum = excluded.checksum, taken_at = now()
+        WITH saved AS (
+            INSERT INTO {schema}.snapshots
+                (aggregate_type, aggregate_id, class_schema, version, event_id, state, checksum)
+            VALUES (%(aggregate_type)b, %(aggregate_id)b, %(class_schema)b, %(version)b, %(event_id)b, %(state)b,
+                %(checksum)b)
+            ON CONFLICT (aggregate_type, aggregate_id, class_schema) DO UPDATE SET version = excluded.version,
+                event_id = excluded.event_id, state = excluded.state, checksum = excluded.checksum,
+                taken_at = excluded.taken_at
+        )
+        DELETE FROM {schema}.snapshots
+        WHERE aggregate_type = %(aggregate_type)b AND aggregate_id = %(aggregate_id)b AND class_schema IN (
+            SELECT class_schema FROM {schema}.snapshots
+            WHERE aggregate_type = %(aggregate_type)b AND aggregate_id = %(aggregate_id)b
+                AND class_schema <> %(class_schema)b
+            ORDER BY taken_at DESC OFFSET 1
+        )
         """,
     "delete_snapshot": "DELETE FROM {schema}.snapshots WHERE aggregate_type = %b AND aggregate_id = %b",
 }
@@ -255,10 +267,10 @@ class Statements:
                     number,
                     limit,
                 )
-            case LoadSnapshot(aggregate_type, aggregate_id):
-                return self._texts["load_snapshot"], (aggregate_type, aggregate_id)
+            case LoadSnapshot(aggregate_type, aggregate_id, class_schema):
+                return self._texts["load_snapshot"], (aggregate_type, aggregate_id, class_schema)
             case SaveSnapshot(snapshot):
-                return self._texts["save_snapshot"], tuple(getattr(snapshot, field.name) for field in fields(Snapshot))
+                return self._texts["save_snapshot"], _by_name(snapshot)
             case DeleteSnapshot(aggregate_type, aggregate_id):
                 return self._texts["delete_snapshot"], (aggregate_type, aggregate_id)
             case Command(text):

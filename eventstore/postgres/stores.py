@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -167,6 +167,7 @@ class PostgresTransaction(BlockingStore):
     """The store in one transaction: what ``transaction()`` and ``bind`` give."""
 
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
+        self._store = store
         self._strict = store._strict
         self._statements = store._statements
         self._connection = connection
@@ -175,6 +176,13 @@ class PostgresTransaction(BlockingStore):
     def connection(self) -> Connection[Any]:
         """Its connection, for statements of one's own in the same transaction."""
         return self._connection
+
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        """Never: the commit is the caller's."""
 
     def _execute(self, request: AnyRequest) -> Any:
         try:
@@ -209,17 +217,20 @@ class _Transaction(PostgresTransaction):
         self._state.check()
         return super()._execute(request)
 
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        self._state.callbacks.append(callback)
+
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         return self._state.note(stream_id, super().append(stream_id, events, expected_version), events)
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
-        appended = len(self._state.appended)
+        mark = self._state.mark()
         try:
             with super().transaction():
                 yield self
         except BaseException:
-            del self._state.appended[appended:]
+            self._state.go_back(mark)
             raise
 
     @property
@@ -230,6 +241,7 @@ class _Transaction(PostgresTransaction):
     def _commit(self) -> None:
         self._state.end()
         run(transactions.commit(self._state.appended), self._carry_out)
+        self._state.committed()
 
     def _roll_back(self) -> None:
         self._state.end()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -45,6 +45,8 @@ class State:
 
     def __init__(self) -> None:
         self.appended: list[Appended] = []
+        self.callbacks: list[Callable[[], object]] = []
+        """To be called once it is known to be committed."""
         self._ended = False
 
     def check(self) -> None:
@@ -54,6 +56,19 @@ class State:
 
     def end(self) -> None:
         self._ended = True
+
+    def mark(self) -> tuple[int, int]:
+        """Where it stands, for ``go_back``."""
+        return len(self.appended), len(self.callbacks)
+
+    def go_back(self, mark: tuple[int, int]) -> None:
+        """Forget what came after a mark: it was rolled back."""
+        appended, callbacks = mark
+        del self.appended[appended:], self.callbacks[callbacks:]
+
+    def committed(self) -> None:
+        for callback in self.callbacks:
+            callback()
 
     def note(self, stream_id: str, version: int, events: Sequence[Event]) -> int:
         """Remember an append, and return its version."""

@@ -51,6 +51,13 @@ class _Inline(EventStore):
         self._store = store
         self._projections = projections
 
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        self._store.when_committed(callback)
+
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         with self._store.transaction() as transaction:
             operation = _append(transaction, self._projections, stream_id, events, expected_version)
@@ -93,6 +100,13 @@ class _AsyncInline(AsyncEventStore):
     def __init__(self, store: AsyncEventStore, projections: Sequence[AsyncProjection[Any]]) -> None:
         self._store = store
         self._projections = projections
+
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        self._store.when_committed(callback)
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         async with self._store.transaction() as transaction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -87,6 +87,13 @@ class BlockingEventStore(EventStore):
         else:
             self._thread.run(_leave(block, None))
 
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        self._store.when_committed(callback)
+
     def bind(self, connection: Any) -> EventStore:
         return BlockingEventStore(self._store.bind(connection), self._thread)
 
@@ -102,8 +109,8 @@ class BlockingSnapshotStore(SnapshotStore):
         self._store = store
         self._thread = thread
 
-    def load(self, aggregate_type: str, aggregate_id: str) -> Snapshot | None:
-        return self._thread.run(self._store.load(aggregate_type, aggregate_id))
+    def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
+        return self._thread.run(self._store.load(aggregate_type, aggregate_id, class_schema))
 
     def save(self, snapshot: Snapshot) -> None:
         self._thread.run(self._store.save(snapshot))

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -258,7 +259,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.snapshot_stores)
     @rule(key=st.tuples(st.sampled_from("ab"), st.sampled_from("12")), version=small, state=st.binary(max_size=5))
     def save_snapshot(self, key: tuple[str, str], version: int, state: bytes) -> None:
-        snapshot = Snapshot(*key, version + 1, "schema", state, b"checksum")
+        snapshot = Snapshot(*key, "schema", version + 1, UUID(int=version), state, b"checksum")
         self.snapshots[key] = snapshot
         self.agree(self.snapshot_stores, lambda store: store.save(snapshot), ("returned", None))
 
@@ -266,7 +267,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(key=st.tuples(st.sampled_from("ab"), st.sampled_from("12")), forget=st.booleans())
     def load_snapshot(self, key: tuple[str, str], *, forget: bool) -> None:
         expected = ("returned", self.snapshots.get(key))
-        self.agree(self.snapshot_stores, lambda store: store.load(*key), expected)
+        self.agree(self.snapshot_stores, lambda store: store.load(*key, "schema"), expected)
         if forget:
             self.snapshots.pop(key, None)
             self.agree(self.snapshot_stores, lambda store: store.delete(*key), ("returned", None))

@@ -416,14 +416,14 @@ class TestRepositories:
             parcel.post(str(number))
         with settings_of(EVENTSTORE_SNAPSHOT_FREQUENCY=5):
             repository(Parcel, using).save(parcel)
-        found = snapshot_store(using).load("Parcel", str(parcel.id))
+        found = snapshot_store(using).load("Parcel", str(parcel.id), Parcel.class_schema())
         assert found is not None
         assert found.version == 5
         other = Parcel(uuid4())
         other.post("Delft")
         with settings_of(EVENTSTORE_SNAPSHOT_FREQUENCY=None):
             repository(Parcel, using).save(other)
-        assert snapshot_store(using).load("Parcel", str(other.id)) is None
+        assert snapshot_store(using).load("Parcel", str(other.id), Parcel.class_schema()) is None
 
     def test_a_snapshot_that_fails_harms_nothing(self, using: str) -> None:
         parcels = repository(Parcel, using)

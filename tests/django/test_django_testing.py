@@ -69,7 +69,7 @@ class InATestCase(EventStoreMixin, TestCase):
         with event_store().wakeups.calling(woken):
             with self.captureOnCommitCallbacks() as callbacks:
                 delivered()
-            assert len(callbacks) == 1
+            assert callbacks
             woken.assert_not_called()
             with self.captureOnCommitCallbacks(execute=True):
                 delivered()

@@ -235,7 +235,7 @@ def subscriptions(store: PostgresEventStore, memory: InMemoryEventStore) -> None
 def snapshots(pool: ConnectionPool[Connection[TupleRow]]) -> None:
     kept: SnapshotStore = PostgresSnapshotStore(pool)
     kept = InMemorySnapshotStore()
-    assert_type(kept.load("Order", "1"), Snapshot | None)
+    assert_type(kept.load("Order", "1", "schema"), Snapshot | None)
 
 
 def repositories(store: EventStore, kept: SnapshotStore, order_id: UUID) -> None:

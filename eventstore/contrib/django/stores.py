@@ -6,7 +6,7 @@ Errors are the library's, inside and outside of ``atomic()``; Django's and psyco
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -118,13 +118,13 @@ class DjangoEventStore(_Client, FollowableStore):
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         version = super().append(stream_id, events, expected_version)
-        self._announce_on_commit()
+        self.when_committed(self.announce)
         return version
 
-    def _announce_on_commit(self) -> None:
+    def when_committed(self, callback: Callable[[], object]) -> None:
         wrapper = connections[self.using]
         if wrapper.in_atomic_block or wrapper.get_autocommit():  # else Django does not know when that will be
-            on_commit(self.announce, using=self.using)
+            on_commit(callback, using=self.using)
 
     @contextmanager
     def transaction(self) -> Generator[DjangoTransaction, None, None]:
@@ -183,8 +183,15 @@ class DjangoTransaction(BlockingStore):
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         version = super().append(stream_id, events, expected_version)
         self._last = stream_id, tuple(event.event_id for event in events)
-        self._store._announce_on_commit()
+        self._store.when_committed(self._store.announce)
         return version
+
+    @property
+    def categories(self) -> dict[str, type[Any]]:
+        return self._store.categories
+
+    def when_committed(self, callback: Callable[[], object]) -> None:
+        self._store.when_committed(callback)
 
     def transaction(self) -> AbstractContextManager[DjangoTransaction]:
         return self._store.transaction()

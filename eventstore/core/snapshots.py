@@ -1,0 +1,127 @@
+"""Snapshots of aggregates: how one is taken, and when one is void. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Iterator
+from functools import cache
+from hashlib import blake2b
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from eventstore import codec
+from eventstore.aggregate import Aggregate
+from eventstore.codec.registry import described_fields, registered_class, registered_name
+from eventstore.codec.values import IMMUTABLE
+from eventstore.errors import SnapshotError
+from eventstore.store import Snapshot
+
+A = TypeVar("A", bound=Aggregate[Any])
+
+
+def snapshot_of(aggregate: Aggregate[Any]) -> Snapshot:
+    """A snapshot of an aggregate without pending events. Raises SerializationError for state that can't be stored."""
+    cls = type(aggregate)
+    class_schema = cls.class_schema()  # First: it registers the types that the class mentions.
+    attributes = aggregate.snapshot_state()
+    held = {cast("str", registered_name(each)): _fingerprint(each) for each in _registered_types(attributes)}
+    state = codec.encode(
+        f"snapshot of {cls.category} {aggregate.id}",
+        {"attributes": attributes, "initial": _initial(cls(aggregate.id)), "types": held},
+    )
+    unsigned = Snapshot(
+        aggregate_type=cls.category,
+        aggregate_id=str(aggregate.id),
+        class_schema=class_schema,
+        version=aggregate.version,
+        event_id=cast("UUID", aggregate._event_id),
+        state=state,
+        checksum=b"",
+    )
+    return dataclasses.replace(unsigned, checksum=_checksum(unsigned))
+
+
+def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -> A:
+    """The aggregate that a snapshot holds.
+
+    Raises SnapshotError if the snapshot is damaged, of another aggregate, or was taken when the class, or a class
+    whose instances the state holds, had other fields. Whether it belongs to this stream is for its reader to check:
+    the event at its version must have its event id.
+    """
+    what = f"the snapshot of {cls.category} {aggregate_id}"
+    if snapshot.class_schema != cls.class_schema():
+        raise SnapshotError(f"{what} was taken of other fields than {cls.__name__} has now")
+    if snapshot.checksum != _checksum(snapshot):
+        raise SnapshotError(f"{what} is damaged")
+    if (snapshot.aggregate_type, snapshot.aggregate_id) != (cls.category, str(aggregate_id)):
+        raise SnapshotError(f"{what} is of {snapshot.aggregate_type} {snapshot.aggregate_id}")
+    try:
+        aggregate = cls(aggregate_id)
+        state = codec.decode(snapshot.state)
+        if state["initial"] != _initial(aggregate):
+            raise SnapshotError(f"{what} was taken when a new {cls.__name__} had other attributes")
+        for name, fingerprint in state["types"].items():
+            if (held := registered_class(name)) is None or _fingerprint(held) != fingerprint:
+                raise SnapshotError(f"{what} was taken when {name} had other fields")
+        aggregate.restore_state(state["attributes"])
+    except SnapshotError:
+        raise
+    except Exception as error:  # also what a restore_state of the application's raises
+        raise SnapshotError(f"{what} can't be used: {error}") from error
+    aggregate._version, aggregate._event_id = snapshot.version, snapshot.event_id
+    return aggregate
+
+
+def _initial(aggregate: Aggregate[Any]) -> str:
+    """A fingerprint of what a new instance has, by names and types: also of what only its ``__init__`` tells."""
+    attributes = sorted((name, type(value).__qualname__) for name, value in aggregate.snapshot_state().items())
+    return _digest(f"{name}: {kind}" for name, kind in attributes)
+
+
+def _registered_types(value: Any) -> Iterable[type]:
+    """The Enums and dataclasses whose instances stand in a value, however deep."""
+    found: dict[type, None] = {}
+    unseen: list[Any] = [value]
+    while unseen:
+        current = unseen.pop()
+        kind = cast("type[Any]", type(current))
+        if kind is dict:
+            unseen += (each for pair in current.items() for each in pair if type(each) not in IMMUTABLE)
+        elif kind in {list, tuple, set, frozenset}:
+            unseen += (each for each in current if type(each) not in IMMUTABLE)
+        elif registered_name(kind) is not None:
+            found[kind] = None
+            unseen += _fields_of(current)
+    return found
+
+
+def _fields_of(value: Any) -> Iterator[Any]:
+    if not isinstance(value, enum.Enum):
+        for field in dataclasses.fields(value):
+            yield getattr(value, field.name, None)
+
+
+@cache
+def _fingerprint(cls: type) -> str:
+    return _digest(described_fields(cls))
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def _checksum(snapshot: Snapshot) -> bytes:
+    """BLAKE2b of all that a snapshot says, each part with its length before it."""
+    digest = blake2b(digest_size=16)
+    for part in (
+        snapshot.aggregate_type.encode(),
+        snapshot.aggregate_id.encode(),
+        snapshot.class_schema.encode(),
+        str(snapshot.version).encode(),
+        snapshot.event_id.bytes,
+        snapshot.state,
+    ):
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.digest()
