@@ -1,10 +1,12 @@
 -- The log: one table, one sequence. Everything lives in this schema; nothing relies on search_path.
 
+CREATE SEQUENCE {schema}.event_positions AS bigint CACHE 1;
+
 -- Fixed-width columns first: no padding between them. No CHECK: the server reads each again from its text for each append,
 -- and the library checks names before it sends them.
 CREATE TABLE {schema}.events (
     version bigint NOT NULL,
-    position bigint GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME {schema}.event_positions CACHE 1),
+    position bigint NOT NULL DEFAULT nextval({event_positions}::regclass),
     timestamp timestamp with time zone NOT NULL,
     utc_offset integer NOT NULL,
     event_id uuid NOT NULL,
@@ -14,6 +16,8 @@ CREATE TABLE {schema}.events (
     metadata bytea NOT NULL,
     CONSTRAINT events_stream_version PRIMARY KEY (stream_id, version)
 );
+
+ALTER SEQUENCE {schema}.event_positions OWNED BY {schema}.events.position;
 
 CREATE INDEX events_position ON {schema}.events (position);
 CREATE INDEX events_event_id ON {schema}.events (event_id);

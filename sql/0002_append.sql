@@ -1,5 +1,17 @@
 -- Appending: lock the stream, register, check the version, draw positions. A changed function gets a new name in a new
 -- file, so that processes of the last release go on while those of the next one start.
+--
+-- The functions that write run with their owner's rights, whoever calls them, so that a writer needs no privilege on the
+-- table: it can't give an event a version or a position of its own, or insert one without the locks. Each function names its
+-- search_path, so that nobody can put functions or operators of another schema in the place of those that it calls.
+
+CREATE TYPE {schema}.append_reply AS (version bigint, position bigint, outcome text);
+
+COMMENT ON TYPE {schema}.append_reply IS
+    'What became of an append. outcome is "stored", with the version and the position of the last of its events, whether they '
+    'were stored now or, with the same ids at the same place, before; "conflict", with the version that the stream is at '
+    'instead, or NULL where this transaction cannot see it; or "already stored", with the version and the position of the '
+    'event that has one of the ids, elsewhere in the stream.';
 
 CREATE FUNCTION {schema}.write_events(
     _stream_id text,
@@ -9,16 +21,20 @@ CREATE FUNCTION {schema}.write_events(
     _data bytea[],
     _metadata bytea[],
     _timestamps timestamp with time zone[],
-    _utc_offsets integer[]
-) RETURNS bigint
+    _utc_offsets integer[],
+    _given_ids uuid[]
+) RETURNS {schema}.append_reply
 LANGUAGE plpgsql AS $eventstore$
 DECLARE
     _last bigint;
     _before bigint;
+    _version bigint;
+    _position bigint;
 BEGIN
-    SELECT version INTO _last FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1;
+    SELECT version, position INTO _last, _position
+    FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1;
     _last := coalesce(_last, 0);
-    IF _expected_version <> _last THEN
+    IF _expected_version <> _last OR _given_ids IS NOT NULL THEN
         _before := _expected_version;
         IF _expected_version < 0 THEN
             -- The concatenation keeps the planner from walking through the whole stream.
@@ -31,25 +47,39 @@ BEGIN
                 WHERE stream_id = _stream_id AND version > _before ORDER BY version LIMIT cardinality(_event_ids)
             ) AS there
         ) THEN
-            RETURN _before + cardinality(_event_ids);
+            SELECT version, position INTO _version, _position FROM {schema}.events
+            WHERE stream_id = _stream_id AND version = _before + cardinality(_event_ids);
+            RETURN (_version, _position, 'stored'::text);
         END IF;
-        IF _before IS NOT NULL OR (_expected_version = -2 AND _last = 0) THEN
-            RETURN -1 - _last;
+        SELECT version, position INTO _version, _position FROM {schema}.events
+        WHERE event_id = ANY (CASE WHEN _expected_version < 0 THEN _event_ids ELSE _given_ids END)
+            AND stream_id || '' = _stream_id
+        ORDER BY version LIMIT 1;
+        IF FOUND THEN
+            RETURN (_version, _position, 'already stored'::text);
         END IF;
+        IF (_expected_version >= 0 AND _expected_version <> _last) OR (_expected_version = -2 AND _last = 0) THEN
+            RETURN (_last, NULL::bigint, 'conflict'::text);
+        END IF;
+    END IF;
+    IF cardinality(_event_ids) = 0 THEN
+        RETURN (_last, _position, 'stored'::text);
     END IF;
     INSERT INTO {schema}.events
         (version, timestamp, utc_offset, event_id, stream_id, event_type, data, metadata)
     -- Side by side in the target list they are walked through together; in FROM each would be put into a store of rows first.
     SELECT _last + generate_subscripts(_event_ids, 1), unnest(_timestamps), unnest(_utc_offsets), unnest(_event_ids),
         _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
-    RETURN _last + cardinality(_event_ids);
+    RETURN (_last + cardinality(_event_ids), currval({event_positions}::regclass), 'stored'::text);
 END
 $eventstore$;
 
+REVOKE ALL ON FUNCTION {schema}.write_events FROM PUBLIC;
+
 COMMENT ON FUNCTION {schema}.write_events IS
-    'The part of an append between its locks and its commit; call append instead. _expected_version: 0 or more is the '
-    'version that the stream must have, -1 any, -2 any but 0. Returns the version of the last of these events, whether '
-    'stored now or, with the same ids at the same place, before; or, where the stream is elsewhere, -1 minus its version.';
+    'The part of an append between its locks and its commit; call append instead, whose search_path it relies on. '
+    '_expected_version: 0 or more is the version that the stream must have, -1 any, -2 any but 0. _given_ids are those of the '
+    'ids that the writer may have used before; NULL if there are none. They are looked for in the stream.';
 
 CREATE FUNCTION {schema}.append(
     _stream_id text,
@@ -59,9 +89,10 @@ CREATE FUNCTION {schema}.append(
     _data bytea[],
     _metadata bytea[],
     _timestamps timestamp with time zone[],
-    _utc_offsets integer[]
-) RETURNS bigint
-LANGUAGE plpgsql AS $eventstore$
+    _utc_offsets integer[],
+    _given_ids uuid[]
+) RETURNS {schema}.append_reply
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
     -- Plain expressions, as these are, are calculated at once; PERFORM would have the server set up a query for each.
     -- The stream's lock: other writers of this stream wait for the end of the transaction. An advisory ExclusiveLock.
@@ -69,8 +100,12 @@ DECLARE
     _drawn bigint := pg_sequence_last_value({event_positions}::regclass);
     _registered text;
 BEGIN
-    IF _drawn IS NULL THEN
-        -- There is no event yet, or this role must not see the sequence, which is an error here.
+    IF _drawn IS NULL THEN  -- Nobody has appended yet.
+        IF EXISTS (SELECT FROM {schema}.events) THEN
+            RAISE 'the sequence event_positions has drawn nothing, though there are events: positions would be used twice'
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Append on the node that has drawn them; on a logical replica that takes over, setval it first.';
+        END IF;
         SELECT last_value - (NOT is_called)::integer INTO _drawn FROM {schema}.event_positions;
     END IF;
     -- Register: tells readers that this transaction may commit positions above the last one drawn, and none below. An
@@ -78,12 +113,14 @@ BEGIN
     _registered := pg_advisory_xact_lock_shared(
         ({event_positions}::regclass::oid::bigint & 16777215) << 40 | (_drawn & 1099511627775))::text;
     RETURN {schema}.write_events(
-        _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
+        _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _given_ids);
 END
 $eventstore$;
 
+REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC;
+
 COMMENT ON FUNCTION {schema}.append IS
-    'Appends events to one stream in a transaction of its own. Parameters and result as of write_events.';
+    'Appends events to one stream in a transaction of its own. Parameters as of write_events.';
 
 CREATE FUNCTION {schema}.append_in_transaction(
     _stream_id text,
@@ -93,12 +130,13 @@ CREATE FUNCTION {schema}.append_in_transaction(
     _data bytea[],
     _metadata bytea[],
     _timestamps timestamp with time zone[],
-    _utc_offsets integer[]
-) RETURNS bigint
-LANGUAGE plpgsql AS $eventstore$
+    _utc_offsets integer[],
+    _given_ids uuid[]
+) RETURNS {schema}.append_reply
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
     -- How many appends this transaction has registered for; rolled back to a savepoint together with their locks.
-    _setting text := 'eventstore.appends_' || {event_positions}::regclass::oid;
+    _setting text := 'eventstore.appends_' || {event_positions}::regclass::oid::text;
     _appends integer := coalesce(nullif(current_setting(_setting, true), ''), '0');
     -- Every lock takes a slot of the server's lock table, about 64 for each connection that it allows.
     _crowded boolean := _appends >= 256;
@@ -106,23 +144,26 @@ DECLARE
 BEGIN
     IF NOT _crowded AND current_setting('transaction_isolation') = 'read committed' THEN
         RETURN {schema}.append(
-            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
+            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _given_ids);
     END IF;
     -- The version check misses conflicts where the snapshot is old or the stream not locked. The constraint finds them,
     -- and a subtransaction keeps the caller's transaction usable.
     BEGIN
         IF _crowded THEN
             RETURN {schema}.write_events(
-                _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
+                _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets,
+                _given_ids);
         END IF;
         RETURN {schema}.append(
-            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets);
+            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _given_ids);
     EXCEPTION WHEN unique_violation THEN
-        RETURN NULL;
+        RETURN (NULL::bigint, NULL::bigint, 'conflict'::text);
     END;
 END
 $eventstore$;
 
+REVOKE ALL ON FUNCTION {schema}.append_in_transaction FROM PUBLIC;
+
 COMMENT ON FUNCTION {schema}.append_in_transaction IS
     'Appends events to one stream within a transaction that goes on: at any isolation level, and to any number of streams. '
-    'Parameters and result as of write_events; NULL is a conflict whose version this transaction cannot see.';
+    'Parameters as of write_events.';

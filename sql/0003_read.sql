@@ -1,9 +1,10 @@
 -- Reading the whole log without ever skipping an event that commits late.
 
 CREATE FUNCTION {schema}.safe_position(_after bigint) RETURNS bigint
-LANGUAGE plpgsql AS $eventstore$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
     _highest bigint;
+    _drawn bigint;
     _lowest_open bigint;
     _settled bigint;
 BEGIN
@@ -16,6 +17,16 @@ BEGIN
         RETURN NULL;
     END IF;
     _highest := coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0);
+    -- The events first, then the sequence, which may draw in between. Where the log holds positions that this sequence has not
+    -- drawn, the locks of those who did are on another node, and readers would skip what commits late.
+    SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END INTO _drawn FROM {schema}.event_positions;
+    IF _highest > _drawn OR _highest > 0 AND (SELECT position FROM {schema}.events ORDER BY position LIMIT 1) < (
+        SELECT seqstart FROM pg_sequence WHERE seqrelid = {event_positions}::regclass
+    ) THEN
+        RAISE 'the log holds positions that the sequence event_positions of this node has not drawn'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Read the log on the node that appends; on a logical replica that takes over, setval the sequence first.';
+    END IF;
     -- What open transactions registered: 40 bits, restored as the number nearest to last_value that ends in them (549755813888
     -- is half the range). Prepared transactions have no pid.
     SELECT min(

@@ -10,24 +10,27 @@ CREATE TABLE {schema}.subscriptions (
     seen_at timestamp with time zone,
     error_position bigint,
     error text,
+    tables text[] NOT NULL DEFAULT ARRAY[]::text[],
     CONSTRAINT subscriptions_name_partition PRIMARY KEY (name, partition)
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE {schema}.subscriptions IS
     'The checkpoints. Whoever works on a partition holds its row locked, in the transaction that moves it on: when a worker '
-    'dies the server lets go of the row, and another worker goes on from where it stands.';
+    'dies the server releases the row, and another worker resumes from there.';
 COMMENT ON COLUMN {schema}.subscriptions.partition IS
     'Which streams: those for which partition_of says so. -1 is a rebuild beside the others, of all streams.';
 COMMENT ON COLUMN {schema}.subscriptions.partitions IS 'Into how many partitions the streams of this subscription are split.';
 COMMENT ON COLUMN {schema}.subscriptions.failed IS
-    'Given up at error_position: no worker goes on until one is started anew.';
+    'Given up at error_position: no worker continues until one is started again.';
 COMMENT ON COLUMN {schema}.subscriptions.position IS
-    'The checkpoint: everything up to and with it was handled, put aside, or left out by the filter.';
+    'The checkpoint: everything up to and with it was handled, parked, or left out by the filter.';
 COMMENT ON COLUMN {schema}.subscriptions.moved_at IS 'When the checkpoint was last stored.';
 COMMENT ON COLUMN {schema}.subscriptions.seen_at IS
     'When a worker last looked for events, give or take some seconds. None where the last one has stopped.';
 COMMENT ON COLUMN {schema}.subscriptions.error_position IS 'The position of the event that could not be handled.';
-COMMENT ON COLUMN {schema}.subscriptions.error IS 'What happened then. Empty once the event was handled or put aside.';
+COMMENT ON COLUMN {schema}.subscriptions.error IS 'What happened then. Empty once the event was handled or parked.';
+COMMENT ON COLUMN {schema}.subscriptions.tables IS
+    'The tables of a projection''s read model, by their full names. No other projection may rebuild one of them.';
 
 CREATE TABLE {schema}.parked_events (
     name text COLLATE "C" NOT NULL,
@@ -35,15 +38,21 @@ CREATE TABLE {schema}.parked_events (
     attempts integer NOT NULL,
     error text NOT NULL,
     parked_at timestamp with time zone NOT NULL DEFAULT now(),
-    CONSTRAINT parked_events_name_position PRIMARY KEY (name, position)
+    rebuild boolean NOT NULL DEFAULT false,
+    dropped_at timestamp with time zone,
+    CONSTRAINT parked_events_name_position PRIMARY KEY (name, rebuild, position)
 );
 
 COMMENT ON TABLE {schema}.parked_events IS
-    'Events that a subscription could not handle and has put aside, to be retried or dropped.';
+    'Events that a subscription could not handle and has parked, to be retried or dropped.';
 COMMENT ON COLUMN {schema}.parked_events.name IS 'The subscription.';
 COMMENT ON COLUMN {schema}.parked_events.position IS 'The event''s position in the log.';
 COMMENT ON COLUMN {schema}.parked_events.attempts IS 'How often it was tried.';
 COMMENT ON COLUMN {schema}.parked_events.error IS 'What happened the last time.';
+COMMENT ON COLUMN {schema}.parked_events.rebuild IS
+    'Whether a rebuild that is still running parked it. It counts once the rebuilt read model is in use.';
+COMMENT ON COLUMN {schema}.parked_events.dropped_at IS
+    'When somebody decided that it is not to be handled. Kept, as a rebuild leaves such an event out as well.';
 
 CREATE FUNCTION {schema}.partition_of(_stream_id text, _partitions integer) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -52,12 +61,38 @@ RETURN get_byte(sha256(convert_to(_stream_id, 'UTF8')), 0) % _partitions;
 COMMENT ON FUNCTION {schema}.partition_of IS
     'The partition that a stream belongs to: the first byte of the SHA-256 of its id, modulo the number of partitions.';
 
-CREATE FUNCTION {schema}.register_subscription(_name text, _partitions integer, _position bigint) RETURNS boolean
-LANGUAGE plpgsql AS $eventstore$
+CREATE FUNCTION {schema}.full_names(_tables text[]) RETURNS text[]
+LANGUAGE plpgsql STABLE AS $eventstore$
+DECLARE
+    -- Where the caller's path finds them now; what is not there has no name yet.
+    _found regclass[] := ARRAY(SELECT pg_catalog.to_regclass(each) FROM pg_catalog.unnest(_tables) AS each);
+BEGIN
+    RETURN {schema}.names_of(_found);
+END
+$eventstore$;
+
+CREATE FUNCTION {schema}.names_of(_tables regclass[]) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $eventstore$
+BEGIN
+    RETURN ARRAY(
+        SELECT format('%I.%I', nspname, relname)
+        FROM unnest(_tables) WITH ORDINALITY AS each (oid, number)
+        JOIN pg_class USING (oid) JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        ORDER BY number
+    );
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.full_names IS 'The full names of tables that the caller''s search_path finds, in their order.';
+COMMENT ON FUNCTION {schema}.names_of IS 'The full names of tables, in their order.';
+
+CREATE FUNCTION {schema}.register_subscription(_name text, _partitions integer, _position bigint, _tables text[])
+RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
     _there integer;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('subscription ' || _name, tableoid::bigint)) FROM {schema}.event_positions;
+    PERFORM pg_advisory_xact_lock(hashtextextended('subscription ' || _name, {event_positions}::regclass::oid::bigint));
     SELECT max(partitions) INTO _there FROM {schema}.subscriptions WHERE name = _name AND partition >= 0;
     IF _there <> _partitions THEN
         PERFORM FROM {schema}.subscriptions WHERE name = _name AND partition >= 0 ORDER BY partition FOR UPDATE;
@@ -68,17 +103,42 @@ BEGIN
         DELETE FROM {schema}.subscriptions WHERE name = _name AND partition >= 0;
     END IF;
     IF _there IS DISTINCT FROM _partitions THEN
-        INSERT INTO {schema}.subscriptions (name, partition, partitions, position)
-        SELECT _name, number, _partitions, _position FROM generate_series(0, _partitions - 1) AS number;
+        INSERT INTO {schema}.subscriptions (name, partition, partitions, position, tables)
+        SELECT _name, number, _partitions, _position, _tables FROM generate_series(0, _partitions - 1) AS number;
     END IF;
-    UPDATE {schema}.subscriptions SET failed = false WHERE name = _name AND failed;
+    UPDATE {schema}.subscriptions SET failed = false, tables = _tables
+    WHERE name = _name AND (failed OR tables <> _tables);
     RETURN true;
 END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.register_subscription IS
-    'Makes the rows of a subscription that starts, at _position if it is new, and lets one that had given up try again. False '
-    'where it has another number of partitions, which stand at different positions.';
+    'Makes the rows of a subscription that starts, at _position if it is new, and lets one that had given up try again. '
+    '_tables are the full names of its read model''s tables. False where it has another number of partitions, which stand at '
+    'different positions.';
+
+CREATE FUNCTION {schema}.poll_subscription(
+    _name text,
+    OUT lowest bigint,
+    OUT safe bigint,
+    OUT highest bigint,
+    OUT error text,
+    OUT error_position bigint
+)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
+BEGIN
+    SELECT min(position) INTO lowest FROM {schema}.subscriptions WHERE name = _name AND partition >= 0;
+    safe := {schema}.safe_position(coalesce(lowest, 0));
+    highest := coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0);
+    SELECT part.error, part.error_position INTO error, error_position
+    FROM {schema}.subscriptions AS part WHERE name = _name AND failed ORDER BY part.error_position LIMIT 1;
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.poll_subscription IS
+    'What a worker asks each time before it takes events: the checkpoint of the partition that is furthest behind (NULL if the '
+    'subscription is not there), the position up to which may be read, that of the newest event, and where another worker has '
+    'given up. Statements of their own, as some engines have no function calls beside tables.';
 
 CREATE VIEW {schema}.subscription_status AS
 SELECT
@@ -87,7 +147,10 @@ SELECT
     coalesce(extract(epoch FROM greatest(now() - oldest, interval '0')), 0)::double precision AS seconds_behind,
     failure.error,
     failure.error_position,
-    (SELECT count(*) FROM {schema}.parked_events WHERE parked_events.name = subscription.name) AS parked,
+    (
+        SELECT count(*) FROM {schema}.parked_events
+        WHERE parked_events.name = subscription.name AND NOT rebuild AND dropped_at IS NULL
+    ) AS parked,
     (SELECT position FROM {schema}.subscriptions WHERE name = subscription.name AND partition = -1) AS rebuilt_to
 FROM (
     SELECT
@@ -115,5 +178,5 @@ COMMENT ON COLUMN {schema}.subscription_status.highest IS 'The position of the n
 COMMENT ON COLUMN {schema}.subscription_status.seconds_behind IS 'The age of the oldest event above the checkpoint.';
 COMMENT ON COLUMN {schema}.subscription_status.seconds_unseen IS
     'Since a worker last looked for events. More than 15, or none: nobody is at work.';
-COMMENT ON COLUMN {schema}.subscription_status.parked IS 'How many events are put aside.';
+COMMENT ON COLUMN {schema}.subscription_status.parked IS 'How many events are parked.';
 COMMENT ON COLUMN {schema}.subscription_status.rebuilt_to IS 'How far a rebuild has come, if one is going on.';

@@ -296,7 +296,7 @@ class TestReadersOfTheLog:
         self, store: PostgresEventStore, connection: psycopg.Connection, pool: ConnectionPool, schema: str, start: int
     ) -> None:
         with pool.connection() as admin:
-            restart = sql.SQL("ALTER TABLE {}.events ALTER COLUMN position RESTART WITH {}")
+            restart = sql.SQL("ALTER SEQUENCE {}.event_positions RESTART WITH {}")
             admin.execute(restart.format(sql.Identifier(schema), sql.Literal(start)))
         store.append("before", events(2), 0)
         store.bind(connection).append("open", events(1), 0)
@@ -663,8 +663,12 @@ class TestSchemas:
         silent = connection.execute(
             """
             SELECT 'relation ' || relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
-            WHERE nspname = %(schema)s AND obj_description(pg_class.oid, 'pg_class') IS NULL
+            WHERE nspname = %(schema)s AND obj_description(pg_class.oid, 'pg_class') IS NULL AND relkind <> 'c'
                 AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = pg_class.oid)
+            UNION ALL
+            SELECT 'type ' || typname FROM pg_type JOIN pg_namespace n ON n.oid = typnamespace
+            JOIN pg_class ON pg_class.oid = typrelid
+            WHERE nspname = %(schema)s AND obj_description(pg_type.oid, 'pg_type') IS NULL AND relkind = 'c'
             UNION ALL
             SELECT 'function ' || proname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace
             WHERE nspname = %(schema)s AND obj_description(pg_proc.oid, 'pg_proc') IS NULL

@@ -20,8 +20,10 @@ from eventstore.postgres.statements import check_schema, for_schema
 
 _OPTIONAL = "append_only"
 """The name of the file that an engine without triggers goes without."""
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('eventstore.migrate', 0))"
+LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('eventstore.migrate'::text, 0::bigint))"
 """Taken first: migrations of one database run one after the other."""
+_PATH = "pg_catalog, pg_temp"
+"""The search_path while the files run: nobody's functions or operators take the place of those that they name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,47 @@ def migrate(
     """
     with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
         cursor.execute(LOCK)
-        steps = missing_steps(cursor, schema, triggers=triggers)
-        for _, text in steps:
-            cursor.execute(text.encode())
+        with fixed_search_path(cursor):
+            steps = missing_steps(cursor, schema, triggers=triggers)
+            for _, text in steps:
+                for statement in statements_in(text):
+                    cursor.execute(statement.encode())
         return [name for name, _ in steps if name]
 
 
 def planned_sql(dsn_or_connection: str | Connection[Any], schema: str = "eventstore", *, triggers: bool = True) -> str:
     """The SQL that ``migrate`` would run now, without running it. Raises what ``migrate`` does."""
-    with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
-        return "\n".join(text for _, text in missing_steps(cursor, schema, triggers=triggers))
+    with _cursor(dsn_or_connection, check_schema(schema)) as cursor, fixed_search_path(cursor):
+        texts = [text for _, text in missing_steps(cursor, schema, triggers=triggers)]
+    return "\n".join([f"SET LOCAL search_path = {_PATH};", *texts]) if texts else ""
+
+
+@contextmanager
+def fixed_search_path(cursor: Cursor[Any]) -> Generator[None, None, None]:
+    """Look names up in pg_catalog only as long as the block lasts, in the transaction that is open."""
+    cursor.execute("SELECT pg_catalog.current_setting('search_path'::text)")
+    ((before,),) = cursor.fetchall()
+    change = "SELECT pg_catalog.set_config('search_path'::text, %s::text, true)"
+    cursor.execute(change, (_PATH,))
+    yield
+    cursor.execute(change, (before,))  # An error has failed the transaction, and the setting goes with it.
+
+
+def statements_in(text: str) -> list[str]:
+    """The statements of a file of sql/, each for a message of its own, as some engines take no more than one at a time.
+
+    One ends with a semicolon at the end of a line outside of a function's body.
+    """
+    found, rest = [""], text
+    while rest:
+        outside, mark, rest = rest.partition("$eventstore$")
+        first, *others = re.split(r"(?<=;)\n", outside)
+        found[-1] += first
+        found += others
+        if mark:
+            body, end, rest = rest.partition("$eventstore$")
+            found[-1] += mark + body + end
+    return [statement for statement in found if re.sub(r"--.*", "", statement).strip()]
 
 
 @contextmanager

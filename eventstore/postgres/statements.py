@@ -67,8 +67,8 @@ AnyRequest: TypeAlias = Request | SnapshotRequest | Command
 
 
 _STATEMENTS = {
-    "append": "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b)",
-    "append_in_transaction": "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b)",
+    "append": "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b)",
+    "append_in_transaction": "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b)",
     "read": """
         SELECT stream_id, version, position, uuid_send(event_id), event_type, data, metadata,
             timestamptz_send(timestamp), utc_offset
@@ -133,17 +133,10 @@ _STATEMENTS = {
 _REQUESTS: dict[type[object], str] = {
     Register: "SELECT {schema}.register_subscription(%(name)b::text, %(partitions)b::integer, %(position)b::bigint)",
     Look: """
-        SELECT lowest, {schema}.safe_position(coalesce(lowest, 0)), error, error_position
-        FROM (
-            SELECT min(position) AS lowest FROM {schema}.subscriptions WHERE name = %(name)b AND partition >= 0
-        ) AS standing
-        LEFT JOIN LATERAL (
-            SELECT error, error_position FROM {schema}.subscriptions WHERE name = %(name)b AND failed
-            ORDER BY error_position LIMIT 1
-        ) AS failure ON true
+        SELECT lowest, safe, error, error_position FROM {schema}.poll_subscription(%(name)b::text)
         """,
     Heartbeat: """
-        UPDATE {schema}.subscriptions SET seen_at = CASE WHEN %(present)b::boolean THEN clock_timestamp() END
+        UPDATE {schema}.subscriptions SET seen_at = CASE WHEN %(present)b::boolean THEN now() END
         WHERE (name, partition) IN (
             SELECT name, partition FROM {schema}.subscriptions WHERE name = %(name)b AND partition >= 0
             FOR UPDATE SKIP LOCKED
@@ -156,8 +149,7 @@ _REQUESTS: dict[type[object], str] = {
         ORDER BY position, partition LIMIT 1 FOR UPDATE SKIP LOCKED
         """,
     SaveCheckpoint: """
-        UPDATE {schema}.subscriptions SET position = %(position)b::bigint, moved_at = clock_timestamp(),
-            seen_at = clock_timestamp(), error = NULL, error_position = NULL
+        UPDATE {schema}.subscriptions SET position = %(position)b::bigint, moved_at = now(), seen_at = now(), error = NULL, error_position = NULL
         WHERE name = %(name)b AND partition = %(partition)b::integer
         """,
     NoteError: """
@@ -282,7 +274,9 @@ class Statements:
 def reply_of(request: AnyRequest, rows: list[Any], status: str | None) -> Any:  # noqa: C901, PLR0911 one case each
     """What a request's rows say, or a command's status."""
     match request:
-        case Append() | SafePosition():
+        case Append():
+            return _append_reply(rows[0][0])
+        case SafePosition():
             return rows[0][0]
         case ReadStream() | ReadLog():
             return rows
@@ -308,6 +302,21 @@ def reply_of(request: AnyRequest, rows: list[Any], status: str | None) -> Any:  
             return None
 
 
+def _append_reply(packed: bytes) -> int | None:
+    """The composite append_reply in PostgreSQL's binary form: for each field its type, its length, its bytes."""
+    values: list[bytes | None] = []
+    offset = 4
+    for _ in range(3):
+        length = int.from_bytes(packed[offset + 4 : offset + 8], signed=True)
+        offset += 8
+        values.append(None if length < 0 else packed[offset : offset + length])
+        offset += max(length, 0)
+    version = None if values[0] is None else int.from_bytes(values[0], signed=True)
+    if values[2] == b"stored":
+        return version
+    return None if version is None else -1 - version
+
+
 def _names(names: Sequence[str] | None) -> Array | None:
     return None if names is None else array(TEXT, [name.encode() for name in names])
 
@@ -326,4 +335,5 @@ def _arrays(records: NewRecords) -> Sequence[Array]:
         array(BYTEA, metadata),
         array(TIMESTAMPTZ, timestamps),
         array(INT4, [offset.to_bytes(4, signed=True) for offset in utc_offsets]),
+        None,
     )
