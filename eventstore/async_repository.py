@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import isawaitable
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -29,21 +28,16 @@ class AsyncRepository(Generic[A]):
 
     async def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """As Repository.load."""
-        return await run(self._operations.load(id), _call)
+        return await run(self._operations.load(id))
 
     async def save(self, aggregate: A) -> None:
         """As Repository.save."""
-        await run(self._operations.save(aggregate), _call)
+        await run(self._operations.save(aggregate))
 
     async def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """As Repository.exists."""
-        return await run(self._operations.exists(id), _call)
+        return await run(self._operations.exists(id))
 
     async def update(self, id: UUID | str, change: Callable[[A], object], attempts: int = 5) -> A:  # noqa: A002
         """As Repository.update; ``change`` may be async."""
-        return await run(self._operations.update(id, change, attempts), _call)
-
-
-async def _call(call: Callable[[], Any]) -> Any:
-    result = call()
-    return await result if isawaitable(result) else result
+        return await run(self._operations.update(id, change, attempts))

@@ -33,7 +33,7 @@ class Repository(Generic[A]):
 
     def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """The aggregate at its newest version. Raises AggregateNotFound, and what EventStore.read does."""
-        return run(self._operations.load(id), _call)
+        return run(self._operations.load(id))
 
     def save(self, aggregate: A) -> None:
         """Append the pending events at the aggregate's version, and clear them once they are stored.
@@ -41,11 +41,11 @@ class Repository(Generic[A]):
         Raises what EventStore.append does, and then leaves the aggregate as it is. After ConcurrencyError, load it
         again; after AppendOutcomeUnknown, the same aggregate can be saved again.
         """
-        run(self._operations.save(aggregate), _call)
+        run(self._operations.save(aggregate))
 
     def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """Whether any event of this aggregate is stored."""
-        return run(self._operations.exists(id), _call)
+        return run(self._operations.exists(id))
 
     def update(self, id: UUID | str, change: Callable[[A], object], attempts: int = 5) -> A:  # noqa: A002
         """Load, change, save; and again after a conflict, ``attempts`` times in all. Returns the aggregate as saved.
@@ -53,8 +53,4 @@ class Repository(Generic[A]):
         ``change`` is called once for each attempt, so it should do nothing but change the aggregate. Raises what it
         raises, and the last ConcurrencyError.
         """
-        return run(self._operations.update(id, change, attempts), _call)
-
-
-def _call(call: Callable[[], Any]) -> Any:
-    return call()
+        return run(self._operations.update(id, change, attempts))

@@ -36,7 +36,7 @@ from eventstore import (
 from eventstore import event as events_module
 from eventstore.codec import encode
 from eventstore.core import repositories as operations
-from eventstore.core.repositories import PAGE, restored, taken
+from eventstore.core.repositories import PAGE, aggregate_from, snapshot_of
 
 
 class SnapshotsAdded(Event):
@@ -392,7 +392,7 @@ class Mixing(WatchedSnapshots):
 
 
 def sound_snapshot() -> Snapshot:
-    return taken(Basket.from_events("1", [SnapshotsAdded(number=number) for number in range(12)]))
+    return snapshot_of(Basket.from_events("1", [SnapshotsAdded(number=number) for number in range(12)]))
 
 
 SOUND = sound_snapshot()
@@ -412,7 +412,7 @@ def test_no_changed_byte_of_one_changes_what_is_loaded(place: tuple[str, int], b
     void = dataclasses.replace(SOUND, **{name: damaged.decode("latin-1") if name == "class_schema" else damaged})
     snapshots.save(void)
     with pytest.raises(SnapshotError):
-        restored(Basket, "1", void)
+        aggregate_from(Basket, "1", void)
     assert assert_loads_as_replayed(store, snapshots, "1").__dict__ == basket.__dict__
     assert snapshots.load("Basket", "1") == SOUND
 

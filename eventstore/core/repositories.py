@@ -1,6 +1,6 @@
 """What a repository decides: loading, saving, and when a snapshot is taken, used or void. No I/O.
 
-The generators yield calls of a store's methods, which a driver makes, or makes and awaits.
+The operations ask for calls of a store's methods, which a driver makes, or makes and awaits.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from eventstore import codec
 from eventstore.aggregate import Aggregate, stream_id_of
-from eventstore.core.operations import Operation, Pause
+from eventstore.core.requests import Call, Operation, Pause, ask
 from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
 from eventstore.event import Event
 from eventstore.store import Snapshot
@@ -69,7 +70,7 @@ class RepositoryOperations(Generic[A]):
             return
         stream_id = stream_id_of(self._type, aggregate.id)
         before = aggregate.version
-        version: int = yield lambda: self._store.append(stream_id, events, before)
+        version: int = yield from ask(Call(lambda: self._store.append(stream_id, events, before)))
         aggregate._version = version
         del aggregate._pending[: len(events)]
         if before // self._frequency != version // self._frequency:
@@ -77,7 +78,7 @@ class RepositoryOperations(Generic[A]):
 
     def exists(self, aggregate_id: UUID | str) -> Operation[bool]:
         stream_id = stream_id_of(self._type, aggregate_id)
-        events: list[Event] = yield lambda: self._store.read(stream_id, limit=1)
+        events: list[Event] = yield from ask(Call(lambda: self._store.read(stream_id, limit=1)))
         return bool(events)
 
     def update(self, aggregate_id: UUID | str, change: Callable[[A], Any], attempts: int) -> Operation[A]:
@@ -85,20 +86,20 @@ class RepositoryOperations(Generic[A]):
             raise InvalidArgument(f"attempts must be an int of at least 1, not {attempts!r}")
         for attempt in range(1, attempts + 1):
             aggregate = yield from self.load(aggregate_id)
-            yield lambda current=aggregate: change(current)
+            yield from ask(Call(partial(change, aggregate)))
             try:
                 yield from self.save(aggregate)
             except ConcurrencyError:
                 if attempt == attempts:
                     raise
                 # Those who met here should not all meet again.
-                yield Pause(random.uniform(0, 0.002 * 2 ** min(attempt, 8)))  # noqa: S311 no secret
+                yield from ask(Pause(random.uniform(0, 0.002 * 2 ** min(attempt, 8))))  # noqa: S311 no secret
             else:
                 return aggregate
         raise AssertionError  # unreachable: the last attempt returned or raised
 
     def _page(self, stream_id: str, from_version: int) -> Operation[Iterator[Event]]:
-        events: Iterable[Event] = yield lambda: self._store._read_page(stream_id, from_version, PAGE)
+        events: Iterable[Event] = yield from ask(Call(lambda: self._store._read_page(stream_id, from_version, PAGE)))
         return iter(events)
 
     def _from_snapshot(self, aggregate_id: UUID | str) -> Operation[tuple[A, bool]]:
@@ -106,9 +107,9 @@ class RepositoryOperations(Generic[A]):
         if self._snapshots is not None:
             category = self._type.category
             try:
-                snapshot = yield lambda: self._snapshots.load(category, str(aggregate_id))
+                snapshot = yield from ask(Call(lambda: self._snapshots.load(category, str(aggregate_id))))
                 if snapshot is not None:
-                    return restored(self._type, aggregate_id, snapshot), False
+                    return aggregate_from(self._type, aggregate_id, snapshot), False
             except SnapshotError as error:
                 _log.warning("%s; the events are replayed and it is replaced", error)
                 return self._type(aggregate_id), True
@@ -120,13 +121,13 @@ class RepositoryOperations(Generic[A]):
         if self._snapshots is None or aggregate._strayed:
             return
         try:
-            snapshot = taken(aggregate)
-            yield lambda: self._snapshots.save(snapshot)
+            snapshot = snapshot_of(aggregate)
+            yield from ask(Call(lambda: self._snapshots.save(snapshot)))
         except Exception:  # noqa: BLE001 a snapshot is only a shorter way: failing to write one never fails the save
             _log.warning("no snapshot of %s %s could be stored", aggregate.category, aggregate.id, exc_info=True)
 
 
-def taken(aggregate: Aggregate[Any]) -> Snapshot:
+def snapshot_of(aggregate: Aggregate[Any]) -> Snapshot:
     """A snapshot of an aggregate without pending events. Raises SerializationError for state that can't be stored."""
     cls = type(aggregate)
     class_schema = cls.class_schema()
@@ -137,7 +138,7 @@ def taken(aggregate: Aggregate[Any]) -> Snapshot:
     )
 
 
-def restored(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -> A:
+def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -> A:
     """The aggregate that a snapshot holds. Raises SnapshotError if it is damaged, or of another class schema or id."""
     what = f"the snapshot of {cls.category} {aggregate_id}"
     if snapshot.class_schema != cls.class_schema():

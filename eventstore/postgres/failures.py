@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import BaseConnection
 
-from eventstore.core.checkpoints import BeginRebuild
-from eventstore.core.operations import Append, ConnectionLost
+from eventstore.core.operations import ConnectionLost
+from eventstore.core.refusals import transaction_failed
+from eventstore.core.requests import Request
+from eventstore.core.subscription_requests import BeginRebuild
 from eventstore.errors import EventStoreError, InvalidArgument, InvalidOperation, SchemaError, StoreUnavailable
-from eventstore.postgres.statements import AnyRequest
+from eventstore.postgres.statements import Statement
+
+R = TypeVar("R")
 
 _CONFLICTS = {"23505", "40001", "40P01"}
 """unique_violation, serialization_failure, deadlock_detected: somebody else was there first."""
@@ -23,10 +26,10 @@ _TRANSACTION_FAILED = "25P02"
 _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
 
 
-def resolve(error: psycopg.Error, request: AnyRequest, *, broken: bool, schema: str) -> None:
-    """Return None, the reply of a conflict, where that is what an append met; else raise the error that it is here."""
-    if isinstance(request, Append) and error.sqlstate in _CONFLICTS:
-        return
+def resolve(error: psycopg.Error, request: Request[R], statement: Statement[R], *, broken: bool, schema: str) -> R:
+    """Return the reply of a conflict, where that is what an append met; else raise the error that it is here."""
+    if statement.conflict is not None and error.sqlstate in _CONFLICTS:
+        return statement.conflict
     if isinstance(request, BeginRebuild) and error.sqlstate in _NO_TABLE:
         raise InvalidArgument(f"tables {', '.join(request.tables)}: {_first_line(error)}") from error
     raise translated(error, broken=broken, schema=schema) from error
@@ -43,7 +46,7 @@ def translated(error: psycopg.Error, *, broken: bool, schema: str) -> EventStore
             schema, f"{message}: run `eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
         )
     if sqlstate == _TRANSACTION_FAILED:
-        return InvalidOperation("this transaction has failed earlier, and can only be rolled back")
+        return transaction_failed()
     if isinstance(error, psycopg.DataError):
         return InvalidArgument(message)
     return StoreUnavailable(f"the server refused: {message}", sqlstate=sqlstate)
@@ -66,18 +69,3 @@ def check_encoding(connection: BaseConnection[Any]) -> None:
             f"this connection has the client_encoding {encoding.decode()}: the store needs UTF8, "
             "which client_encoding=utf8 in its DSN asks for"
         )
-
-
-class ThisProcess:
-    """The process that a pool was made in: its connections are of no use in a child that was forked later."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-
-    def check(self) -> None:
-        """Raise InvalidOperation in a forked child."""
-        if os.getpid() != self._pid:
-            raise InvalidOperation(
-                "this process was forked after the store had got its pool, whose connections belong to the parent: "
-                "make a pool and a store in the child, or use the store's connect(), which does so by itself"
-            )

@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from eventstore.core.checkpoints import (
-    REBUILD,
+from eventstore.core.checkpoints import REBUILD
+from eventstore.core.operations import check_number, repeated
+from eventstore.core.refusals import needs_read_committed
+from eventstore.core.requests import Operation, SafePosition, ask
+from eventstore.core.subscription_requests import (
     AbandonRebuild,
     BeginRebuild,
     EnterRebuild,
-    Facts,
     FinishRebuild,
     ListSubscriptions,
     LockSubscription,
     WrittenRows,
 )
-from eventstore.core.operations import Operation, SafePosition, check_number, repeated
 from eventstore.errors import (
     AppendOutcomeUnknown,
     InvalidArgument,
@@ -29,7 +30,6 @@ from eventstore.names import check_names
 from eventstore.subscriptions.following import (
     FIRST_DELAY,
     LAST_DELAY,
-    Batch,
     Follower,
     HandlingFailed,
     InTransaction,
@@ -42,7 +42,7 @@ FINISH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RebuildProgress:
     """How far a rebuild has come."""
 
     first: int
@@ -75,7 +75,7 @@ class Rebuild:
         follower: Follower,
         tables: Iterable[str],
         from_position: int,
-        progress: Callable[[Progress], object] | None,
+        progress: Callable[[RebuildProgress], object] | None,
     ) -> None:
         self._follower = follower
         self._wanted = tuple(check_names("tables", tables))
@@ -93,7 +93,7 @@ class Rebuild:
         """Raises SubscriptionFailed, and InvalidOperation for what makes a rebuild impossible."""
         name = self._follower.name
         yield from self._follower.register()
-        found: list[str] | None = yield BeginRebuild(name, self._wanted, self._first)
+        found = yield from ask(BeginRebuild(name, self._wanted, self._first))
         if found is None:
             raise InvalidOperation(
                 f"subscription {name!r} is being rebuilt already, or was until a moment ago: wait a quarter of a minute"
@@ -105,31 +105,37 @@ class Rebuild:
             if self._follower.stopping:
                 raise InvalidOperation(f"the rebuild of {name!r} was stopped: the read model in use is as it was")
             try:
-                safe: int = yield SafePosition(self._position)
-                progress = Progress(self._first, self._position, safe, self._events, time.monotonic() - started)
+                safe = yield from self._safe_position()
+                progress = RebuildProgress(self._first, self._position, safe, self._events, time.monotonic() - started)
                 if self._progress:
                     self._progress(progress)
                 near = safe - self._position <= self._follower.batch_size
                 near = near or (progress.seconds_left or FINISH_SECONDS) < FINISH_SECONDS
-                if (yield InTransaction(self._finish() if near else self._next(safe))):
+                if (yield from ask(InTransaction(self._finish() if near else self._next(safe)))):
                     break
             except HandlingFailed as failure:
                 raise SubscriptionFailed(name, failure.position, error_text(failure.cause)) from failure.cause
             except (StoreUnavailable, AppendOutcomeUnknown):
-                yield Rest(delay)
+                yield from ask(Rest(delay))
                 delay = min(delay * 2, LAST_DELAY)
-                standing: list[Facts] = yield from repeated(ListSubscriptions(name))
+                standing = yield from repeated(ListSubscriptions(name))
                 if standing and standing[0].rebuilt_to is None:
                     break  # It was the answer to the last commit that was lost.
         if self._progress:
             self._progress(
-                Progress(self._first, self._position, self._position, self._events, time.monotonic() - started)
+                RebuildProgress(self._first, self._position, self._position, self._events, time.monotonic() - started)
             )
 
     def abandon(self) -> Operation[None]:
         """Leave nothing of it behind."""
         if self._tables:
-            yield AbandonRebuild(self._follower.name)
+            yield from ask(AbandonRebuild(self._follower.name))
+
+    def _safe_position(self) -> Operation[int]:
+        safe = yield from ask(SafePosition(self._position))
+        if safe is None:
+            raise needs_read_committed("a rebuild")
+        return safe
 
     def _next(self, safe: int) -> Operation[bool]:
         yield from self._handle_next(safe)
@@ -137,13 +143,13 @@ class Rebuild:
 
     def _handle_next(self, safe: int) -> Operation[bool]:
         """In a transaction: a batch, in the copies. False if there is nothing left up to ``safe``."""
-        yield EnterRebuild(self._follower.name)
-        before: int = yield WrittenRows(self._tables)
-        batch: Batch | None = yield from self._follower.batch(safe, REBUILD)
+        yield from ask(EnterRebuild(self._follower.name))
+        before = yield from ask(WrittenRows(self._tables))
+        batch = yield from self._follower.batch(safe, REBUILD)
         if batch is not None:
             self._events += batch.handled
             self._position = batch.end
-        if (yield WrittenRows(self._tables)) != before:
+        if (yield from ask(WrittenRows(self._tables))) != before:
             raise InvalidOperation(
                 f"the handler of {self._follower.name!r} writes to {', '.join(self._tables)} by the full name: "
                 "a rebuild would change the read model in use. Let it name tables without their schema"
@@ -152,9 +158,9 @@ class Rebuild:
 
     def _finish(self) -> Operation[bool]:
         """Everything that is left, and the swap, while the workers of the one in use wait."""
-        yield LockSubscription(self._follower.name)
-        safe: int = yield SafePosition(self._position)
+        yield from ask(LockSubscription(self._follower.name))
+        safe = yield from self._safe_position()
         while (yield from self._handle_next(safe)):
             pass
-        yield FinishRebuild(self._follower.name, self._tables, safe)
+        yield from ask(FinishRebuild(self._follower.name, self._tables, safe))
         return True
