@@ -21,8 +21,8 @@ from benchmarks.contenders.textbook import Textbook
 from benchmarks.measuring import Ratio, Rounds, Table
 from benchmarks.samples import LineAdded, new_id, values
 from eventstore import AsyncPostgresEventStore, ConcurrencyError, PostgresEventStore, Snapshot
-from eventstore.core.operations import Append
 from eventstore.core.records import encode_events
+from eventstore.core.requests import Append
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import _Cursor
 
@@ -163,15 +163,15 @@ def other_work(pool: ConnectionPool[Any], dsn: str, rounds: int) -> None:
         with pool.connection() as connection:
             connection.execute("SELECT 1", prepare=True)
 
-    call, (_, *arguments) = Statements("eventstore").of(
-        Append("", 0, encode_events([LineAdded(**values())])), in_transaction=False
-    )
+    request = Append("", 0, encode_events([LineAdded(**values())]))
+    statement = Statements("eventstore").of(request)
+    _, *arguments = statement.parameters(request)
     row = new_row(packed(0))
     before, after = row[:4], row[5:]
 
     def call_only() -> None:
         with pool.connection() as connection:
-            _Cursor(connection).execute(call, (new_id(), *arguments), prepare=True, binary=True)
+            _Cursor(connection).execute(statement.text, (new_id(), *arguments), prepare=True, binary=True)
 
     def insert_only() -> None:
         with pool.connection() as connection:

@@ -8,17 +8,20 @@ from eventstore.aggregate import Aggregate, handles
 from eventstore.codec.registry import register_type
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.errors import (
+    AccessDenied,
     AggregateNotFound,
     AppendOutcomeUnknown,
     ConcurrencyError,
     DeserializationError,
     DuplicateType,
+    EventAlreadyStored,
     EventStoreError,
     InvalidArgument,
     InvalidOperation,
     SchemaError,
     SerializationError,
     SnapshotError,
+    StoreRefused,
     StoreUnavailable,
     SubscriptionBehind,
     SubscriptionFailed,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from eventstore.subscriptions.inline import async_inline, inline
 
 __all__ = [
+    "AccessDenied",
     "Aggregate",
     "AggregateNotFound",
     "AppendOutcomeUnknown",
@@ -61,6 +65,7 @@ __all__ = [
     "DeserializationError",
     "DuplicateType",
     "Event",
+    "EventAlreadyStored",
     "EventStore",
     "EventStoreError",
     "ExpectedVersion",
@@ -79,6 +84,7 @@ __all__ = [
     "Snapshot",
     "SnapshotError",
     "SnapshotStore",
+    "StoreRefused",
     "StoreUnavailable",
     "Subscription",
     "SubscriptionBehind",

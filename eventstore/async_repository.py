@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from inspect import isawaitable
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from eventstore.aggregate import Aggregate
 from eventstore.core.arguments import check_instance
 from eventstore.core.asynchronous import run
-from eventstore.core.repositories import InTransaction, RepositoryOperations
+from eventstore.core.repositories import RepositoryOperations
 from eventstore.store import AsyncEventStore, AsyncSnapshotStore
 
 A = TypeVar("A", bound=Aggregate[Any])
@@ -33,15 +32,15 @@ class AsyncRepository(Generic[A]):
 
     async def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """As Repository.load."""
-        return await run(self._operations.load(id), _carry_out)
+        return await run(self._operations.load(id))
 
     async def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> None:
         """As Repository.save."""
-        await run(self._operations.save(aggregate, metadata), _carry_out)
+        await run(self._operations.save(aggregate, metadata))
 
     async def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """As Repository.exists."""
-        return await run(self._operations.exists(id), _carry_out)
+        return await run(self._operations.exists(id))
 
     async def update(
         self,
@@ -52,12 +51,4 @@ class AsyncRepository(Generic[A]):
         metadata: Mapping[str, Any] | None = None,
     ) -> A:
         """As Repository.update; ``change`` may be async."""
-        return await run(self._operations.update(id, change, attempts, metadata), _carry_out)
-
-
-async def _carry_out(request: Callable[[], Any] | InTransaction) -> Any:
-    if isinstance(request, InTransaction):
-        async with request.store.transaction() as transaction:
-            return await run(request.operation(transaction), _carry_out)
-    result = request()
-    return await result if isawaitable(result) else result
+        return await run(self._operations.update(id, change, attempts, metadata))

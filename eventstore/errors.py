@@ -61,6 +61,23 @@ class ConcurrencyError(EventStoreError):
         )
 
 
+class EventAlreadyStored(EventStoreError):
+    """The stream holds an event with one of these ids already, at another place. Nothing of the append was stored.
+
+    It is not a conflict: the same append fails again after a reload. ``version`` and ``position`` are where the stored
+    event is.
+    """
+
+    def __init__(self, stream_id: str, version: int, position: int) -> None:
+        self.stream_id = stream_id
+        self.version = version
+        self.position = position
+        super().__init__(
+            f"stream {stream_id!r} holds an event with one of these ids already, at version {version} (position "
+            f"{position}); nothing was stored: what the events record was done before, so don't append them again"
+        )
+
+
 class AggregateNotFound(EventStoreError):
     """No event of this aggregate is stored. ``aggregate_type`` is its class, ``aggregate_id`` the id asked for."""
 
@@ -142,10 +159,25 @@ class SchemaError(EventStoreError):
         super().__init__(f"schema {schema!r}: {reason}")
 
 
+class StoreRefused(EventStoreError):
+    """The server refuses what was asked of it, and will again. Nothing was stored.
+
+    ``sqlstate`` is the server's code, where there is one.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(message)
+
+
+class AccessDenied(StoreRefused):
+    """The role may not do that, can't log in, or there is no such database. Nothing was stored."""
+
+
 class StoreUnavailable(EventStoreError):
     """The store could not be reached, or refused for now (time-out, disk full, shutdown). Nothing was stored.
 
-    ``sqlstate`` is the server's code, where there is one.
+    The same call may succeed later. ``sqlstate`` is the server's code, where there is one.
     """
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from eventstore.aggregate import Aggregate
 from eventstore.core.arguments import check_blocking, check_instance
 from eventstore.core.blocking import run
-from eventstore.core.repositories import InTransaction, RepositoryOperations
+from eventstore.core.repositories import RepositoryOperations
 from eventstore.store import EventStore, SnapshotStore
 
 A = TypeVar("A", bound=Aggregate[Any])
@@ -37,7 +37,7 @@ class Repository(Generic[A]):
 
     def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """The aggregate at its newest version. Raises AggregateNotFound, and what EventStore.read does."""
-        return run(self._operations.load(id), _carry_out)
+        return run(self._operations.load(id))
 
     def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> None:
         """Append the pending events at the aggregate's version, and clear them once they are stored.
@@ -49,11 +49,11 @@ class Repository(Generic[A]):
         Raises what EventStore.append does, and then leaves the aggregate as it is. After ConcurrencyError, load it
         again; after AppendOutcomeUnknown, the same aggregate can be saved again.
         """
-        run(self._operations.save(aggregate, metadata), _carry_out)
+        run(self._operations.save(aggregate, metadata))
 
     def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """Whether any event of this aggregate is stored."""
-        return run(self._operations.exists(id), _carry_out)
+        return run(self._operations.exists(id))
 
     def update(
         self,
@@ -70,11 +70,4 @@ class Repository(Generic[A]):
         ``save``. Raises what ``change`` raises, and what ``load`` and ``save`` do.
         """
         check_blocking("change", change, instead="AsyncRepository")
-        return run(self._operations.update(id, change, attempts, metadata), _carry_out)
-
-
-def _carry_out(request: Callable[[], Any] | InTransaction) -> Any:
-    if isinstance(request, InTransaction):
-        with request.store.transaction() as transaction:
-            return run(request.operation(transaction), _carry_out)
-    return request()
+        return run(self._operations.update(id, change, attempts, metadata))

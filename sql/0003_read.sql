@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     IF pg_is_in_recovery() THEN
         RAISE 'a standby does not know which transactions are appending: read the log from the primary'
-            USING ERRCODE = 'read_only_sql_transaction';
+            USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     -- The three statements below must each see what was committed before it.
     IF current_setting('transaction_isolation') <> 'read committed' THEN

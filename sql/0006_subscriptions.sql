@@ -65,9 +65,12 @@ CREATE FUNCTION {schema}.full_names(_tables text[]) RETURNS text[]
 LANGUAGE plpgsql STABLE AS $eventstore$
 DECLARE
     -- Where the caller's path finds them now; what is not there has no name yet.
-    _found regclass[] := ARRAY(SELECT pg_catalog.to_regclass(each) FROM pg_catalog.unnest(_tables) AS each);
+    _found regclass[];
 BEGIN
+    _found := ARRAY(SELECT pg_catalog.to_regclass(each) FROM pg_catalog.unnest(_tables) AS each);
     RETURN {schema}.names_of(_found);
+EXCEPTION WHEN syntax_error OR invalid_name OR feature_not_supported THEN
+    RETURN ARRAY[]::text[];  -- What can't be a table's name is refused by begin_rebuild.
 END
 $eventstore$;
 

@@ -20,7 +20,7 @@ from eventstore import (
     inline,
 )
 from eventstore.subscriptions import async_statuses, statuses
-from eventstore.testing import BlockingEventStore, EventLoopThread
+from eventstore.testing import EventLoopThread, SyncFromAsyncEventStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -95,7 +95,7 @@ class AsyncFront(Front):
 
     def __init__(self, store: Any, thread: EventLoopThread) -> None:
         super().__init__(store)
-        self.store = BlockingEventStore(store, thread)
+        self.store = SyncFromAsyncEventStore(store, thread)
         self._thread = thread
 
     def subscription(self, name: str, handler: Callable[[Event], object], **options: Any) -> Any:
@@ -106,7 +106,7 @@ class AsyncFront(Front):
 
     def inline(self, handler: Callable[[Event, Any], object], **options: Any) -> EventStore:
         projection = AsyncProjection(self.followed, "inline", handler, **options)
-        return BlockingEventStore(async_inline(self.followed, projection), self._thread)
+        return SyncFromAsyncEventStore(async_inline(self.followed, projection), self._thread)
 
     def statuses(self) -> Any:
         return self._thread.run(async_statuses(self.followed))

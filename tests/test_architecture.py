@@ -97,7 +97,9 @@ def test_it_needs_no_framework(module: str) -> None:
 
 PURE = ["event", "codec.encoding", "codec.decoding", "aggregate"]
 PURE += ["core.records", "core.operations", "core.repositories", "core.checkpoints"]
-PURE += ["subscriptions.following", "subscriptions.managing", "subscriptions.rebuilding", "memory.checkpoints"]
+PURE += ["core.requests", "core.subscription_requests", "core.refusals"]
+PURE += ["subscriptions.following", "subscriptions.managing", "subscriptions.rebuilding", "subscriptions.options"]
+PURE += ["memory.checkpoints"]
 
 
 @pytest.mark.parametrize("module", [*PURE, "memory.engine"])

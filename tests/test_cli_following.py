@@ -169,7 +169,9 @@ def test_what_is_put_aside_is_shown_retried_and_dropped(shop: Shop, store: Postg
     assert shop.run("parked", "parking", "--drop", "2", *shop.arguments) == (0, "", "")
     code, _, complaint = shop.run("parked", "parking", "--drop", "2", *shop.arguments)
     assert code == 1
-    assert complaint == "eventstore: 'parking' has no event put aside at position 2\n"
+    assert complaint == (
+        "eventstore: subscription 'parking' has no event parked at position 2, or somebody is just retrying it\n"
+    )
     code, _, complaint = shop.run("retry", "shop:parking", "3")
     assert code == 1
     assert complaint.endswith("ValueError: no such customer\n")

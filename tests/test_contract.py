@@ -18,11 +18,11 @@ from eventstore import (
     PostgresSnapshotStore,
 )
 from eventstore.testing import (
-    BlockingEventStore,
-    BlockingSnapshotStore,
     EventLoopThread,
     EventStoreContract,
     SnapshotStoreContract,
+    SyncFromAsyncEventStore,
+    SyncFromAsyncSnapshotStore,
 )
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ def async_pool(thread: EventLoopThread, dsn: str) -> Iterator[AsyncConnectionPoo
 
 class TestAsyncInMemoryEventStore(EventStoreContract):
     @pytest.fixture
-    def store(self, thread: EventLoopThread) -> BlockingEventStore:
-        return BlockingEventStore(AsyncInMemoryEventStore(), thread)
+    def store(self, thread: EventLoopThread) -> SyncFromAsyncEventStore:
+        return SyncFromAsyncEventStore(AsyncInMemoryEventStore(), thread)
 
 
 class TestAsyncPostgresEventStore(EventStoreContract):
     @pytest.fixture
-    def store(self, thread: EventLoopThread, async_pool: AsyncConnectionPool, schema: str) -> BlockingEventStore:
-        return BlockingEventStore(AsyncPostgresEventStore(async_pool, schema), thread)
+    def store(self, thread: EventLoopThread, async_pool: AsyncConnectionPool, schema: str) -> SyncFromAsyncEventStore:
+        return SyncFromAsyncEventStore(AsyncPostgresEventStore(async_pool, schema), thread)
 
 
 class TestInMemorySnapshotStore(SnapshotStoreContract):
@@ -87,11 +87,13 @@ class TestPostgresSnapshotStore(SnapshotStoreContract):
 
 class TestAsyncInMemorySnapshotStore(SnapshotStoreContract):
     @pytest.fixture
-    def store(self, thread: EventLoopThread) -> BlockingSnapshotStore:
-        return BlockingSnapshotStore(AsyncInMemorySnapshotStore(), thread)
+    def store(self, thread: EventLoopThread) -> SyncFromAsyncSnapshotStore:
+        return SyncFromAsyncSnapshotStore(AsyncInMemorySnapshotStore(), thread)
 
 
 class TestAsyncPostgresSnapshotStore(SnapshotStoreContract):
     @pytest.fixture
-    def store(self, thread: EventLoopThread, async_pool: AsyncConnectionPool, schema: str) -> BlockingSnapshotStore:
-        return BlockingSnapshotStore(AsyncPostgresSnapshotStore(async_pool, schema), thread)
+    def store(
+        self, thread: EventLoopThread, async_pool: AsyncConnectionPool, schema: str
+    ) -> SyncFromAsyncSnapshotStore:
+        return SyncFromAsyncSnapshotStore(AsyncPostgresSnapshotStore(async_pool, schema), thread)

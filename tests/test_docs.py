@@ -14,15 +14,15 @@ from psycopg import sql
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
 from eventstore import event as events_module
-from eventstore.core.checkpoints import (
+from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
     Heartbeat,
     ListParked,
     ListSubscriptions,
-    Look,
     NoteError,
     Park,
+    PollSubscription,
     Register,
     Remove,
     SaveCheckpoint,
@@ -76,7 +76,7 @@ def test_the_privileges_of_an_application_suffice_and_keep_history(
     position = store.read("s")[0].position
     for request in (
         Register("x", 2, 0),
-        Look("x"),
+        PollSubscription("x"),
         Claim("x", 9),
         Heartbeat("x", present=True),
         NoteError("x", 1, position, "error", failed=False),
@@ -87,7 +87,7 @@ def test_the_privileges_of_an_application_suffice_and_keep_history(
         DropParked("x", position),
         Remove("x"),
     ):
-        assert store._execute(request) not in (False, [])
+        assert store.execute(request) not in (False, [])
     for statement in ("UPDATE {}.events SET event_type = 'x'", "DELETE FROM {}.events", "TRUNCATE {}.events"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
             connection.execute(sql.SQL(statement).format(sql.Identifier(schema)))

@@ -113,7 +113,7 @@ class TestTheExtension:
             mine = events.store
         with other.app_context():
             assert events.store is not mine
-            assert events.store._statements.schema == "elsewhere"
+            assert events.store.statements.schema == "elsewhere"
         with pytest.raises(InvalidOperation, match="which app's"):
             _ = events.store
         with flask.Flask("bare").app_context(), pytest.raises(InvalidOperation, match="'bare' has no event store"):
@@ -122,8 +122,8 @@ class TestTheExtension:
     def test_nothing_is_connected_before_it_is_used_and_once_it_is_it_stays(
         self, app: flask.Flask, events: FlaskEventStore
     ) -> None:
-        own = events.store._connections
-        assert own._pools == {}  # type: ignore[union-attr]
+        own = events.store.connections
+        assert own._pool is None
         pools = []
         for _ in range(3):
             with app.app_context():
@@ -141,7 +141,7 @@ class TestTheExtension:
             events.repository(Letter).save(letter)
             snapshots = app.extensions["eventstore"].snapshots
             assert snapshots.load("Letter", str(letter.id), Letter.class_schema()).version == 3
-            assert snapshots._connections is events.store._connections
+            assert snapshots.connections is events.store.connections
 
     @pytest.mark.parametrize(
         ("name", "value", "said"),

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 from eventstore import Event, ExpectedVersion, PostgresEventStore
-from eventstore.core.operations import ReadLog, ReadStream
+from eventstore.core.requests import ReadLog, ReadStream
 from eventstore.postgres.statements import Statements
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def plan(pool: ConnectionPool, schema: str, request: ReadStream | ReadLog) -> list[dict[str, Any]]:
     """The nodes of a request's generic plan."""
-    text, parameters = Statements(schema).of(request, in_transaction=False)
-    assert not isinstance(parameters, dict)
+    statement = Statements(schema).of(request)
+    parameters = statement.parameters(request)
     numbers = iter(range(1, len(parameters) + 1))
-    prepared = re.sub(r"%b", lambda _: f"${next(numbers)}", text.decode())
+    prepared = re.sub(r"%b", lambda _: f"${next(numbers)}", statement.text.decode())
     nulls = ", ".join(["NULL"] * len(parameters))  # A generic plan is made before any value is seen.
     with pool.connection() as connection, connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")

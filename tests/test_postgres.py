@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import tempfile
 import threading
 import traceback
+import weakref
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +22,7 @@ from psycopg_pool import ConnectionPool
 
 from eventstore import (
     AppendOutcomeUnknown,
+    AsyncPostgresEventStore,
     ConcurrencyError,
     Event,
     EventStoreError,
@@ -37,7 +40,7 @@ from eventstore.core.blocking import run
 from eventstore.core.operations import ConnectionLost
 from eventstore.postgres import migrate, transactions
 from eventstore.postgres.embedded import EmbeddedServer
-from eventstore.postgres.statements import Command
+from eventstore.postgres.statements import RawSql
 from eventstore.testing.contract.threads import ThreadsContract, at_once
 from eventstore.testing.proxy import Proxy
 
@@ -223,7 +226,7 @@ class TestCallersTransaction:
         assert len(store.read("s")) == 1
 
     def waiters(self, store: PostgresEventStore) -> int:
-        with store._connections.pool().connection() as connection:
+        with store.connections.pool().connection() as connection:
             found = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
             return int(found[0]) if found else 0
 
@@ -418,7 +421,7 @@ class TestLostAnswers:
     def test_the_status_of_an_id_that_the_server_forgot_is_no_error(
         self, through_proxy: PostgresEventStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(transactions, "_TRANSACTION_ID", Command("SELECT (2::bigint ^ 40)::bigint::text"))
+        monkeypatch.setattr(transactions, "_TRANSACTION_ID", RawSql("SELECT (2::bigint ^ 40)::bigint::text"))
         with pytest.raises(StoreUnavailable, match="nothing of this transaction"), through_proxy.transaction() as both:
             both.append("a", events(2), 0)
             proxy.lose("COMMIT", delivered=False)
@@ -448,7 +451,7 @@ class TestPools:
     def test_killed_sessions_are_not_noticed(self, dsn: str, schema: str, pool: ConnectionPool) -> None:
         with PostgresEventStore.connect(dsn, schema) as store:
             at_once(8, lambda number: store.append(f"s{number}", events(1), 0))
-            victims = [c.info.backend_pid for c in store._connections.pool()._pool]  # type: ignore[attr-defined]
+            victims = [c.info.backend_pid for c in store.connections.pool()._pool]  # type: ignore[attr-defined]
             with pool.connection() as other:
                 for pid in victims:
                     other.execute("SELECT pg_terminate_backend(%s)", (pid,))
@@ -609,6 +612,26 @@ def fail(transaction: PostgresTransaction, number: int) -> None:
             transaction.append("s", events(1), 1)  # The transaction has failed.
 
 
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "not closed"])
+def test_a_store_of_connect_and_its_pool_go_away_with_the_last_reference(dsn: str, schema: str, closed: bool) -> None:
+    store = PostgresEventStore.connect(dsn, schema, notify=True, max_size=1)
+    assert store.read("s") == []
+    own = weakref.ref(store.connections)
+    if closed:
+        store.close()
+    del store
+    gc.collect()
+    assert own() is None
+
+
+def test_an_async_store_of_connect_and_its_pool_go_away_with_the_last_reference(dsn: str, schema: str) -> None:
+    store = AsyncPostgresEventStore.connect(dsn, schema, notify=True)
+    own = weakref.ref(store.connections)
+    del store
+    gc.collect()
+    assert own() is None
+
+
 class forked:  # noqa: N801 reads as what it does
     """Runs a function in a forked child beside the block, and fails if it failed there."""
 
@@ -683,7 +706,7 @@ class TestSchemas:
         assert silent == []
 
     def test_errors_are_the_librarys_own(self, store: PostgresEventStore) -> None:
-        with store._connections.pool().connection() as connection:
+        with store.connections.pool().connection() as connection:
             connection.execute("SET statement_timeout = '1ms'")
             with pytest.raises(EventStoreError):
                 for _ in range(1000):

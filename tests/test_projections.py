@@ -28,7 +28,7 @@ from eventstore import (
 )
 from eventstore.postgres import migrate, notifications
 from eventstore.postgres.embedded import EmbeddedServer
-from eventstore.subscriptions import Progress, following, rebuilding
+from eventstore.subscriptions import RebuildProgress, following, rebuilding
 
 NEVER = 3600.0
 
@@ -90,7 +90,7 @@ class ReadModel:
 
     def leftovers(self) -> list[Any]:
         """What a rebuild has left behind."""
-        schema = self.store._statements.schema
+        schema = self.store.statements.schema
         return self.run(
             f'SELECT nspname FROM pg_namespace WHERE nspname = (SELECT "{schema}".shadow_of(%s))'
             f' UNION SELECT name FROM "{schema}".subscriptions WHERE partition < 0',
@@ -269,7 +269,7 @@ class TestRebuild:
         projection = model.projection(batch_size=10)
         projection.run_until_caught_up()
         model.run(f"UPDATE {model.name}.counts SET n = -1")
-        told: list[Progress] = []
+        told: list[RebuildProgress] = []
         projection.rebuild(progress=told.append)
         assert model.counts() == expected
         assert model.leftovers() == []
@@ -346,7 +346,7 @@ class TestRebuild:
         expected = fill(store, 2, 3)
         projection = model.projection(count)
         projection.run_until_caught_up()
-        with pytest.raises(InvalidOperation, match="by the full name"):
+        with pytest.raises(InvalidOperation, match="change what is in use"):
             projection.rebuild()
         assert model.counts() == expected
         assert model.leftovers() == []
@@ -385,7 +385,7 @@ class TestRebuild:
         expected = fill(store, 3, 20)
         refused: list[str] = []
 
-        def try_another(_: Progress) -> None:
+        def try_another(_: RebuildProgress) -> None:
             if not refused:
                 with pytest.raises(InvalidOperation) as error:
                     model.projection().rebuild()

@@ -50,7 +50,7 @@ PLANT = """
         _overload record;
         _attack text := 'LANGUAGE plpgsql AS $attack$ BEGIN RAISE EXCEPTION ''attacked''; END $attack$';
     BEGIN
-        -- Each function of pg_catalog by that name, with each of its parameters of each type: a better match, or as good.
+        -- Each function of pg_catalog by that name, each of its parameters of each type: a better match, or as good.
         FOR _overload IN
             SELECT DISTINCT proname, list
             FROM pg_proc, unnest({types}) AS kind, generate_series(0, greatest(pronargs - 1, 0)) AS place, LATERAL (
@@ -72,8 +72,8 @@ PLANT = """
         FOR _overload IN
             SELECT oprname, result, 'attack_' || md5(oprname) AS function, l.kind AS left_type, r.kind AS right_type
             FROM (VALUES
-                ('||', 'text'), ('=', 'boolean'), ('<>', 'boolean'), ('<', 'boolean'), ('>', 'boolean'), ('<=', 'boolean'),
-                ('>=', 'boolean'), ('+', 'bigint'), ('-', 'bigint'), ('&', 'bigint'), ('%', 'bigint')
+                ('||', 'text'), ('=', 'boolean'), ('<>', 'boolean'), ('<', 'boolean'), ('>', 'boolean'),
+                ('<=', 'boolean'), ('>=', 'boolean'), ('+', 'bigint'), ('-', 'bigint'), ('&', 'bigint'), ('%', 'bigint')
             ) AS operators (oprname, result), unnest({types}) AS l (kind), unnest({types}) AS r (kind)
         LOOP
             EXECUTE format(
@@ -95,11 +95,9 @@ def attacked(dsn: str) -> Iterator[str]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         with psycopg.connect(make_conninfo(dsn, dbname=name), autocommit=True) as inside:
-            planted = PLANT % {"names": literal(CALLED), "types": literal(TYPES)}
+            planted = PLANT.replace("{names}", literal(CALLED)).replace("{types}", literal(TYPES))
+            inside.execute("SET search_path = pg_catalog")  # What plants them is not to run them.
             inside.execute(planted.encode())
-            assert inside.execute(
-                "SELECT count(*) > 1000 FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
-            ).fetchone()
         yield make_conninfo(dsn, dbname=name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -111,11 +109,7 @@ def literal(names: list[str]) -> str:
 def test_the_overloads_that_are_planted_would_be_called(attacked: str) -> None:
     """So that the tests below can fail: plain calls, as a program may make them, are taken over."""
     with psycopg.connect(attacked, autocommit=True) as connection:
-        for call in (
-            "hashtextextended('a'::text, 1::integer)",
-            "'a'::text || 1::oid",
-            "starts_with('a'::name, 'b'::text)",
-        ):
+        for call in ("hashtextextended('a'::text, 1)", "'a'::text || 1::oid", "unnest(ARRAY[1::bigint])"):
             with pytest.raises(psycopg.errors.RaiseException, match="attacked"):
                 connection.execute(f"SELECT {call}".encode())
 

@@ -20,7 +20,7 @@ from eventstore import (
     SnapshotStore,
 )
 from eventstore.postgres import migrate
-from eventstore.testing import BlockingEventStore, EventLoopThread
+from eventstore.testing import EventLoopThread, SyncFromAsyncEventStore
 from eventstore.testing.state_machine import StoreMachine
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_postgres_memory_and_async_memory_are_like_the_model(pool: ConnectionPoo
                 return {
                     "memory": InMemoryEventStore(),
                     "postgres": PostgresEventStore(pool, self.schema),
-                    "async memory": BlockingEventStore(AsyncInMemoryEventStore(), thread),
+                    "async memory": SyncFromAsyncEventStore(AsyncInMemoryEventStore(), thread),
                 }
 
             def make_snapshot_stores(self) -> dict[str, SnapshotStore]:

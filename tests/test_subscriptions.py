@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from waiting import PATIENCE
 from eventstore import (
     AsyncInMemoryEventStore,
     AsyncPostgresEventStore,
+    AsyncProjection,
     AsyncSubscription,
     Event,
     EventStoreError,
@@ -32,6 +34,7 @@ from eventstore import (
 from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
 from eventstore.subscriptions import following
+from eventstore.subscriptions.options import Options, Settings
 from eventstore.testing import EventLoopThread
 
 if TYPE_CHECKING:
@@ -160,7 +163,7 @@ class TestFollowing:
         worker = front.subscription("s", Handler(), event_types=["Never"])
         worker.run_until_caught_up()
         assert worker.status().position == list(front.store.read_all())[-1].position
-        assert worker.status().events_behind == 0
+        assert worker.status().positions_behind == 0
 
     def test_also_where_there_is_more_than_one_window_of_it(
         self, front: Front, monkeypatch: pytest.MonkeyPatch
@@ -339,7 +342,7 @@ class TestFailures:
         assert worker.parked() == []
         assert numbers(handler.seen) == [1, 0]
         for action in (worker.retry_parked, worker.drop_parked):
-            with pytest.raises(InvalidOperation, match="put aside"):
+            with pytest.raises(InvalidOperation, match="no event parked"):
                 action(first)
 
     def test_an_event_that_can_not_be_read_is_a_failure_as_well(
@@ -491,8 +494,8 @@ class TestStatus:
         front.subscription("a", Handler()).run_until_caught_up()
         last = front.store.read("a")[-1].position
         ahead, behind = front.statuses()
-        assert (ahead.name, ahead.position, ahead.events_behind, ahead.seconds_behind) == ("a", last, 0, 0.0)
-        assert (behind.name, behind.position, behind.events_behind) == ("b", last - 2, 2)
+        assert (ahead.name, ahead.position, ahead.positions_behind, ahead.seconds_behind) == ("a", last, 0, 0.0)
+        assert (behind.name, behind.position, behind.positions_behind) == ("b", last - 2, 2)
         assert behind.seconds_behind > 0
         assert ahead.state is behind.state is STOPPED
         assert (ahead.error, ahead.parked, ahead.rebuilt_to) == (None, 0, None)
@@ -642,3 +645,20 @@ def test_a_cancelled_task_leaves_the_event_for_the_next_run() -> None:
 
     asyncio.run(cancel_at_the_second())
     assert seen == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", [Subscription, Projection, AsyncSubscription, AsyncProjection])
+def test_the_signature_shows_every_option_with_its_default(kind: type) -> None:
+    shown = inspect.signature(kind).parameters
+    assert {name: shown[name].default for name in Options.__annotations__} == {
+        "event_types": None,
+        "categories": None,
+        "from_position": 0,
+        "partitions": 1,
+        "batch_size": 1000,
+        "attempts": 5,
+        "on_failure": "stop",
+        "poll_interval": 0.5,
+    }
+    assert list(inspect.signature(Settings).parameters) == list(Options.__annotations__)
+    assert "options" not in shown

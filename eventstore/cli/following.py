@@ -15,11 +15,14 @@ from types import FrameType
 from typing import Any, TypeAlias, cast
 
 from eventstore.cli.progress import Progress
-from eventstore.core.checkpoints import DropParked, ListParked, ParkedEvent, SubscriptionStatus
+from eventstore.core.blocking import run as run_operation
+from eventstore.core.checkpoints import SubscriptionStatus
+from eventstore.core.operations import repeated
+from eventstore.core.subscription_requests import ListParked
 from eventstore.errors import EventStoreError, InvalidArgument
 from eventstore.postgres import PostgresEventStore
-from eventstore.subscriptions import Progress as Rebuilt
-from eventstore.subscriptions import Projection, Subscription, statuses
+from eventstore.subscriptions import Projection, RebuildProgress, Subscription, statuses
+from eventstore.subscriptions.following import drop_parked
 
 Worker: TypeAlias = Subscription | Projection[Any]
 
@@ -58,7 +61,7 @@ def _row(each: SubscriptionStatus) -> tuple[str, ...]:
         _one_line(each.name),
         each.state.value,
         f"{each.position:,}",
-        f"{each.events_behind:,}",
+        f"{each.positions_behind:,}",
         f"{each.seconds_behind:,.1f}",
         f"{each.parked:,}",
         f"{each.partitions}",
@@ -66,14 +69,12 @@ def _row(each: SubscriptionStatus) -> tuple[str, ...]:
 
 
 def parked(dsn: str, schema: str, name: str, drop: int | None) -> int:
-    """The events that a subscription has put aside; or one of them forgotten."""
+    """List the parked events of a subscription, or drop the one at position ``drop``."""
     with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
         if drop is not None:
-            if store._execute(DropParked(name, drop)):
-                return 0
-            print(f"eventstore: {name!r} has no event put aside at position {drop}", file=sys.stderr)
-            return 1
-        found: list[ParkedEvent] = store._execute(ListParked(name))
+            run_operation(drop_parked(name, drop), store.execute)
+            return 0
+        found = run_operation(repeated(ListParked(name)), store.execute)
     for event in found:
         place = f"{event.stream_id} version {event.version}"
         print(
@@ -131,10 +132,10 @@ def rebuild(target: str, from_position: int) -> int:
     projection = _worker(target)
     if not isinstance(projection, Projection):
         raise InvalidArgument(f"{target} is a {type(projection).__name__}: only a Projection can be rebuilt")
-    last: list[Rebuilt] = []
+    last: list[RebuildProgress] = []
     with Progress(f"rebuilding {projection.name}", total=1) as bar:
 
-        def show(now: Rebuilt) -> None:
+        def show(now: RebuildProgress) -> None:
             before = last[-1] if last else dataclasses.replace(now, position=now.first, events=0)
             span = max(now.target - now.first, 1)
             bar.advance(now.events - before.events, done=(now.position - before.position) / span)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from eventstore.codec.values import MICROSECOND, fixed_zone, uuid_of
 from eventstore.errors import DeserializationError
@@ -30,7 +30,18 @@ class Record(NamedTuple):
     """Seconds east of UTC."""
 
 
-def envelope_of(record: Record) -> dict[str, Any]:
+Row: TypeAlias = tuple[str, int, int, bytes, str, bytes, bytes, bytes, int]
+"""A Record, or a plain tuple of the same columns: drivers return tuples, and to make each a Record would cost time."""
+
+STREAM_ID: Final = 0
+VERSION: Final = 1
+POSITION: Final = 2
+EVENT_ID: Final = 3
+EVENT_TYPE: Final = 4
+"""Where the columns are in a Row."""
+
+
+def envelope_of(record: Row) -> dict[str, Any]:
     """The attributes that every event has beside its own fields, as this one has them; its metadata as if empty."""
     stream_id, version, position, event_id, _, _, _, timestamp, utc_offset = record
     microseconds = int.from_bytes(timestamp, signed=True)

@@ -15,6 +15,7 @@ from flask.cli import with_appcontext
 from eventstore.aggregate import Aggregate
 from eventstore.contrib import commands
 from eventstore.core.blocking import FollowableStore
+from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.event import Event
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from eventstore.contrib.sqlalchemy import Host
 
 A = TypeVar("A", bound=Aggregate[Any])
+R = TypeVar("R")
 
 _EXTENSION = "eventstore"
 
@@ -54,20 +56,12 @@ class _OfApp:
         self.store = PostgresEventStore.connect(
             self.dsn, self.schema, notify=bool(config["EVENTSTORE_NOTIFY"]), max_size=config["EVENTSTORE_POOL_SIZE"]
         )
-        self.snapshots = _SnapshotsBeside(self.store)
+        self.snapshots = PostgresSnapshotStore(self.store.connections, self.schema)  # An app has one pool.
 
 
 def _check_positive(config: dict[str, Any], name: str) -> None:
     if type(config[name]) is not int or config[name] < 1:
         raise InvalidArgument(f"{name} is {config[name]!r}: it must be an int of at least 1")
-
-
-class _SnapshotsBeside(PostgresSnapshotStore):
-    """Snapshots over the connections of an event store: an app has one pool."""
-
-    def __init__(self, store: PostgresEventStore) -> None:
-        self._connections = store._connections
-        self._statements = store._statements
 
 
 class FlaskEventStore(FollowableStore):
@@ -78,7 +72,7 @@ class FlaskEventStore(FollowableStore):
     snapshots), EVENTSTORE_NOTIFY (False: workers in other processes look for themselves).
     """
 
-    _strict = False
+    strict = False
 
     def __init__(self, app: flask.Flask | None = None) -> None:
         self._apps: list[flask.Flask] = []
@@ -106,7 +100,7 @@ class FlaskEventStore(FollowableStore):
             return Repository(store, aggregate_type, of_app.snapshots, of_app.frequency)
         from eventstore.contrib.sqlalchemy import SessionSnapshotStore  # noqa: PLC0415 only who uses it has it
 
-        snapshots = SessionSnapshotStore(session, of_app.store._statements)
+        snapshots = SessionSnapshotStore(session, of_app.store.statements)
         return Repository(store, aggregate_type, snapshots, of_app.frequency)
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
@@ -145,8 +139,8 @@ class FlaskEventStore(FollowableStore):
     def listening(self) -> AbstractContextManager[object]:
         return self.store.listening()
 
-    def _execute(self, request: Any) -> Any:
-        return self.store._execute(request)
+    def execute(self, request: Request[R]) -> R:
+        return self.store.execute(request)
 
     def _app(self) -> flask.Flask:
         if flask.has_app_context():

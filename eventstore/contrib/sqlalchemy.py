@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import psycopg
 import sqlalchemy
@@ -13,18 +13,22 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
 from eventstore.contrib.borrowed import execute_borrowed
-from eventstore.core.blocking import BlockingSnapshotStore, BlockingStore
+from eventstore.core.blocking import RequestSnapshotStore, RequestStore
 from eventstore.core.operations import ConnectionLost
+from eventstore.core.refusals import bound_already, transaction_failed
+from eventstore.core.requests import Request
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
-from eventstore.postgres.statements import AnyRequest, Statements
+from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import PostgresEventStore
 from eventstore.store import EventStore
+
+R = TypeVar("R")
 
 Host: TypeAlias = "Session | scoped_session[Any] | sqlalchemy.Connection"
 
 
-class _Client:
+class _SessionClient:
     """What the stores have in common: a session, and a schema in its database."""
 
     def __init__(self, host: Host, statements: Statements) -> None:
@@ -33,7 +37,7 @@ class _Client:
         if not isinstance(host, (Session, sqlalchemy.Connection)):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"a Session or Connection of SQLAlchemy's is needed, not {type(host).__name__}")
         self._host = host
-        self._statements = statements
+        self.statements = statements
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
@@ -54,24 +58,24 @@ class _Client:
                 connection.begin()
             connection.connection  # noqa: B018 gets one out of the pool
         except PendingRollbackError as error:
-            raise InvalidOperation("this transaction has failed earlier, and can only be rolled back") from error
+            raise transaction_failed() from error
         except DBAPIError as error:
             raise StoreUnavailable(f"no connection to the server: {error.orig}") from error
         except SQLAlchemyError as error:
             raise InvalidOperation(f"the session can't be used: {error}") from error
         return connection
 
-    def _execute(self, request: AnyRequest) -> Any:
+    def execute(self, request: Request[R]) -> R:
         connection = self.connection
         try:
-            return execute_borrowed(connection, request, self._statements)
+            return execute_borrowed(connection, request, self.statements)
         except StoreUnavailable as error:
             if connection.broken or isinstance(error, ConnectionLost):
                 self._in_transaction().invalidate()  # SQLAlchemy can't see it, and would use it again.
             raise
 
 
-class SessionEventStore(_Client, BlockingStore):
+class SessionEventStore(_SessionClient, RequestStore):
     """The store in the transaction of a session: stored by its commit, gone with its rollback.
 
     A refused append leaves the session usable. What the session has not flushed yet stays unflushed. Subscriptions are
@@ -79,9 +83,9 @@ class SessionEventStore(_Client, BlockingStore):
     """
 
     def __init__(self, store: PostgresEventStore, host: Host) -> None:
-        super().__init__(host, store._statements)
+        super().__init__(host, store.statements)
         self._store = store
-        self._strict = store._strict
+        self.strict = store.strict
         self._announces = False
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
@@ -109,8 +113,8 @@ class SessionEventStore(_Client, BlockingStore):
         self._store.announce()
 
     def bind(self, connection: Any) -> EventStore:  # noqa: ARG002 the interface's
-        raise InvalidArgument("this store is bound already: bind the one that it came from")
+        raise bound_already()
 
 
-class SessionSnapshotStore(_Client, BlockingSnapshotStore):
+class SessionSnapshotStore(_SessionClient, RequestSnapshotStore):
     """Snapshots in the transaction of a session."""

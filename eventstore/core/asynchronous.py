@@ -6,29 +6,30 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from inspect import isawaitable
 from typing import Any, TypeVar
 
 from eventstore.core import operations
-from eventstore.core.operations import (
-    DeleteSnapshot,
-    LoadSnapshot,
-    LogReader,
-    Operation,
-    Pause,
-    Request,
-    SaveSnapshot,
-    SnapshotRequest,
-)
+from eventstore.core.operations import LogReader
 from eventstore.core.records import decode_each, decode_events
+from eventstore.core.requests import Call, Operation, Pause, Request, WithTransaction
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore, AsyncSnapshotStore, Snapshot
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-async def run(operation: Operation[T], execute: Callable[[Any], Awaitable[Any]]) -> T:
-    """Carry out what an operation asks for, one request after the other, and return its result."""
+async def _refuse(request: Request[Any]) -> Any:
+    raise AssertionError(f"no store was given to carry out {request!r}")
+
+
+async def run(operation: Operation[T], execute: Callable[[Request[Any]], Awaitable[Any]] = _refuse) -> T:
+    """Carry out what an operation asks for, one request after the other, and return its result.
+
+    ``execute`` replies to what is neither a Pause nor a Call.
+    """
     reply: Any = None
     error: Exception | None = None
     try:
@@ -43,6 +44,12 @@ async def run(operation: Operation[T], execute: Callable[[Any], Awaitable[Any]])
             try:
                 if isinstance(request, Pause):
                     await asyncio.sleep(request.seconds)
+                elif isinstance(request, Call):
+                    result_or_awaitable = request.function()
+                    reply = await result_or_awaitable if isawaitable(result_or_awaitable) else result_or_awaitable
+                elif isinstance(request, WithTransaction):
+                    async with request.store.transaction() as transaction:
+                        reply = await run(request.operation(transaction), execute)
                 else:
                     reply = await execute(request)
             except Exception as raised:  # noqa: BLE001 the operation decides what to do about it; what it leaves, it raises
@@ -51,20 +58,18 @@ async def run(operation: Operation[T], execute: Callable[[Any], Awaitable[Any]])
         operation.close()  # Interrupted or cancelled, it can't know otherwise.
 
 
-class AsyncStore(AsyncEventStore):
+class AsyncRequestStore(AsyncEventStore):
     """A store that carries out requests one by one."""
 
-    _strict: bool
+    strict: bool
+    """Whether events of unknown types are refused on reading."""
 
     @abstractmethod
-    async def _execute(self, request: Request) -> Any:
-        """The reply to a request. Raises EventStoreErrors only."""
-
-    async def _run(self, operation: Operation[T]) -> T:
-        return await run(operation, self._execute)
+    async def execute(self, request: Request[R]) -> R:
+        """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        return await self._run(operations.append(stream_id, events, expected_version))
+        return await run(operations.append(stream_id, events, expected_version), self.execute)
 
     async def read(
         self,
@@ -75,12 +80,14 @@ class AsyncStore(AsyncEventStore):
         backwards: bool = False,
         limit: int | None = None,
     ) -> list[Event]:
-        records = await self._run(operations.read(stream_id, from_version, to_version, limit, backwards=backwards))
-        return decode_events(records, strict=self._strict)
+        operation = operations.read(stream_id, from_version, to_version, limit, backwards=backwards)
+        records = await run(operation, self.execute)
+        return decode_events(records, strict=self.strict)
 
     async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
-        records = await self._run(operations.read(stream_id, from_version, None, limit, backwards=False))
-        return decode_each(records, strict=self._strict)
+        operation = operations.read(stream_id, from_version, None, limit, backwards=False)
+        records = await run(operation, self.execute)
+        return decode_each(records, strict=self.strict)
 
     def read_all(
         self,
@@ -91,16 +98,16 @@ class AsyncStore(AsyncEventStore):
         event_types: Sequence[str] | None = None,
         category: str | None = None,
     ) -> AsyncIterator[Event]:
-        pages = LogReader(from_position, batch_size, to_position, event_types, category, strict=self._strict)
+        pages = LogReader(from_position, batch_size, to_position, event_types, category, strict=self.strict)
         return self._events(pages)
 
     async def _events(self, pages: LogReader) -> AsyncIterator[Event]:
-        while page := await self._run(pages.next_page()):
+        while page := await run(pages.next_page(), self.execute):
             for event in pages.events(page):
                 yield event
 
 
-class AsyncFollowableStore(AsyncStore):
+class AsyncFollowableStore(AsyncRequestStore):
     """FollowableStore in async."""
 
     @property
@@ -121,16 +128,14 @@ class AsyncRequestSnapshotStore(AsyncSnapshotStore):
     """A snapshot store that carries out requests one by one."""
 
     @abstractmethod
-    async def _execute(self, request: SnapshotRequest) -> Any:
-        """The reply to a request. Raises EventStoreErrors only."""
+    async def execute(self, request: Request[R]) -> R:
+        """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
     async def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
-        request = LoadSnapshot(aggregate_type, aggregate_id, class_schema)
-        found: Snapshot | None = await run(operations.snapshot(request), self._execute)
-        return found
+        return await run(operations.load_snapshot(aggregate_type, aggregate_id, class_schema), self.execute)
 
     async def save(self, snapshot: Snapshot) -> None:
-        await run(operations.snapshot(SaveSnapshot(snapshot)), self._execute)
+        await run(operations.save_snapshot(snapshot), self.execute)
 
     async def delete(self, aggregate_type: str, aggregate_id: str) -> None:
-        await run(operations.snapshot(DeleteSnapshot(aggregate_type, aggregate_id)), self._execute)
+        await run(operations.delete_snapshot(aggregate_type, aggregate_id), self.execute)

@@ -9,26 +9,26 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from eventstore.core import operations
-from eventstore.core.operations import (
-    DeleteSnapshot,
-    LoadSnapshot,
-    LogReader,
-    Operation,
-    Pause,
-    Request,
-    SaveSnapshot,
-    SnapshotRequest,
-)
+from eventstore.core.operations import LogReader
 from eventstore.core.records import decode_each, decode_events
+from eventstore.core.requests import Call, Operation, Pause, Request, WithTransaction
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.store import EventStore, Snapshot, SnapshotStore
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-def run(operation: Operation[T], execute: Callable[[Any], Any]) -> T:
-    """Carry out what an operation asks for, one request after the other, and return its result."""
+def _refuse(request: Request[Any]) -> Any:
+    raise AssertionError(f"no store was given to carry out {request!r}")
+
+
+def run(operation: Operation[T], execute: Callable[[Request[Any]], Any] = _refuse) -> T:
+    """Carry out what an operation asks for, one request after the other, and return its result.
+
+    ``execute`` replies to what is neither a Pause nor a Call.
+    """
     reply: Any = None
     error: Exception | None = None
     try:
@@ -43,6 +43,11 @@ def run(operation: Operation[T], execute: Callable[[Any], Any]) -> T:
             try:
                 if isinstance(request, Pause):
                     time.sleep(request.seconds)
+                elif isinstance(request, Call):
+                    reply = request.function()
+                elif isinstance(request, WithTransaction):
+                    with request.store.transaction() as transaction:
+                        reply = run(request.operation(transaction), execute)
                 else:
                     reply = execute(request)
             except Exception as raised:  # noqa: BLE001 the operation decides what to do about it; what it leaves, it raises
@@ -51,20 +56,18 @@ def run(operation: Operation[T], execute: Callable[[Any], Any]) -> T:
         operation.close()  # Interrupted or cancelled, it can't know otherwise.
 
 
-class BlockingStore(EventStore):
+class RequestStore(EventStore):
     """A store that carries out requests one by one."""
 
-    _strict: bool
+    strict: bool
+    """Whether events of unknown types are refused on reading."""
 
     @abstractmethod
-    def _execute(self, request: Request) -> Any:
-        """The reply to a request. Raises EventStoreErrors only."""
-
-    def _run(self, operation: Operation[T]) -> T:
-        return run(operation, self._execute)
+    def execute(self, request: Request[R]) -> R:
+        """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        return self._run(operations.append(stream_id, events, expected_version))
+        return run(operations.append(stream_id, events, expected_version), self.execute)
 
     def read(
         self,
@@ -75,12 +78,14 @@ class BlockingStore(EventStore):
         backwards: bool = False,
         limit: int | None = None,
     ) -> list[Event]:
-        records = self._run(operations.read(stream_id, from_version, to_version, limit, backwards=backwards))
-        return decode_events(records, strict=self._strict)
+        operation = operations.read(stream_id, from_version, to_version, limit, backwards=backwards)
+        records = run(operation, self.execute)
+        return decode_events(records, strict=self.strict)
 
     def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
-        records = self._run(operations.read(stream_id, from_version, None, limit, backwards=False))
-        return decode_each(records, strict=self._strict)
+        operation = operations.read(stream_id, from_version, None, limit, backwards=False)
+        records = run(operation, self.execute)
+        return decode_each(records, strict=self.strict)
 
     def read_all(
         self,
@@ -91,15 +96,15 @@ class BlockingStore(EventStore):
         event_types: Sequence[str] | None = None,
         category: str | None = None,
     ) -> Iterator[Event]:
-        pages = LogReader(from_position, batch_size, to_position, event_types, category, strict=self._strict)
+        pages = LogReader(from_position, batch_size, to_position, event_types, category, strict=self.strict)
         return self._events(pages)
 
     def _events(self, pages: LogReader) -> Iterator[Event]:
-        while page := self._run(pages.next_page()):
+        while page := run(pages.next_page(), self.execute):
             yield from pages.events(page)
 
 
-class FollowableStore(BlockingStore):
+class FollowableStore(RequestStore):
     """A store that keeps checkpoints, so that subscriptions can follow it."""
 
     @property
@@ -120,20 +125,18 @@ class FollowableStore(BlockingStore):
         return nullcontext()
 
 
-class BlockingSnapshotStore(SnapshotStore):
+class RequestSnapshotStore(SnapshotStore):
     """A snapshot store that carries out requests one by one."""
 
     @abstractmethod
-    def _execute(self, request: SnapshotRequest) -> Any:
-        """The reply to a request. Raises EventStoreErrors only."""
+    def execute(self, request: Request[R]) -> R:
+        """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
     def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
-        request = LoadSnapshot(aggregate_type, aggregate_id, class_schema)
-        found: Snapshot | None = run(operations.snapshot(request), self._execute)
-        return found
+        return run(operations.load_snapshot(aggregate_type, aggregate_id, class_schema), self.execute)
 
     def save(self, snapshot: Snapshot) -> None:
-        run(operations.snapshot(SaveSnapshot(snapshot)), self._execute)
+        run(operations.save_snapshot(snapshot), self.execute)
 
     def delete(self, aggregate_type: str, aggregate_id: str) -> None:
-        run(operations.snapshot(DeleteSnapshot(aggregate_type, aggregate_id)), self._execute)
+        run(operations.delete_snapshot(aggregate_type, aggregate_id), self.execute)

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from eventstore import codec
-from eventstore.codec.record import Record, timestamp_parts
+from eventstore.codec.record import EVENT_TYPE, STREAM_ID, VERSION, Row, timestamp_parts
 from eventstore.codec.registry import learn
 from eventstore.codec.values import is_required
 from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
@@ -23,7 +23,7 @@ _OWN = ENVELOPE | {"event_type", "_record", "_data"}
 
 
 class NewRecords(NamedTuple):
-    """What events bring to an append, by columns as of Record; the store adds their stream, versions and positions."""
+    """What events bring to an append, by columns as of a Row; the store adds their stream, versions and positions."""
 
     event_ids: list[bytes]
     event_types: list[str]
@@ -87,12 +87,12 @@ def _check_readable(event: Event) -> None:
             raise SerializationError(event.event_type, name, "it is missing, and the class of this type needs it")
 
 
-def decode_events(records: Iterable[Record], *, strict: bool) -> list[Event]:
+def decode_events(records: Iterable[Row], *, strict: bool) -> list[Event]:
     """Raises what ``decode_each`` does."""
     return list(decode_each(records, strict=strict))
 
 
-def decode_each(records: Iterable[Record], *, strict: bool) -> Iterator[Event]:
+def decode_each(records: Iterable[Row], *, strict: bool) -> Iterator[Event]:
     """Makes events without calling their classes: history is not validated again.
 
     Raises DeserializationError for what can't be read; if ``strict``, UnknownEventType for types without a class.
@@ -101,20 +101,20 @@ def decode_each(records: Iterable[Record], *, strict: bool) -> Iterator[Event]:
     decode, empty = codec.decode, codec.EMPTY_MAP
     new, assign = object.__new__, object.__setattr__  # The class may be frozen.
     for record in records:
-        event_type = record[4]
+        _, _, _, _, event_type, data, metadata, _, _ = record
         if event_type not in kinds:
             kinds[event_type] = _kind_of(record, strict=strict)
         cls, fields, order = kinds[event_type]
         attributes: dict[str, Any]
         try:
             if cls is Event:
-                attributes = {"_data": decode(record[5], lenient=True), "event_type": event_type}
+                attributes = {"_data": decode(data, lenient=True), "event_type": event_type}
             else:
-                attributes = decode(record[5])
+                attributes = decode(data)
                 if tuple(attributes) != order:
                     attributes = codec.completed(attributes, fields)
-            if record[6] != empty:
-                attributes["metadata"] = decode(record[6], lenient=cls is Event)
+            if metadata != empty:
+                attributes["metadata"] = decode(metadata, lenient=cls is Event)
         except DeserializationError as error:
             raise DeserializationError(_described(record), error.reason) from error.__cause__
         except ValueError as error:
@@ -125,16 +125,16 @@ def decode_each(records: Iterable[Record], *, strict: bool) -> Iterator[Event]:
         yield event
 
 
-def _kind_of(record: Record, *, strict: bool) -> _Kind:
-    cls = event_class(record[4])
+def _kind_of(record: Row, *, strict: bool) -> _Kind:
+    cls = event_class(record[EVENT_TYPE])
     if cls is None:
         if strict:
-            raise UnknownEventType(record[4], _described(record), "no class was defined with this event_type")
+            raise UnknownEventType(record[EVENT_TYPE], _described(record), "no class was defined with this event_type")
         return Event, {}, ()
     learn(cls)
     fields = cls._fields or {}
     return cls, fields, tuple(fields)
 
 
-def _described(record: Record) -> str:
-    return f"{record[4]}, version {record[1]} of stream {record[0]!r},"
+def _described(record: Row) -> str:
+    return f"{record[EVENT_TYPE]}, version {record[VERSION]} of stream {record[STREAM_ID]!r},"

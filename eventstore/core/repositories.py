@@ -1,6 +1,6 @@
 """What a repository decides: loading, saving, and when a snapshot is taken or used. No I/O.
 
-The generators yield calls of a store's methods, which a driver makes, or makes and awaits.
+The operations ask for calls of a store's methods, which a driver makes, or makes and awaits.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from eventstore.aggregate import Aggregate, stream_id_of
-from eventstore.core.operations import Operation, Pause
+from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
 from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
 from eventstore.event import Event, detached
@@ -26,15 +25,6 @@ PAGE = 4000
 """Events that a load holds in memory at once."""
 
 _log = logging.getLogger("eventstore")
-
-
-@dataclass(frozen=True, slots=True)
-class InTransaction:
-    """Carry out an operation in a transaction of a store. Reply: its result, once the transaction is committed."""
-
-    store: Any
-    operation: Callable[[Any], Operation[Any]]
-    """Given the store in the transaction."""
 
 
 class RepositoryOperations(Generic[A]):
@@ -80,7 +70,7 @@ class RepositoryOperations(Generic[A]):
 
     def exists(self, aggregate_id: UUID | str) -> Operation[bool]:
         stream_id = stream_id_of(self._type, aggregate_id)
-        events: list[Event] = yield lambda: self._store.read(stream_id, limit=1)
+        events: list[Event] = yield from ask(Call(lambda: self._store.read(stream_id, limit=1)))
         return bool(events)
 
     def update(
@@ -95,17 +85,17 @@ class RepositoryOperations(Generic[A]):
         metadata = _checked_metadata(metadata)
         for attempt in range(1, attempts):
             aggregate = yield from self.load(aggregate_id)
-            yield partial(change, aggregate)
+            yield from ask(Call(partial(change, aggregate)))
             try:
                 yield from self.save(aggregate, metadata)
             except ConcurrencyError:
                 # Those who met here should not all meet again.
-                yield Pause(random.uniform(0, 0.002 * 2 ** min(attempt, 8)))  # noqa: S311 no secret
+                yield from ask(Pause(random.uniform(0, 0.002 * 2 ** min(attempt, 8))))  # noqa: S311 no secret
             else:
                 return aggregate
         aggregate = yield from self.load(aggregate_id)
         if attempts == 1:
-            yield partial(change, aggregate)
+            yield from ask(Call(partial(change, aggregate)))
             yield from self.save(aggregate, metadata)
             return aggregate
         before = aggregate.version
@@ -113,12 +103,12 @@ class RepositoryOperations(Generic[A]):
         def with_the_stream_locked(transaction: Any) -> Operation[None]:
             stream_id = stream_id_of(self._type, aggregate_id)
             # No event: takes the stream's lock, so that nobody can be faster any more.
-            yield partial(transaction.append, stream_id, [], ExpectedVersion.ANY)
+            yield from ask(Call(partial(transaction.append, stream_id, [], ExpectedVersion.ANY)))
             yield from self._catch_up(transaction, stream_id, aggregate)
-            yield partial(change, aggregate)
+            yield from ask(Call(partial(change, aggregate)))
             yield from self._store_events(transaction, aggregate, metadata)
 
-        yield InTransaction(self._store, with_the_stream_locked)
+        yield from ask(WithTransaction(self._store, with_the_stream_locked))
         yield from self._snapshot_after(before, aggregate)
         return aggregate
 
@@ -126,14 +116,14 @@ class RepositoryOperations(Generic[A]):
         """Append what is pending, after what a transaction that was not seen to commit may have taken back."""
         stream_id = stream_id_of(self._type, aggregate.id)
         for after, events in tuple(aggregate._unconfirmed):
-            yield partial(store.append, stream_id, events, after)
+            yield from ask(Call(partial(store.append, stream_id, events, after)))
             store.when_committed(partial(aggregate._confirm, after + len(events)))
         events = aggregate.pending
         if not events:
             return
         if metadata:
             events = tuple(_with_metadata(event, metadata) for event in events)
-        yield partial(store.append, stream_id, events, aggregate.version)
+        yield from ask(Call(partial(store.append, stream_id, events, aggregate.version)))
         aggregate._mark_stored(events)
         store.when_committed(partial(aggregate._confirm, aggregate.version))
 
@@ -146,7 +136,7 @@ class RepositoryOperations(Generic[A]):
             full = aggregate.version == before + PAGE
 
     def _page(self, store: Any, stream_id: str, from_version: int) -> Operation[Iterator[Event]]:
-        events: Iterable[Event] = yield lambda: store._read_page(stream_id, from_version, PAGE)
+        events: Iterable[Event] = yield from ask(Call(lambda: store._read_page(stream_id, from_version, PAGE)))
         return iter(events)
 
     def _from_snapshot(self, aggregate_id: UUID | str) -> Operation[tuple[A, bool]]:
@@ -154,7 +144,7 @@ class RepositoryOperations(Generic[A]):
         if self._snapshots is not None:
             category, class_schema = self._type.category, self._type.class_schema()
             try:
-                snapshot = yield lambda: self._snapshots.load(category, str(aggregate_id), class_schema)
+                snapshot = yield from ask(Call(lambda: self._snapshots.load(category, str(aggregate_id), class_schema)))
                 if snapshot is not None:
                     return aggregate_from(self._type, aggregate_id, snapshot), False
             except SnapshotError as error:
@@ -174,7 +164,7 @@ class RepositoryOperations(Generic[A]):
             return
         try:
             snapshot = snapshot_of(aggregate)
-            yield lambda: self._snapshots.save(snapshot)
+            yield from ask(Call(lambda: self._snapshots.save(snapshot)))
         except Exception:  # noqa: BLE001 a snapshot is only a shorter way: failing to write one never fails the save
             _log.warning("no snapshot of %s %s could be stored", aggregate.category, aggregate.id, exc_info=True)
 

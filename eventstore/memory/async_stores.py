@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncStore
-from eventstore.core.operations import Append, Request, SnapshotRequest
+from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore
+from eventstore.core.refusals import bound_already
+from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import AsyncEventStore
+
+R = TypeVar("R")
 
 
 class AsyncInMemoryEventStore(AsyncFollowableStore):
@@ -20,18 +23,17 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
 
     def __init__(self, *, strict: bool = False) -> None:
         self._engine = MemoryEngine()
-        self._strict = strict
+        self.strict = strict
 
     @property
     def wakeups(self) -> WakeUps:
         return self._engine.wakeups
 
-    async def _execute(self, request: Request) -> Any:
-        if not isinstance(request, Append):
-            with self._engine.changed:
-                return self._engine.answer(request, None)
+    async def execute(self, request: Request[R]) -> R:
+        if not self._engine.takes_locks(request):
+            return await _execute(self._engine, request, None)
         async with _transaction(self._engine) as transaction:
-            return await _append(self._engine, request, transaction)
+            return await _execute(self._engine, request, transaction)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
@@ -47,12 +49,12 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
         return connection
 
 
-class _TransactionStore(AsyncStore):
+class _TransactionStore(AsyncRequestStore):
     def __init__(self, store: AsyncInMemoryEventStore, transaction: Transaction) -> None:
+        self.strict = store.strict
         self._store = store
         self._engine = store._engine
         self._transaction = transaction
-        self._strict = store._strict
         self._callbacks: list[Callable[[], object]] = []
 
     @property
@@ -67,11 +69,8 @@ class _TransactionStore(AsyncStore):
         for callback in self._callbacks:
             callback()
 
-    async def _execute(self, request: Request) -> Any:
-        if isinstance(request, Append):
-            return await _append(self._engine, request, self._transaction)
-        with self._engine.changed:
-            return self._engine.answer(request, self._transaction)
+    async def execute(self, request: Request[R]) -> R:
+        return await _execute(self._engine, request, self._transaction)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
@@ -87,7 +86,7 @@ class _TransactionStore(AsyncStore):
             raise
 
     def bind(self, connection: Any) -> AsyncEventStore:  # noqa: ARG002 the interface's
-        raise InvalidArgument("this store is bound already: bind the one that it came from")
+        raise bound_already()
 
 
 class AsyncInMemorySnapshotStore(AsyncRequestSnapshotStore):
@@ -96,7 +95,7 @@ class AsyncInMemorySnapshotStore(AsyncRequestSnapshotStore):
     def __init__(self) -> None:
         self._snapshots = MemorySnapshots()
 
-    async def _execute(self, request: SnapshotRequest) -> Any:
+    async def execute(self, request: Request[R]) -> R:
         return self._snapshots.answer(request)
 
 
@@ -113,11 +112,11 @@ async def _transaction(engine: MemoryEngine) -> AsyncGenerator[Transaction, None
             engine.rollback(transaction)
 
 
-async def _append(engine: MemoryEngine, request: Append, transaction: Transaction) -> int | None:
+async def _execute(engine: MemoryEngine, request: Request[R], transaction: Transaction | None) -> R:
     while True:
         with engine.changed:
-            if engine.try_lock(request.stream_id, transaction):
-                return engine.append(request, transaction)
+            if engine.try_lock(request, transaction):
+                return engine.answer(request, transaction)
             released = _next_release(engine)
         await released.wait()
 

@@ -9,26 +9,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Protocol
 
 from eventstore.codec.record import EPOCH, Record
-from eventstore.core.checkpoints import (
+from eventstore.core.checkpoints import Claimed, ParkedEvent, Poll, SubscriptionRow
+from eventstore.core.subscription_requests import (
     Claim,
-    Claimed,
     DropParked,
-    Facts,
     Heartbeat,
+    ListDropped,
     ListParked,
     ListSubscriptions,
-    Look,
     NoteError,
-    Outlook,
     Park,
-    ParkedEvent,
+    PollSubscription,
     Probe,
     Register,
     Remove,
     SaveCheckpoint,
+    TakeParked,
 )
 
 _position = attrgetter("position")
@@ -62,53 +61,61 @@ def _first_error(rows: Iterable[_Row]) -> _Row:
 class MemoryCheckpoints:
     """All methods are to be called with the engine's lock held."""
 
-    def __init__(self, log: Sequence[Record], safe_position: Callable[[int], int]) -> None:
+    def __init__(self, log: Sequence[Record], safe_position: Callable[[int], int | None]) -> None:
         self._log = log
         self._safe_position = safe_position
         self._rows: dict[str, list[_Row]] = {}
         self._seen: dict[str, float] = {}
         self._parked: dict[str, dict[int, ParkedEvent]] = {}
+        self._dropped: dict[str, set[int]] = {}
         self._claimed: set[tuple[str, int]] = set()
+        self.answers = dict(
+            [
+                Register.answered_by(self._register),
+                PollSubscription.answered_by(self._poll),
+                Heartbeat.answered_by(self._heartbeat),
+                Claim.answered_by(self._claim),
+                SaveCheckpoint.answered_by(self._save),
+                NoteError.answered_by(self._note_error),
+                Park.answered_by(self._park),
+                ListParked.answered_by(self._list_parked),
+                TakeParked.answered_by(self._take),
+                DropParked.answered_by(self._drop),
+                ListDropped.answered_by(self._list_dropped),
+                ListSubscriptions.answered_by(self._list),
+                Remove.answered_by(self._remove),
+                Probe.answered_by(self._probe),
+            ]
+        )
+        """Which method answers which request; in a transaction what it changes is changed at its commit."""
 
     def release(self, transaction: HoldsClaims) -> None:
         """Let go of what a transaction holds."""
         self._claimed -= transaction.claims
 
-    def answer(self, request: Any, transaction: HoldsClaims | None) -> Any:  # noqa: C901, PLR0911, PLR0912 one case each
-        """The reply to a request; in a transaction what it changes is changed at its commit."""
-        match request:
-            case Register():
-                return self._register(request)
-            case Look(name):
-                return self._look(name)
-            case Heartbeat(name, present):
-                self._seen.pop(name, None)
-                if present:
-                    self._seen[name] = time.monotonic()
-            case Claim():
-                return self._claim(request, transaction)
-            case SaveCheckpoint():
-                self._change(transaction, lambda: self._save(request))
-            case NoteError(name, partition, position, error, failed):
-                if name in self._rows:
-                    row = self._rows[name][partition]
-                    row.error, row.error_position, row.failed = error, position, failed
-            case Park():
-                self._change(transaction, lambda: self._park(request))
-            case ListParked(name):
-                return [event for _, event in sorted(self._parked.get(name, {}).items())]
-            case DropParked(name, position):
-                return self._drop(name, position, transaction)
-            case ListSubscriptions(name):
-                return [self._facts(each) for each in sorted(self._rows) if name in {None, each}]
-            case Remove(name):
-                self._parked.pop(name, None)
-                return self._rows.pop(name, None) is not None
-            case Probe():
-                pass
-            case _:
-                raise AssertionError(f"no store can answer {request!r}")
-        return None
+    def _heartbeat(self, request: Heartbeat, _: HoldsClaims | None) -> None:
+        self._seen.pop(request.name, None)
+        if request.present:
+            self._seen[request.name] = time.monotonic()
+
+    def _note_error(self, request: NoteError, _: HoldsClaims | None) -> None:
+        if request.name in self._rows:
+            row = self._rows[request.name][request.partition]
+            row.error, row.error_position, row.failed = request.error, request.position, request.failed
+
+    def _list_parked(self, request: ListParked, _: HoldsClaims | None) -> list[ParkedEvent]:
+        return [event for _, event in sorted(self._parked.get(request.name, {}).items())]
+
+    def _list(self, request: ListSubscriptions, _: HoldsClaims | None) -> list[SubscriptionRow]:
+        return [self._row(each) for each in sorted(self._rows) if request.name in {None, each}]
+
+    def _remove(self, request: Remove, _: HoldsClaims | None) -> bool:
+        self._parked.pop(request.name, None)
+        self._dropped.pop(request.name, None)
+        return self._rows.pop(request.name, None) is not None
+
+    def _probe(self, _: Probe, transaction: HoldsClaims | None) -> None:
+        """A transaction that can't be used has been refused already."""
 
     def _change(self, transaction: HoldsClaims | None, change: Callable[[], object]) -> None:
         if transaction is None:
@@ -121,7 +128,7 @@ class MemoryCheckpoints:
             self._claimed.add(key)
             transaction.claims.add(key)
 
-    def _register(self, request: Register) -> bool:
+    def _register(self, request: Register, _: HoldsClaims | None) -> bool:
         rows = self._rows.get(request.name, [])
         if len(rows) != request.partitions:
             held = any((request.name, number) in self._claimed for number in range(len(rows)))
@@ -133,11 +140,12 @@ class MemoryCheckpoints:
             row.failed = False
         return True
 
-    def _look(self, name: str) -> Outlook:
-        rows = self._rows.get(name, [])
+    def _poll(self, request: PollSubscription, _: HoldsClaims | None) -> Poll:
+        rows = self._rows.get(request.name, [])
         lowest = min((row.position for row in rows), default=None)
         failed = _first_error(row for row in rows if row.failed)
-        return Outlook(lowest, self._safe_position(lowest or 0), failed.error, failed.error_position)
+        highest = self._log[-1].position if self._log else 0
+        return Poll(lowest, self._safe_position(lowest or 0), highest, failed.error, failed.error_position)
 
     def _claim(self, request: Claim, transaction: HoldsClaims | None) -> Claimed | None:
         rows = self._rows.get(request.name, [])
@@ -155,12 +163,18 @@ class MemoryCheckpoints:
         self._hold((request.name, number), transaction)
         return Claimed(number, len(rows), position)
 
-    def _save(self, request: SaveCheckpoint) -> None:
+    def _save(self, request: SaveCheckpoint, transaction: HoldsClaims | None) -> None:
+        self._change(transaction, lambda: self._saved(request))
+
+    def _saved(self, request: SaveCheckpoint) -> None:
         if request.name in self._rows:  # Somebody may have removed the subscription.
             self._rows[request.name][request.partition] = _Row(request.position)
             self._seen[request.name] = time.monotonic()
 
-    def _park(self, request: Park) -> None:
+    def _park(self, request: Park, transaction: HoldsClaims | None) -> None:
+        self._change(transaction, lambda: self._parked_now(request))
+
+    def _parked_now(self, request: Park) -> None:
         record = self._log[bisect_right(self._log, request.position, key=_position) - 1]
         self._parked.setdefault(request.name, {})[request.position] = ParkedEvent(
             request.position,
@@ -172,7 +186,18 @@ class MemoryCheckpoints:
             datetime.now(UTC),
         )
 
-    def _drop(self, name: str, position: int, transaction: HoldsClaims | None) -> bool:
+    def _drop(self, request: DropParked, transaction: HoldsClaims | None) -> bool:
+        dropped = self._dropped.setdefault(request.name, set())
+        found = self._take(request, transaction)
+        if found:
+            self._change(transaction, lambda: dropped.add(request.position))
+        return found
+
+    def _list_dropped(self, request: ListDropped, _: HoldsClaims | None) -> list[int]:
+        return sorted(self._dropped.get(request.name, ()))
+
+    def _take(self, request: TakeParked | DropParked, transaction: HoldsClaims | None) -> bool:
+        name, position = request.name, request.position
         key = (f"parked\0{name}", position)  # No subscription has such a name.
         if position not in self._parked.get(name, {}) or key in self._claimed:
             return False
@@ -180,7 +205,7 @@ class MemoryCheckpoints:
         self._change(transaction, lambda: self._parked.get(name, {}).pop(position, None))
         return True
 
-    def _facts(self, name: str) -> Facts:
+    def _row(self, name: str) -> SubscriptionRow:
         rows = self._rows[name]
         position = min(row.position for row in rows)
         troubled = _first_error(rows)
@@ -189,7 +214,7 @@ class MemoryCheckpoints:
         if index < len(self._log):
             microseconds = int.from_bytes(self._log[index].timestamp, signed=True)
             behind = max((datetime.now(UTC) - EPOCH) / timedelta(seconds=1) - microseconds / 1e6, 0.0)
-        return Facts(
+        return SubscriptionRow(
             name,
             len(rows),
             position,

@@ -7,12 +7,14 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from eventstore.codec.record import Record
-from eventstore.core.checkpoints import BeginRebuild
-from eventstore.core.operations import (
+from eventstore.core.refusals import transaction_ended, transaction_failed
+from eventstore.core.requests import (
+    AlreadyStored,
     Append,
+    Conflict,
     DeleteSnapshot,
     LoadSnapshot,
     ReadLog,
@@ -20,12 +22,15 @@ from eventstore.core.operations import (
     Request,
     SafePosition,
     SaveSnapshot,
-    SnapshotRequest,
+    Stored,
 )
+from eventstore.core.subscription_requests import BeginRebuild
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidOperation
 from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
-from eventstore.store import Snapshot
+from eventstore.store import ExpectedVersion, Snapshot
+
+R = TypeVar("R")
 
 _position = attrgetter("position")
 
@@ -70,7 +75,19 @@ class MemoryEngine:
         self._holders: dict[str, Transaction] = {}
         self._open: set[Transaction] = set()
         self.wakeups = WakeUps()
-        self.checkpoints = MemoryCheckpoints(self._log, lambda after: self.safe_position(SafePosition(after), None))
+        self.checkpoints = MemoryCheckpoints(self._log, lambda after: self._safe_position(SafePosition(after), None))
+        self._answers = {
+            **self.checkpoints.answers,
+            **dict(
+                [
+                    Append.answered_by(self._append),
+                    ReadStream.answered_by(self._read_stream),
+                    SafePosition.answered_by(self._safe_position),
+                    ReadLog.answered_by(self._read_log),
+                    BeginRebuild.answered_by(self._begin_rebuild),
+                ]
+            ),
+        }
 
     def begin(self) -> Transaction:
         transaction = Transaction()
@@ -106,11 +123,19 @@ class MemoryEngine:
         self._release(transaction, transaction.locks - savepoint.locks)
         transaction.failed = False
 
-    def try_lock(self, stream_id: str, transaction: Transaction) -> bool:
-        """Take a stream's lock for a transaction, unless another one holds it: then its end is to be waited for.
+    @staticmethod
+    def takes_locks(request: Request[Any]) -> bool:
+        """Whether a request needs a transaction to hold its locks."""
+        return isinstance(request, Append)
+
+    def try_lock(self, request: Request[Any], transaction: Transaction | None) -> bool:
+        """Take the lock that a request needs, unless another transaction holds it: then its end is to be waited for.
 
         A transaction that would wait for one that waits for it fails, as the server's deadlock detection makes it.
         """
+        if not isinstance(request, Append):
+            return True
+        stream_id, transaction = request.stream_id, _there(transaction)
         self._check(transaction)
         holder = self._holders.setdefault(stream_id, transaction)
         transaction.waiting_for = None if holder is transaction else stream_id
@@ -123,41 +148,53 @@ class MemoryEngine:
                 return True
         return False
 
-    def append(self, request: Append, transaction: Transaction) -> int | None:
-        """The reply to a request whose stream is locked."""
+    def answer(self, request: Request[R], transaction: Transaction | None) -> R:
+        """The reply to a request, whose locks are held."""
+        if transaction is not None and not (transaction.failed and isinstance(request, Append)):
+            self._check(transaction)
+        reply: R = self._answers[type(request)](request, transaction)
+        return reply
+
+    def _append(self, request: Append, given: Transaction | None) -> Stored | Conflict | AlreadyStored:
+        transaction = _there(given)
         if transaction.failed:
-            return None
+            return Conflict(None)
         if transaction.bound is None:
             transaction.bound = self._last_position
         stream = self._stream(request.stream_id, transaction)
         ids = request.records.event_ids
         last, expected, count = len(stream), request.expected_version, len(ids)
-        if expected != last:
+        if expected != last or request.given_ids:
             first = expected + 1 if expected >= 0 else self._first_of(ids, stream, transaction)
             if first is not None and count and [r.event_id for r in stream[first - 1 : first - 1 + count]] == ids:
-                return first + count - 1
-            if first is not None or (expected == -2 and last == 0):  # noqa: PLR2004 ExpectedVersion.STREAM_EXISTS
-                return -1 - last
+                return Stored(first + count - 1, stream[first + count - 2].position)
+            there = self._first_of(request.given_ids, stream, transaction) if expected >= 0 else first
+            if there is not None:
+                return AlreadyStored(there, stream[there - 1].position)
+            if (expected >= 0 and expected != last) or (expected == ExpectedVersion.STREAM_EXISTS and last == 0):
+                return Conflict(last)
         for version, new in enumerate(zip(*request.records, strict=True), last + 1):
             self._last_position += 1
             transaction.records.append(Record(request.stream_id, version, self._last_position, *new))
-        return last + count
+        if count:
+            return Stored(last + count, self._last_position)
+        return Stored(last, stream[-1].position if stream else 0)
 
-    def _first_of(self, ids: list[bytes], stream: Sequence[Record], transaction: Transaction) -> int | None:
+    def _first_of(self, ids: Sequence[bytes], stream: Sequence[Record], transaction: Transaction) -> int | None:
         """The lowest version at which the stream holds one of these event ids."""
         wanted = set(ids)
         if wanted.isdisjoint(self._event_ids) and not transaction.records:
             return None
         return next((record.version for record in stream if record.event_id in wanted), None)
 
-    def read_stream(self, request: ReadStream, transaction: Transaction | None) -> Sequence[Record]:
+    def _read_stream(self, request: ReadStream, transaction: Transaction | None) -> Sequence[Record]:
         stream = self._stream(request.stream_id, transaction)
         found = stream[request.from_version : max(request.to_version, 0)]
         if request.backwards:
             found = found[::-1]
         return found[: request.limit]
 
-    def safe_position(self, request: SafePosition, transaction: Transaction | None) -> int:
+    def _safe_position(self, request: SafePosition, transaction: Transaction | None) -> int | None:
         log = self._visible(transaction)
         highest = log[-1].position if log else 0
         bounds = [t.bound for t in self._open if t is not transaction and t.bound is not None]
@@ -170,7 +207,7 @@ class MemoryEngine:
             settled += 1
         return settled
 
-    def read_log(self, request: ReadLog, transaction: Transaction | None) -> list[Record]:
+    def _read_log(self, request: ReadLog, transaction: Transaction | None) -> Sequence[Record]:
         found: list[Record] = []
         log = self._visible(transaction)
         categories = None if request.categories is None else set(request.categories)
@@ -187,23 +224,8 @@ class MemoryEngine:
                 found.append(record)
         return found
 
-    def answer(self, request: Request, transaction: Transaction | None) -> Any:
-        """The reply to a request other than an append."""
-        if transaction is not None:
-            self._check(transaction)
-        match request:
-            case ReadStream():
-                return self.read_stream(request, transaction)
-            case SafePosition():
-                return self.safe_position(request, transaction)
-            case ReadLog():
-                return self.read_log(request, transaction)
-            case Append():
-                raise AssertionError("appends take locks")
-            case BeginRebuild():
-                raise InvalidOperation("a rebuild copies tables, and a store in memory has none")
-            case _:
-                return self.checkpoints.answer(request, transaction)
+    def _begin_rebuild(self, _: BeginRebuild, __: Transaction | None) -> list[str] | None:
+        raise InvalidOperation("a rebuild copies tables, and a store in memory has none")
 
     def _stream(self, stream_id: str, transaction: Transaction | None) -> Sequence[Record]:
         committed = self._streams.get(stream_id, [])
@@ -224,9 +246,9 @@ class MemoryEngine:
 
     def _check(self, transaction: Transaction) -> None:
         if transaction.ended:
-            raise InvalidOperation("this transaction has ended: begin another one")
+            raise transaction_ended()
         if transaction.failed:
-            raise InvalidOperation("this transaction has failed earlier, and can only be rolled back")
+            raise transaction_failed()
 
     def _fail(self, transaction: Transaction) -> None:
         transaction.failed = True
@@ -249,23 +271,40 @@ class MemoryEngine:
             wake()
 
 
+def _there(transaction: Transaction | None) -> Transaction:
+    if transaction is None:
+        raise AssertionError("appends take locks, which a transaction holds")
+    return transaction
+
+
 class MemorySnapshots:
     """The table of snapshots. One operation on a dict each: threads need no lock."""
 
     def __init__(self) -> None:
         self._snapshots: dict[tuple[str, str], tuple[Snapshot, ...]] = {}
         """Of each aggregate those of the two class schemas that were saved last, the newest first."""
+        self._answers = dict(
+            [
+                LoadSnapshot.answered_by(self._load),
+                SaveSnapshot.answered_by(self._save),
+                DeleteSnapshot.answered_by(self._delete),
+            ]
+        )
 
-    def answer(self, request: SnapshotRequest) -> Snapshot | None:
+    def answer(self, request: Request[R]) -> R:
         """The reply to a request."""
-        match request:
-            case LoadSnapshot(aggregate_type, aggregate_id, class_schema):
-                found = self._snapshots.get((aggregate_type, aggregate_id), ())
-                return next((each for each in found if each.class_schema == class_schema), None)
-            case SaveSnapshot(snapshot):
-                key = snapshot.aggregate_type, snapshot.aggregate_id
-                others = [each for each in self._snapshots.get(key, ()) if each.class_schema != snapshot.class_schema]
-                self._snapshots[key] = (snapshot, *others[:1])
-            case DeleteSnapshot(aggregate_type, aggregate_id):
-                self._snapshots.pop((aggregate_type, aggregate_id), None)
-        return None
+        reply: R = self._answers[type(request)](request)
+        return reply
+
+    def _load(self, request: LoadSnapshot) -> Snapshot | None:
+        found = self._snapshots.get((request.aggregate_type, request.aggregate_id), ())
+        return next((each for each in found if each.class_schema == request.class_schema), None)
+
+    def _save(self, request: SaveSnapshot) -> None:
+        snapshot = request.snapshot
+        key = snapshot.aggregate_type, snapshot.aggregate_id
+        others = [each for each in self._snapshots.get(key, ()) if each.class_schema != snapshot.class_schema]
+        self._snapshots[key] = (snapshot, *others[:1])
+
+    def _delete(self, request: DeleteSnapshot) -> None:
+        self._snapshots.pop((request.aggregate_type, request.aggregate_id), None)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from eventstore.core.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore
-from eventstore.core.operations import Append, Request, SnapshotRequest
+from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
+from eventstore.core.refusals import bound_already
+from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import EventStore
+
+R = TypeVar("R")
 
 
 class InMemoryEventStore(FollowableStore):
@@ -19,18 +22,17 @@ class InMemoryEventStore(FollowableStore):
 
     def __init__(self, *, strict: bool = False) -> None:
         self._engine = MemoryEngine()
-        self._strict = strict
+        self.strict = strict
 
     @property
     def wakeups(self) -> WakeUps:
         return self._engine.wakeups
 
-    def _execute(self, request: Request) -> Any:
-        if not isinstance(request, Append):
-            with self._engine.changed:
-                return self._engine.answer(request, None)
+    def execute(self, request: Request[R]) -> R:
+        if not self._engine.takes_locks(request):
+            return _execute(self._engine, request, None)
         with _transaction(self._engine) as transaction:
-            return _append(self._engine, request, transaction)
+            return _execute(self._engine, request, transaction)
 
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
@@ -46,12 +48,12 @@ class InMemoryEventStore(FollowableStore):
         return connection
 
 
-class _TransactionStore(BlockingStore):
+class _TransactionStore(RequestStore):
     def __init__(self, store: InMemoryEventStore, transaction: Transaction) -> None:
+        self.strict = store.strict
         self._store = store
         self._engine = store._engine
         self._transaction = transaction
-        self._strict = store._strict
         self._callbacks: list[Callable[[], object]] = []
 
     @property
@@ -66,11 +68,8 @@ class _TransactionStore(BlockingStore):
         for callback in self._callbacks:
             callback()
 
-    def _execute(self, request: Request) -> Any:
-        if isinstance(request, Append):
-            return _append(self._engine, request, self._transaction)
-        with self._engine.changed:
-            return self._engine.answer(request, self._transaction)
+    def execute(self, request: Request[R]) -> R:
+        return _execute(self._engine, request, self._transaction)
 
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
@@ -86,16 +85,16 @@ class _TransactionStore(BlockingStore):
             raise
 
     def bind(self, connection: Any) -> EventStore:  # noqa: ARG002 the interface's
-        raise InvalidArgument("this store is bound already: bind the one that it came from")
+        raise bound_already()
 
 
-class InMemorySnapshotStore(BlockingSnapshotStore):
+class InMemorySnapshotStore(RequestSnapshotStore):
     """Snapshots that live as long as the object."""
 
     def __init__(self) -> None:
         self._snapshots = MemorySnapshots()
 
-    def _execute(self, request: SnapshotRequest) -> Any:
+    def execute(self, request: Request[R]) -> R:
         return self._snapshots.answer(request)
 
 
@@ -112,8 +111,8 @@ def _transaction(engine: MemoryEngine) -> Generator[Transaction, None, None]:
             engine.rollback(transaction)
 
 
-def _append(engine: MemoryEngine, request: Append, transaction: Transaction) -> int | None:
+def _execute(engine: MemoryEngine, request: Request[R], transaction: Transaction | None) -> R:
     with engine.changed:
-        while not engine.try_lock(request.stream_id, transaction):
+        while not engine.try_lock(request, transaction):
             engine.changed.wait()
-        return engine.append(request, transaction)
+        return engine.answer(request, transaction)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from asyncio import AbstractEventLoop, get_running_loop
 from typing import Self, TypeAlias
 
@@ -13,49 +12,68 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
+from eventstore.postgres._forks import Forkable, tell_after_forks
 from eventstore.postgres.connections import OPTIONS, PATIENCE
-from eventstore.postgres.failures import ThisProcess, unavailable
+from eventstore.postgres.failures import unavailable
 from eventstore.postgres.notifications import Server
 
 Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 
-class CallersPool:
+class CallersPool(Forkable):
     """Connections of a pool that belongs to the caller."""
 
     def __init__(self, pool: Pool) -> None:
         if not isinstance(pool, AsyncConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"a psycopg_pool.AsyncConnectionPool is needed, not {type(pool).__name__}")
         self._pool = pool
-        self._process = ThisProcess()
+        self._forked = False
+        tell_after_forks(self)
+
+    def after_fork(self) -> None:
+        self._forked = True
+
+    def _check(self) -> None:
+        if self._forked:
+            raise InvalidOperation(
+                "this process was forked after the store had got its pool, whose connections belong to the parent: "
+                "make a pool and a store in the child, or use the store's connect(), which does so by itself"
+            )
 
     async def pool(self) -> Pool:
-        self._process.check()
+        """Raises InvalidOperation in a forked child."""
+        self._check()
         return self._pool
 
     def server(self) -> Server | None:
         """Where its connections go."""
-        self._process.check()
+        self._check()
         return Server.of(self._pool)
 
     async def close(self) -> None:
         """Leave the pool to the caller."""
 
 
-class OwnPool:
+class OwnPool(Forkable):
     """A pool for each process and event loop, opened when first used there."""
 
     def __init__(self, dsn: str, max_size: int) -> None:
         self._dsn = dsn
         self._max_size = max_size
+        self._pools: dict[AbstractEventLoop, Pool] = {}
         # The pools of parents are kept: to let one go would end the parent's sessions.
-        self._pools: dict[tuple[int, AbstractEventLoop], Pool] = {}
+        self._of_parents: list[Pool] = []
         self._closed = False
+        tell_after_forks(self)
+
+    def after_fork(self) -> None:
+        self._of_parents += self._pools.values()
+        self._pools = {}
 
     async def pool(self) -> Pool:
         if self._closed:
             raise InvalidOperation("this store is closed")
-        here = os.getpid(), get_running_loop()
+        here = get_running_loop()
         pool = self._pools.get(here)
         if pool is None:
             await self._try_once()
@@ -79,9 +97,13 @@ class OwnPool:
     async def close(self) -> None:
         """Close what this event loop has; each that used the store closes its own."""
         self._closed = True
-        pool = self._pools.pop((os.getpid(), get_running_loop()), None)
+        pool = self._pools.pop(get_running_loop(), None)
         if pool is not None:
             await pool.close()
+
+
+Connections: TypeAlias = CallersPool | OwnPool
+"""Where a store's connections come from."""
 
 
 class Loan:

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
-from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncStore, run
+from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore, run
 from eventstore.core.operations import ConnectionLost, repeated
+from eventstore.core.refusals import bound_already
+from eventstore.core.requests import Call, Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
-from eventstore.postgres.async_connections import CallersPool, Loan, OwnPool, Pool
+from eventstore.postgres.async_connections import CallersPool, Connections, Loan, OwnPool, Pool
 from eventstore.postgres.failures import check_encoding, resolve
 from eventstore.postgres.notifications import Announcements
-from eventstore.postgres.statements import AnyRequest, Statements, reply_of
-from eventstore.postgres.transactions import Elsewhere
+from eventstore.postgres.statements import Statements
+from eventstore.postgres.transactions import OnAnotherConnection
 from eventstore.store import AsyncEventStore
+
+R = TypeVar("R")
 
 DEFAULT_SCHEMA = "eventstore"
 
@@ -35,43 +39,39 @@ class _Cursor(AsyncCursor[TupleRow]):
         return ADAPTERS
 
 
-async def execute(
-    connection: AsyncConnection[TupleRow], request: AnyRequest, statements: Statements, *, in_transaction: bool
-) -> Any:
+async def execute(connection: AsyncConnection[TupleRow], request: Request[R], statements: Statements) -> R:
     """Carry out a request on a connection, and return its reply."""
-    text, parameters = statements.of(request, in_transaction=in_transaction)
+    statement = statements.of(request)
+    parameters = statement.parameters(request)
     cursor = _Cursor(connection, row_factory=tuple_row)
     try:
         check_encoding(connection)
-        await cursor.execute(text, parameters, prepare=bool(parameters), binary=True)
-        rows = await cursor.fetchall() if cursor.rownumber is not None else []
+        # What has no parameters, such as a COMMIT, is not worth a plan that the server keeps.
+        await cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
+        rows = await cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
     except psycopg.Error as error:
-        return resolve(error, request, broken=connection.broken, schema=statements.schema)
-    return reply_of(request, rows, cursor.statusmessage)
+        return resolve(error, request, statement, broken=connection.broken, schema=statements.schema)
+    return statement.reply(rows)
 
 
-class _Client:
+class _PoolClient:
     """What the stores have in common: a schema, and connections to where it is."""
 
-    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA) -> None:
+    def __init__(self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA) -> None:
         """``pool`` stays the caller's, who opens and closes it."""
-        self._connections: CallersPool | OwnPool = CallersPool(pool)
-        self._statements = Statements(schema)
+        self.connections: Connections = pool if isinstance(pool, (CallersPool, OwnPool)) else CallersPool(pool)
+        self.statements = Statements(schema)
 
-    def _connect(self, dsn: str, schema: str, max_size: int) -> None:
-        self._connections = OwnPool(dsn, max_size)
-        self._statements = Statements(schema)
-
-    async def _execute(self, request: AnyRequest) -> Any:
-        loan = await Loan.take(await self._connections.pool())
+    async def execute(self, request: Request[R]) -> R:
+        loan = await Loan.take(await self.connections.pool())
         try:
-            return await execute(loan.connection, request, self._statements, in_transaction=False)
+            return await execute(loan.connection, request, self.statements)
         finally:
             await loan.give_back()
 
     async def close(self) -> None:
         """Close the connections of its own; those of a caller's pool are left alone."""
-        await self._connections.close()
+        await self.connections.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,12 +82,15 @@ class _Client:
         await self.close()
 
 
-class AsyncPostgresEventStore(_Client, AsyncFollowableStore):
+class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
     """PostgresEventStore in async, over a psycopg_pool.AsyncConnectionPool."""
 
-    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, notify: bool = False) -> None:
+    def __init__(
+        self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, notify: bool = False
+    ) -> None:
         super().__init__(pool, schema)
-        self._prepare(strict=strict, notify=notify)
+        self.strict = strict
+        self._announcements = Announcements(self.connections.server, self.statements, notify=notify)
 
     @classmethod
     def connect(
@@ -100,14 +103,7 @@ class AsyncPostgresEventStore(_Client, AsyncFollowableStore):
         max_size: int = 10,
     ) -> Self:
         """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
-        store = cls.__new__(cls)
-        store._connect(dsn, schema, max_size)
-        store._prepare(strict=strict, notify=notify)
-        return store
-
-    def _prepare(self, *, strict: bool, notify: bool) -> None:
-        self._strict = strict
-        self._announcements = Announcements(self._connections.server, self._statements, notify=notify)
+        return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -126,7 +122,8 @@ class AsyncPostgresEventStore(_Client, AsyncFollowableStore):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
-        loan = await run(repeated(transactions.BEGIN), self._begin)
+        begin: Call[Loan] = Call(self._begin)
+        loan = await run(repeated(begin))
         try:
             store = _Transaction(self, loan.connection)
             try:
@@ -140,10 +137,10 @@ class AsyncPostgresEventStore(_Client, AsyncFollowableStore):
         if store.has_appended:
             self.announce()
 
-    async def _begin(self, begin: AnyRequest) -> Loan:
-        loan = await Loan.take(await self._connections.pool())
+    async def _begin(self) -> Loan:
+        loan = await Loan.take(await self.connections.pool())
         try:
-            await execute(loan.connection, begin, self._statements, in_transaction=True)
+            await execute(loan.connection, transactions.BEGIN, self.statements)
         except BaseException:
             await loan.give_back()
             raise
@@ -156,13 +153,13 @@ class AsyncPostgresEventStore(_Client, AsyncFollowableStore):
         return AsyncPostgresTransaction(self, connection)
 
 
-class AsyncPostgresTransaction(AsyncStore):
+class AsyncPostgresTransaction(AsyncRequestStore):
     """The store in one transaction: what ``transaction()`` and ``bind`` give."""
 
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
         self._store = store
-        self._strict = store._strict
-        self._statements = store._statements
+        self.strict = store.strict
+        self.statements = store.statements.in_transaction
         self._connection = connection
 
     @property
@@ -177,25 +174,25 @@ class AsyncPostgresTransaction(AsyncStore):
     def when_committed(self, callback: Callable[[], object]) -> None:
         """Never: the commit is the caller's."""
 
-    async def _execute(self, request: AnyRequest) -> Any:
+    async def execute(self, request: Request[R]) -> R:
         try:
-            return await execute(self._connection, request, self._statements, in_transaction=True)
+            return await execute(self._connection, request, self.statements)
         except ConnectionLost as lost:
-            raise transactions.lost(lost) from lost
+            raise transactions.rolled_back(lost) from lost
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
-        await self._execute(transactions.SAVEPOINT)
+        await self.execute(transactions.SAVEPOINT)
         try:
             yield self
         except BaseException:
             with suppress(StoreUnavailable):
-                await self._execute(transactions.ROLLBACK_TO)
+                await self.execute(transactions.ROLLBACK_TO)
             raise
-        await self._execute(transactions.RELEASE)
+        await self.execute(transactions.RELEASE)
 
     def bind(self, connection: Any) -> AsyncEventStore:  # noqa: ARG002 the interface's
-        raise InvalidArgument("this store is bound already: bind the one that it came from")
+        raise bound_already()
 
 
 class _Transaction(AsyncPostgresTransaction):
@@ -203,56 +200,54 @@ class _Transaction(AsyncPostgresTransaction):
 
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
         super().__init__(store, connection)
-        self._elsewhere = store._execute
-        self._state = transactions.State()
+        self._elsewhere = store.execute
+        self._log = transactions.AppendLog()
 
-    async def _execute(self, request: AnyRequest) -> Any:
-        self._state.check()
-        return await super()._execute(request)
+    async def execute(self, request: Request[R]) -> R:
+        self._log.check()
+        return await super().execute(request)
 
     def when_committed(self, callback: Callable[[], object]) -> None:
-        self._state.callbacks.append(callback)
+        self._log.callbacks.append(callback)
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        return self._state.note(stream_id, await super().append(stream_id, events, expected_version), events)
+        return self._log.note(stream_id, await super().append(stream_id, events, expected_version), events)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
-        mark = self._state.mark()
+        mark = self._log.mark()
         try:
             async with super().transaction():
                 yield self
         except BaseException:
-            self._state.go_back(mark)
+            self._log.go_back(mark)
             raise
 
     @property
     def has_appended(self) -> bool:
         """Whether there is something for readers of the log, once it is committed."""
-        return bool(self._state.appended)
+        return bool(self._log.appended)
 
     async def _commit(self) -> None:
-        self._state.end()
-        await run(transactions.commit(self._state.appended), self._carry_out)
-        self._state.committed()
+        self._log.end()
+        await run(transactions.commit(self._log.appended), self._carry_out)
+        self._log.committed()
 
     async def _roll_back(self) -> None:
-        self._state.end()
+        self._log.end()
         with suppress(StoreUnavailable):  # A connection that is gone has rolled back.
             await self._carry_out(transactions.ROLLBACK)
 
-    async def _carry_out(self, request: AnyRequest | Elsewhere) -> Any:
-        if isinstance(request, Elsewhere):
+    async def _carry_out(self, request: Request[Any]) -> Any:
+        if isinstance(request, OnAnotherConnection):
             return await self._elsewhere(request.request)
-        return await execute(self._connection, request, self._statements, in_transaction=True)
+        return await execute(self._connection, request, self.statements)
 
 
-class AsyncPostgresSnapshotStore(_Client, AsyncRequestSnapshotStore):
+class AsyncPostgresSnapshotStore(_PoolClient, AsyncRequestSnapshotStore):
     """PostgresSnapshotStore in async."""
 
     @classmethod
     def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, max_size: int = 10) -> Self:
         """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
-        store = cls.__new__(cls)
-        store._connect(dsn, schema, max_size)
-        return store
+        return cls(OwnPool(dsn, max_size), schema)

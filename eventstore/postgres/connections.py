@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Self, TypeAlias
 
@@ -13,83 +12,104 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
-from eventstore.postgres.failures import ThisProcess, unavailable
+from eventstore.postgres._forks import Forkable, tell_after_forks
+from eventstore.postgres.failures import unavailable
 from eventstore.postgres.notifications import Server
 
 PATIENCE = 10.0
 """Seconds that a pool of the store's own waits for a connection."""
 OPTIONS = {"autocommit": True, "client_encoding": "UTF8"}
-"""Of the connections of such a pool."""
+"""Connection options of the store's own pool."""
 
 Pool: TypeAlias = ConnectionPool[Connection[TupleRow]]
 
 
-class CallersPool:
+class CallersPool(Forkable):
     """Connections of a pool that belongs to the caller."""
 
     def __init__(self, pool: Pool) -> None:
         if not isinstance(pool, ConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"a psycopg_pool.ConnectionPool is needed, not {type(pool).__name__}")
         self._pool = pool
-        self._process = ThisProcess()
+        self._forked = False
+        tell_after_forks(self)
+
+    def after_fork(self) -> None:
+        self._forked = True
+
+    def _check(self) -> None:
+        if self._forked:
+            raise InvalidOperation(
+                "this process was forked after the store had got its pool, whose connections belong to the parent: "
+                "make a pool and a store in the child, or use the store's connect(), which does so by itself"
+            )
 
     def pool(self) -> Pool:
-        self._process.check()
+        """Raises InvalidOperation in a forked child."""
+        self._check()
         return self._pool
 
     def server(self) -> Server | None:
         """Where its connections go."""
-        self._process.check()
+        self._check()
         return Server.of(self._pool)
 
     def close(self) -> None:
         """Leave the pool to the caller."""
 
 
-class OwnPool:
+class OwnPool(Forkable):
     """A pool for each process, opened when first used: after a fork the child opens its own."""
 
     def __init__(self, dsn: str, max_size: int) -> None:
         self._dsn = dsn
         self._max_size = max_size
         self._lock = threading.Lock()
+        self._pool: Pool | None = None
         # The pools of parents are kept: to let one go would end the parent's sessions.
-        self._pools: dict[int, Pool] = {}
-        os.register_at_fork(after_in_child=self._unlock)
+        self._of_parents: list[Pool] = []
         self._closed = False
+        tell_after_forks(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()  # A thread of the parent's may have held it.
+        if self._pool is not None:
+            self._of_parents.append(self._pool)
+            self._pool = None
 
     def pool(self) -> Pool:
-        pool = self._pools.get(os.getpid())
+        pool = self._pool
         return pool if pool is not None else self._open()
 
     def _open(self) -> Pool:
         with self._lock:
             if self._closed:
                 raise InvalidOperation("this store is closed")
-            pool = self._pools.get(os.getpid())
-            if pool is None:
+            if self._pool is None:
                 try:
                     # A pool would go on trying for half a minute, and not say why.
                     psycopg.connect(self._dsn).close()
                 except psycopg.Error as error:
                     raise unavailable(error) from error
-                pool = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=OPTIONS)
-                self._pools[os.getpid()] = pool
-            return pool
+                self._pool = Pool(
+                    self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=OPTIONS
+                )
+            return self._pool
 
     def server(self) -> Server:
         """Where its connections go."""
         return Server(self._dsn, {})
 
-    def _unlock(self) -> None:
-        self._lock = threading.Lock()
-
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            pool = self._pools.pop(os.getpid(), None)
+            pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
+
+
+Connections: TypeAlias = CallersPool | OwnPool
+"""Where a store's connections come from."""
 
 
 class Loan:

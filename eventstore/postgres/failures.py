@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
+import re
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import BaseConnection
 
-from eventstore.core.checkpoints import BeginRebuild
-from eventstore.core.operations import Append, ConnectionLost
-from eventstore.errors import EventStoreError, InvalidArgument, InvalidOperation, SchemaError, StoreUnavailable
-from eventstore.postgres.statements import AnyRequest
+from eventstore.core.operations import ConnectionLost
+from eventstore.core.refusals import transaction_failed
+from eventstore.core.requests import Request
+from eventstore.core.subscription_requests import BeginRebuild
+from eventstore.errors import (
+    AccessDenied,
+    EventStoreError,
+    InvalidArgument,
+    InvalidOperation,
+    SchemaError,
+    StoreRefused,
+    StoreUnavailable,
+)
+from eventstore.postgres.statements import Statement
+
+R = TypeVar("R")
 
 _CONFLICTS = {"23505", "40001", "40P01"}
 """unique_violation, serialization_failure, deadlock_detected: somebody else was there first."""
@@ -21,12 +33,27 @@ _NO_TABLE = {*_SCHEMA_MISSING, "0A000", "42601", "42602", "42809"}
 """As well: feature_not_supported, syntax_error, invalid_name, wrong_object_type."""
 _TRANSACTION_FAILED = "25P02"
 _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
+_ACCESS_DENIED = {"28000", "28P01", "3D000", "42501"}
+"""invalid_authorization_specification, invalid_password, invalid_catalog_name, insufficient_privilege."""
+_NOT_HERE = "55000"
+"""object_not_in_prerequisite_state: what functions of sql/ raise, with a hint, where they can't do what is asked."""
+_PASSING = {"08", "40", "53", "57", "58", "XX"}
+"""Classes of what passes: connections, rolled back transactions, resources, operator intervention, system errors; and
+internal errors, by which Citus means trouble on another node."""
+_PASSING_STATES = {"25006", "25P03", "55006", "55P03"}
+"""As well: read_only_sql_transaction (a failover), idle_in_transaction_session_timeout, object_in_use,
+lock_not_available."""
+_LOGIN_REFUSED = re.compile(
+    r'password authentication failed|role "[^"]*" does not exist|database "[^"]*" does not exist|no pg_hba\.conf entry'
+    r"|permission denied for database|no password supplied|is not permitted to log in"
+)
+"""What the server says then. libpq gives no code for it; in another language it is taken for something that passes."""
 
 
-def resolve(error: psycopg.Error, request: AnyRequest, *, broken: bool, schema: str) -> None:
-    """Return None, the reply of a conflict, where that is what an append met; else raise the error that it is here."""
-    if isinstance(request, Append) and error.sqlstate in _CONFLICTS:
-        return
+def resolve(error: psycopg.Error, request: Request[R], statement: Statement[R], *, broken: bool, schema: str) -> R:
+    """Return the reply of a conflict, where that is what an append met; else raise the error that it is here."""
+    if statement.conflict is not None and error.sqlstate in _CONFLICTS:
+        return statement.conflict
     if isinstance(request, BeginRebuild) and error.sqlstate in _NO_TABLE:
         raise InvalidArgument(f"tables {', '.join(request.tables)}: {_first_line(error)}") from error
     raise translated(error, broken=broken, schema=schema) from error
@@ -43,14 +70,29 @@ def translated(error: psycopg.Error, *, broken: bool, schema: str) -> EventStore
             schema, f"{message}: run `eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
         )
     if sqlstate == _TRANSACTION_FAILED:
-        return InvalidOperation("this transaction has failed earlier, and can only be rolled back")
+        return transaction_failed()
     if isinstance(error, psycopg.DataError):
         return InvalidArgument(message)
-    return StoreUnavailable(f"the server refused: {message}", sqlstate=sqlstate)
+    return _refusal(error, message, schema)
 
 
-def unavailable(error: psycopg.Error) -> StoreUnavailable:
+def _refusal(error: psycopg.Error, message: str, schema: str) -> EventStoreError:
+    """The error for what the server would not do: for now, or for good."""
+    sqlstate = error.sqlstate
+    if sqlstate == _NOT_HERE:
+        hint = error.diag.message_hint
+        return InvalidOperation(f"{message}: {hint}" if hint else message)
+    if sqlstate in _ACCESS_DENIED:
+        grants = f"docs/postgresql.md has the GRANTs that a role needs in schema {schema!r}, under Privileges"
+        return AccessDenied(f"{message}: {grants}", sqlstate=sqlstate)
+    passes = sqlstate is None or sqlstate[:2] in _PASSING or sqlstate in _PASSING_STATES
+    return (StoreUnavailable if passes else StoreRefused)(f"the server refused: {message}", sqlstate=sqlstate)
+
+
+def unavailable(error: psycopg.Error) -> StoreUnavailable | AccessDenied:
     """The error for one that kept a connection from being had at all."""
+    if error.sqlstate in _ACCESS_DENIED or _LOGIN_REFUSED.search(str(error)):
+        return AccessDenied(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
     return StoreUnavailable(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
 
 
@@ -66,18 +108,3 @@ def check_encoding(connection: BaseConnection[Any]) -> None:
             f"this connection has the client_encoding {encoding.decode()}: the store needs UTF8, "
             "which client_encoding=utf8 in its DSN asks for"
         )
-
-
-class ThisProcess:
-    """The process that a pool was made in: its connections are of no use in a child that was forked later."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-
-    def check(self) -> None:
-        """Raise InvalidOperation in a forked child."""
-        if os.getpid() != self._pid:
-            raise InvalidOperation(
-                "this process was forked after the store had got its pool, whose connections belong to the parent: "
-                "make a pool and a store in the child, or use the store's connect(), which does so by itself"
-            )

@@ -6,12 +6,10 @@ sends at most one each NOTIFY_SECONDS, whatever it appends. Nothing rests on the
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from psycopg.sql import SQL, Identifier
 
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import EventStoreError
+from eventstore.postgres._forks import Forkable, tell_after_forks
 from eventstore.postgres.statements import Statements
 
 NOTIFY_SECONDS = 0.02
@@ -101,28 +100,28 @@ class Announcements:
                     self._listening = None
 
 
-class _Notifier:
+class _Notifier(Forkable):
     """A thread with a connection of its own, both of which are there only while there is something to say."""
 
     def __init__(self, server: Callable[[], Server | None], statements: Statements) -> None:
         self._server = server
         self._notification = statements.notification
-        self._pid = 0
-        self.forget()
-        os.register_at_fork(after_in_child=_forgetting(self))
+        self.after_fork()
+        tell_after_forks(self)
 
-    def forget(self) -> None:
-        """In a child: its parent's thread is not here, and whatever that held is not held."""
+    def after_fork(self) -> None:
+        """The parent's thread is not here, and whatever that held is not held."""
+        self._running = False
         self._lock = threading.Lock()
         self._wanted = threading.Event()
 
     def announce(self) -> None:
         self._wanted.set()
-        if self._pid == os.getpid():
+        if self._running:
             return
         with self._lock:
-            if self._pid != os.getpid():
-                self._pid = os.getpid()
+            if not self._running:
+                self._running = True
                 threading.Thread(target=self._run, name="eventstore-notifier", daemon=True).start()
 
     def _run(self) -> None:
@@ -134,10 +133,10 @@ class _Notifier:
                 with server.connect() as connection:
                     self._notify(connection)
             with self._lock:
-                self._pid = 0  # First: who announces something from here on finds no thread, or is seen below.
+                self._running = False  # First: who announces something from here on finds no thread, or is seen below.
                 if not self._wanted.is_set():
                     return
-                self._pid = os.getpid()
+                self._running = True
             time.sleep(RECONNECT_SECONDS)
 
     def _notify(self, connection: Connection[Any]) -> None:
@@ -146,18 +145,6 @@ class _Notifier:
             self._wanted.clear()
             connection.execute(self._notification)
             time.sleep(NOTIFY_SECONDS)
-
-
-def _forgetting(notifier: _Notifier) -> Callable[[], None]:
-    """What to call in a child; does not keep the notifier alive."""
-    reference = weakref.ref(notifier)
-
-    def forget() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.forget()
-
-    return forget
 
 
 class _Listening:

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import Connection, Cursor
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
-from eventstore.core.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore, run
+from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore, run
 from eventstore.core.operations import ConnectionLost, repeated
+from eventstore.core.refusals import bound_already
+from eventstore.core.requests import Call, Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
-from eventstore.postgres.connections import CallersPool, Loan, OwnPool, Pool
+from eventstore.postgres.connections import CallersPool, Connections, Loan, OwnPool, Pool
 from eventstore.postgres.failures import check_encoding, resolve
 from eventstore.postgres.notifications import Announcements
-from eventstore.postgres.statements import AnyRequest, Statements, reply_of
-from eventstore.postgres.transactions import Elsewhere
+from eventstore.postgres.statements import Statements
+from eventstore.postgres.transactions import OnAnotherConnection
 from eventstore.store import EventStore
+
+R = TypeVar("R")
 
 DEFAULT_SCHEMA = "eventstore"
 
@@ -35,43 +39,39 @@ class _Cursor(Cursor[TupleRow]):
         return ADAPTERS
 
 
-def execute(
-    connection: Connection[TupleRow], request: AnyRequest, statements: Statements, *, in_transaction: bool
-) -> Any:
+def execute(connection: Connection[TupleRow], request: Request[R], statements: Statements) -> R:
     """Carry out a request on a connection, and return its reply."""
-    text, parameters = statements.of(request, in_transaction=in_transaction)
+    statement = statements.of(request)
+    parameters = statement.parameters(request)
     cursor = _Cursor(connection, row_factory=tuple_row)
     try:
         check_encoding(connection)
-        cursor.execute(text, parameters, prepare=bool(parameters), binary=True)
-        rows = cursor.fetchall() if cursor.rownumber is not None else []
+        # What has no parameters, such as a COMMIT, is not worth a plan that the server keeps.
+        cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
+        rows = cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
     except psycopg.Error as error:
-        return resolve(error, request, broken=connection.broken, schema=statements.schema)
-    return reply_of(request, rows, cursor.statusmessage)
+        return resolve(error, request, statement, broken=connection.broken, schema=statements.schema)
+    return statement.reply(rows)
 
 
-class _Client:
+class _PoolClient:
     """What the stores have in common: a schema, and connections to where it is."""
 
-    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA) -> None:
+    def __init__(self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA) -> None:
         """``pool`` stays the caller's, who opens and closes it."""
-        self._connections: CallersPool | OwnPool = CallersPool(pool)
-        self._statements = Statements(schema)
+        self.connections: Connections = pool if isinstance(pool, (CallersPool, OwnPool)) else CallersPool(pool)
+        self.statements = Statements(schema)
 
-    def _connect(self, dsn: str, schema: str, max_size: int) -> None:
-        self._connections = OwnPool(dsn, max_size)
-        self._statements = Statements(schema)
-
-    def _execute(self, request: AnyRequest) -> Any:
-        loan = Loan.take(self._connections.pool())
+    def execute(self, request: Request[R]) -> R:
+        loan = Loan.take(self.connections.pool())
         try:
-            return execute(loan.connection, request, self._statements, in_transaction=False)
+            return execute(loan.connection, request, self.statements)
         finally:
             loan.give_back()
 
     def close(self) -> None:
         """Close the connections of its own; those of a caller's pool are left alone."""
-        self._connections.close()
+        self.connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -82,16 +82,19 @@ class _Client:
         self.close()
 
 
-class PostgresEventStore(_Client, FollowableStore):
+class PostgresEventStore(_PoolClient, FollowableStore):
     """A store on PostgreSQL, in one schema. Safe for threads, and after a fork.
 
     With ``strict``, events of unknown types are refused on reading. With ``notify``, a thread tells the subscriptions
     of other processes, after the commits, that there is something to read; those of this one are told anyway.
     """
 
-    def __init__(self, pool: Pool, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, notify: bool = False) -> None:
+    def __init__(
+        self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, notify: bool = False
+    ) -> None:
         super().__init__(pool, schema)
-        self._prepare(strict=strict, notify=notify)
+        self.strict = strict
+        self._announcements = Announcements(self.connections.server, self.statements, notify=notify)
 
     @classmethod
     def connect(
@@ -104,14 +107,7 @@ class PostgresEventStore(_Client, FollowableStore):
         max_size: int = 10,
     ) -> Self:
         """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
-        store = cls.__new__(cls)
-        store._connect(dsn, schema, max_size)
-        store._prepare(strict=strict, notify=notify)
-        return store
-
-    def _prepare(self, *, strict: bool, notify: bool) -> None:
-        self._strict = strict
-        self._announcements = Announcements(self._connections.server, self._statements, notify=notify)
+        return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -130,7 +126,7 @@ class PostgresEventStore(_Client, FollowableStore):
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
-        loan = run(repeated(transactions.BEGIN), self._begin)
+        loan = run(repeated(Call(self._begin)))
         try:
             store = _Transaction(self, loan.connection)
             try:
@@ -144,10 +140,10 @@ class PostgresEventStore(_Client, FollowableStore):
         if store.has_appended:
             self.announce()
 
-    def _begin(self, begin: AnyRequest) -> Loan:
-        loan = Loan.take(self._connections.pool())
+    def _begin(self) -> Loan:
+        loan = Loan.take(self.connections.pool())
         try:
-            execute(loan.connection, begin, self._statements, in_transaction=True)
+            execute(loan.connection, transactions.BEGIN, self.statements)
         except BaseException:
             loan.give_back()
             raise
@@ -163,13 +159,13 @@ class PostgresEventStore(_Client, FollowableStore):
         return PostgresTransaction(self, connection)
 
 
-class PostgresTransaction(BlockingStore):
+class PostgresTransaction(RequestStore):
     """The store in one transaction: what ``transaction()`` and ``bind`` give."""
 
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
         self._store = store
-        self._strict = store._strict
-        self._statements = store._statements
+        self.strict = store.strict
+        self.statements = store.statements.in_transaction
         self._connection = connection
 
     @property
@@ -184,25 +180,25 @@ class PostgresTransaction(BlockingStore):
     def when_committed(self, callback: Callable[[], object]) -> None:
         """Never: the commit is the caller's."""
 
-    def _execute(self, request: AnyRequest) -> Any:
+    def execute(self, request: Request[R]) -> R:
         try:
-            return execute(self._connection, request, self._statements, in_transaction=True)
+            return execute(self._connection, request, self.statements)
         except ConnectionLost as lost:
-            raise transactions.lost(lost) from lost
+            raise transactions.rolled_back(lost) from lost
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
-        self._execute(transactions.SAVEPOINT)
+        self.execute(transactions.SAVEPOINT)
         try:
             yield self
         except BaseException:
             with suppress(StoreUnavailable):
-                self._execute(transactions.ROLLBACK_TO)
+                self.execute(transactions.ROLLBACK_TO)
             raise
-        self._execute(transactions.RELEASE)
+        self.execute(transactions.RELEASE)
 
     def bind(self, connection: Any) -> EventStore:  # noqa: ARG002 the interface's
-        raise InvalidArgument("this store is bound already: bind the one that it came from")
+        raise bound_already()
 
 
 class _Transaction(PostgresTransaction):
@@ -210,56 +206,54 @@ class _Transaction(PostgresTransaction):
 
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
         super().__init__(store, connection)
-        self._elsewhere = store._execute
-        self._state = transactions.State()
+        self._elsewhere = store.execute
+        self._log = transactions.AppendLog()
 
-    def _execute(self, request: AnyRequest) -> Any:
-        self._state.check()
-        return super()._execute(request)
+    def execute(self, request: Request[R]) -> R:
+        self._log.check()
+        return super().execute(request)
 
     def when_committed(self, callback: Callable[[], object]) -> None:
-        self._state.callbacks.append(callback)
+        self._log.callbacks.append(callback)
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        return self._state.note(stream_id, super().append(stream_id, events, expected_version), events)
+        return self._log.note(stream_id, super().append(stream_id, events, expected_version), events)
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
-        mark = self._state.mark()
+        mark = self._log.mark()
         try:
             with super().transaction():
                 yield self
         except BaseException:
-            self._state.go_back(mark)
+            self._log.go_back(mark)
             raise
 
     @property
     def has_appended(self) -> bool:
         """Whether there is something for readers of the log, once it is committed."""
-        return bool(self._state.appended)
+        return bool(self._log.appended)
 
     def _commit(self) -> None:
-        self._state.end()
-        run(transactions.commit(self._state.appended), self._carry_out)
-        self._state.committed()
+        self._log.end()
+        run(transactions.commit(self._log.appended), self._carry_out)
+        self._log.committed()
 
     def _roll_back(self) -> None:
-        self._state.end()
+        self._log.end()
         with suppress(StoreUnavailable):  # A connection that is gone has rolled back.
             self._carry_out(transactions.ROLLBACK)
 
-    def _carry_out(self, request: AnyRequest | Elsewhere) -> Any:
-        if isinstance(request, Elsewhere):
+    def _carry_out(self, request: Request[Any]) -> Any:
+        if isinstance(request, OnAnotherConnection):
             return self._elsewhere(request.request)
-        return execute(self._connection, request, self._statements, in_transaction=True)
+        return execute(self._connection, request, self.statements)
 
 
-class PostgresSnapshotStore(_Client, BlockingSnapshotStore):
+class PostgresSnapshotStore(_PoolClient, RequestSnapshotStore):
     """Snapshots on PostgreSQL, beside the events or elsewhere. Safe for threads, and after a fork."""
 
     @classmethod
     def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, max_size: int = 10) -> Self:
         """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
-        store = cls.__new__(cls)
-        store._connect(dsn, schema, max_size)
-        return store
+        return cls(OwnPool(dsn, max_size), schema)

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
-from eventstore.codec.record import Record
-from eventstore.core.operations import RETRY_DELAYS, ConnectionLost, Operation, Pause, ReadStream
-from eventstore.errors import AppendOutcomeUnknown, InvalidOperation, StoreUnavailable
+from eventstore.codec.record import EVENT_ID
+from eventstore.core.operations import ConnectionLost, attempts
+from eventstore.core.refusals import nothing_stored, transaction_ended
+from eventstore.core.requests import Operation, ReadStream, Request, ask
+from eventstore.errors import AppendOutcomeUnknown, StoreUnavailable
 from eventstore.event import Event
-from eventstore.postgres.statements import Command
+from eventstore.postgres.statements import RawSql
 
-BEGIN = Command("BEGIN ISOLATION LEVEL READ COMMITTED")
-ROLLBACK = Command("ROLLBACK")
-SAVEPOINT = Command("SAVEPOINT eventstore")
-RELEASE = Command("RELEASE SAVEPOINT eventstore")
-ROLLBACK_TO = Command("ROLLBACK TO SAVEPOINT eventstore")
+R = TypeVar("R")
+
+BEGIN = RawSql("BEGIN ISOLATION LEVEL READ COMMITTED")
+ROLLBACK = RawSql("ROLLBACK")
+SAVEPOINT = RawSql("SAVEPOINT eventstore")
+RELEASE = RawSql("RELEASE SAVEPOINT eventstore")
+ROLLBACK_TO = RawSql("ROLLBACK TO SAVEPOINT eventstore")
 """Savepoints of one name hide each other, as nested blocks do."""
 
-_COMMIT = Command("COMMIT")
-_TRANSACTION_ID = Command("SELECT pg_current_xact_id_if_assigned()::text")
+_COMMIT = RawSql("COMMIT")
+_TRANSACTION_ID = RawSql("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """A request for another connection than the transaction's, which is gone. Reply: that of the request."""
+class OnAnotherConnection(Request[R]):
+    """Carry out a request on another connection than the transaction's, which is gone."""
 
-    request: Command | ReadStream
+    request: Request[R]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Appended:
     event_ids: Sequence[UUID]
 
 
-class State:
+class AppendLog:
     """What a transaction of the library's own has done so far."""
 
     def __init__(self) -> None:
@@ -52,7 +57,7 @@ class State:
     def check(self) -> None:
         """Raise InvalidOperation once it has ended."""
         if self._ended:
-            raise InvalidOperation("this transaction has ended: begin another one")
+            raise transaction_ended()
 
     def end(self) -> None:
         self._ended = True
@@ -77,7 +82,7 @@ class State:
         return version
 
 
-def lost(error: ConnectionLost) -> StoreUnavailable:
+def rolled_back(error: ConnectionLost) -> StoreUnavailable:
     """What a lost connection means before the commit."""
     return StoreUnavailable(
         f"{error}; its transaction is rolled back, nothing of it is stored", sqlstate=error.sqlstate
@@ -91,11 +96,11 @@ def commit(appended: Sequence[Appended]) -> Operation[None]:
     AppendOutcomeUnknown.
     """
     try:
-        transaction_id: str | None = yield _TRANSACTION_ID
+        transaction_id = yield from ask(_TRANSACTION_ID)
     except ConnectionLost as error:
-        raise lost(error) from error
+        raise rolled_back(error) from error
     try:
-        status: str = yield _COMMIT
+        status = yield from ask(_COMMIT)
     except ConnectionLost as error:
         if transaction_id is None:
             return  # It had nothing to commit: what it appended was there already.
@@ -108,7 +113,7 @@ def commit(appended: Sequence[Appended]) -> Operation[None]:
         yield from _find_out(transaction_id, appended)
         return
     if status != "COMMIT":
-        raise InvalidOperation("this transaction had failed earlier: nothing of it was stored")
+        raise nothing_stored()
 
 
 def _find_out(transaction_id: str, appended: Sequence[Appended]) -> Operation[None]:
@@ -116,26 +121,25 @@ def _find_out(transaction_id: str, appended: Sequence[Appended]) -> Operation[No
     # A server that crashed forgets ids that it had given to transactions of which nothing was written yet, this one
     # among them: to ask for the status of an id that is still to come is an error.
     number = int(transaction_id)
-    status = Elsewhere(
-        Command(
-            f"SELECT CASE WHEN '{number}'::xid8 < pg_current_xact_id() THEN pg_xact_status('{number}')"
-            " ELSE 'aborted' END"
+    status = OnAnotherConnection(
+        RawSql(
+            f"SELECT CASE WHEN '{number}'::pg_catalog.xid8 OPERATOR(pg_catalog.<) pg_catalog.pg_current_xact_id()"
+            f" THEN pg_catalog.pg_xact_status('{number}'::pg_catalog.xid8) ELSE 'aborted'::text END"
         )
     )
-    stored = Elsewhere(ReadStream(last.stream_id, last.version - 1, last.version, backwards=False, limit=1))
-    for delay in RETRY_DELAYS:
-        if delay:
-            yield Pause(delay)
+    stored = OnAnotherConnection(ReadStream(last.stream_id, last.version - 1, last.version, backwards=False, limit=1))
+    for wait in attempts():
+        yield from wait
         try:
-            outcome: str | None = yield status
-            records: list[Record] = (yield stored) if outcome == "committed" else []
+            outcome = yield from ask(status)
+            rows = (yield from ask(stored)) if outcome == "committed" else ()
         except StoreUnavailable:
             continue  # That says nothing about the transaction.
         if outcome == "aborted":
             raise StoreUnavailable("the connection was lost before the commit: nothing of this transaction was stored")
         if outcome == "committed":
             # Another server, after a failover, may have given the same number to another transaction.
-            if records and records[0][3] == last.event_ids[-1].bytes:
+            if rows and rows[0][EVENT_ID] == last.event_ids[-1].bytes:
                 return
             break
     raise AppendOutcomeUnknown(last.stream_id, [event_id for append in appended for event_id in append.event_ids])

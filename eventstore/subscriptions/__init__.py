@@ -5,13 +5,13 @@ from __future__ import annotations
 from eventstore.subscriptions.asynchronous import AsyncProjection, AsyncSubscription, async_statuses
 from eventstore.subscriptions.blocking import Projection, Subscription, statuses
 from eventstore.subscriptions.inline import async_inline, inline
-from eventstore.subscriptions.rebuilding import Progress
+from eventstore.subscriptions.rebuilding import RebuildProgress
 
 __all__ = [
     "AsyncProjection",
     "AsyncSubscription",
-    "Progress",
     "Projection",
+    "RebuildProgress",
     "Subscription",
     "async_inline",
     "async_statuses",

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from eventstore.core.asynchronous import AsyncFollowableStore, run
-from eventstore.core.checkpoints import ListParked, ParkedEvent, Remove, SubscriptionState, SubscriptionStatus
+from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.core.operations import repeated
+from eventstore.core.requests import Request
+from eventstore.core.subscription_requests import ListParked, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore
@@ -20,12 +22,12 @@ from eventstore.subscriptions.following import (
     Follower,
     Handle,
     InTransaction,
-    OnFailure,
     Rest,
     Wait,
     drop_parked,
 )
-from eventstore.subscriptions.rebuilding import Progress, Rebuild
+from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
+from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -47,31 +49,18 @@ class _Following:
         store: object,
         name: str,
         handle: Callable[[Event, Any], object],
-        *,
-        event_types: Iterable[str] | None,
-        categories: Iterable[str] | None,
-        from_position: int,
-        partitions: int,
-        batch_size: int,
-        attempts: int,
-        on_failure: OnFailure,
-        poll_interval: float,
+        options: Options,
+        tables: Iterable[object] = (),
     ) -> None:
         self._store = followable(store)
         self._handle = handle
         self._make_follower = partial(
             Follower,
             name,
+            Settings(**options),
             exactly_once=self._exactly_once,
-            strict=self._store._strict,
-            event_types=event_types,
-            categories=categories,
-            from_position=from_position,
-            partitions=partitions,
-            batch_size=batch_size,
-            attempts=attempts,
-            on_failure=on_failure,
-            poll_interval=poll_interval,
+            strict=self._store.strict,
+            tables=check_tables(tables),
         )
         self._follower = self._make_follower()
         self._running: asyncio.AbstractEventLoop | None = None
@@ -107,16 +96,15 @@ class _Following:
 
     async def status(self) -> SubscriptionStatus:
         """As Subscription.status."""
-        return await run(managing.status(self.name), self._store._execute)
+        return await run(managing.status(self.name), self._store.execute)
 
     async def wait_until_processed(self, position: int | None = None, timeout: float = 10.0) -> None:  # noqa: ASYNC109 the blocking one's
         """As Subscription.wait_until_processed."""
-        await run(managing.wait_until_processed(self.name, position, timeout), self._store._execute)
+        await run(managing.wait_until_processed(self.name, position, timeout), self._store.execute)
 
     async def parked(self) -> list[ParkedEvent]:
         """As Subscription.parked."""
-        found: list[ParkedEvent] = await run(repeated(ListParked(self.name)), self._store._execute)
-        return found
+        return await run(repeated(ListParked(self.name)), self._store.execute)
 
     async def retry_parked(self, position: int) -> None:
         """As Subscription.retry_parked."""
@@ -124,11 +112,11 @@ class _Following:
 
     async def drop_parked(self, position: int) -> None:
         """As Subscription.drop_parked."""
-        await run(drop_parked(self.name, position), self._store._execute)
+        await run(drop_parked(self.name, position), self._store.execute)
 
     async def remove(self) -> None:
         """As Subscription.remove."""
-        await self._store._execute(Remove(self.name))
+        await self._store.execute(Remove(self.name))
 
     async def _run_until(self, *, to_end: bool) -> None:
         if self._running:
@@ -140,7 +128,7 @@ class _Following:
                     await run(self._follower.follow(to_end=to_end), self._carry_out)
                 finally:
                     with suppress(StoreUnavailable):
-                        await run(self._follower.sign_off(), self._store._execute)
+                        await run(self._follower.sign_off(), self._store.execute)
         finally:
             self._running = None
 
@@ -162,7 +150,7 @@ class _Following:
         while not self._follower.stopping and (left := end - asyncio.get_running_loop().time()) > 0:
             await self._wait(left)
 
-    async def _carry_out(self, request: Any) -> Any:
+    async def _carry_out(self, request: Request[Any]) -> Any:
         match request:
             case InTransaction(operation):
                 async with self._store.transaction() as transaction:
@@ -172,13 +160,13 @@ class _Following:
             case Rest(seconds):
                 return await self._rest(seconds)
             case _:
-                return await self._store._execute(request)
+                return await self._store.execute(request)
 
-    async def _carry_out_in(self, transaction: Any, request: Any) -> Any:
+    async def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
         if isinstance(request, Handle):
             result = self._handle(request.event, transaction)
             return await result if isawaitable(result) else result
-        return await transaction._execute(request)
+        return await transaction.execute(request)
 
 
 class AsyncSubscription(_Following):
@@ -186,34 +174,15 @@ class AsyncSubscription(_Following):
 
     _exactly_once = False
 
+    @spelled_out
     def __init__(
         self,
         store: AsyncEventStore,
         name: str,
         handler: Callable[[Event], object],
-        *,
-        event_types: Iterable[str] | None = None,
-        categories: Iterable[str] | None = None,
-        from_position: int = 0,
-        partitions: int = 1,
-        batch_size: int = 1000,
-        attempts: int = 5,
-        on_failure: OnFailure = "stop",
-        poll_interval: float = 0.5,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            store,
-            name,
-            lambda event, _: handler(event),
-            event_types=event_types,
-            categories=categories,
-            from_position=from_position,
-            partitions=partitions,
-            batch_size=batch_size,
-            attempts=attempts,
-            on_failure=on_failure,
-            poll_interval=poll_interval,
-        )
+        super().__init__(store, name, lambda event, _: handler(event), options)
 
 
 class AsyncProjection(_Following, Generic[T]):
@@ -221,6 +190,7 @@ class AsyncProjection(_Following, Generic[T]):
 
     _exactly_once = True
 
+    @spelled_out
     def __init__(
         self,
         store: AsyncTransactionalStore[T],
@@ -228,47 +198,29 @@ class AsyncProjection(_Following, Generic[T]):
         handler: Callable[[Event, T], object],
         *,
         tables: Iterable[str] = (),
-        event_types: Iterable[str] | None = None,
-        categories: Iterable[str] | None = None,
-        from_position: int = 0,
-        partitions: int = 1,
-        batch_size: int = 1000,
-        attempts: int = 5,
-        on_failure: OnFailure = "stop",
-        poll_interval: float = 0.5,
+        **options: Unpack[Options],
     ) -> None:
         self.handler = handler
-        self._tables = tuple(tables)
-        super().__init__(
-            store,
-            name,
-            handler,
-            event_types=event_types,
-            categories=categories,
-            from_position=from_position,
-            partitions=partitions,
-            batch_size=batch_size,
-            attempts=attempts,
-            on_failure=on_failure,
-            poll_interval=poll_interval,
-        )
+        super().__init__(store, name, handler, options, tables)
 
     def wants(self, event: Event) -> bool:
         """As Projection.wants."""
         return self._follower.wants(event)
 
-    async def rebuild(self, from_position: int = 0, progress: Callable[[Progress], object] | None = None) -> None:
+    async def rebuild(
+        self, from_position: int = 0, progress: Callable[[RebuildProgress], object] | None = None
+    ) -> None:
         """As Projection.rebuild."""
         if self._running:
             raise InvalidOperation(f"this worker of {self.name!r} runs: make another object for the rebuild")
         self._running = asyncio.get_running_loop()
         self._follower, worker = self._make_follower(), self._follower
-        rebuild = Rebuild(self._follower, self._tables, from_position, progress)
+        rebuild = Rebuild(self._follower, from_position, progress)
         try:
             await run(rebuild.run(), self._carry_out)
         except BaseException:
             with suppress(StoreUnavailable):
-                await run(rebuild.abandon(), self._store._execute)
+                await run(rebuild.abandon(), self._store.execute)
             raise
         finally:
             self._follower = worker
@@ -277,7 +229,7 @@ class AsyncProjection(_Following, Generic[T]):
 
 async def async_statuses(store: AsyncEventStore) -> list[SubscriptionStatus]:
     """As statuses."""
-    return await run(managing.statuses(), followable(store)._execute)
+    return await run(managing.statuses(), followable(store).execute)
 
 
 def followable(store: object) -> AsyncFollowableStore:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from eventstore.core.blocking import FollowableStore, run
-from eventstore.core.checkpoints import ListParked, ParkedEvent, Remove, SubscriptionState, SubscriptionStatus
+from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.core.operations import repeated
+from eventstore.core.requests import Request
+from eventstore.core.subscription_requests import ListParked, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
 from eventstore.store import EventStore
@@ -21,12 +23,12 @@ from eventstore.subscriptions.following import (
     Follower,
     Handle,
     InTransaction,
-    OnFailure,
     Rest,
     Wait,
     drop_parked,
 )
-from eventstore.subscriptions.rebuilding import Progress, Rebuild
+from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
+from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -48,31 +50,18 @@ class _Following:
         store: object,
         name: str,
         handle: Callable[[Event, Any], object],
-        *,
-        event_types: Iterable[str] | None,
-        categories: Iterable[str] | None,
-        from_position: int,
-        partitions: int,
-        batch_size: int,
-        attempts: int,
-        on_failure: OnFailure,
-        poll_interval: float,
+        options: Options,
+        tables: Iterable[object] = (),
     ) -> None:
         self._store = followable(store)
         self._handle = handle
         self._make_follower = partial(
             Follower,
             name,
+            Settings(**options),
             exactly_once=self._exactly_once,
-            strict=self._store._strict,
-            event_types=event_types,
-            categories=categories,
-            from_position=from_position,
-            partitions=partitions,
-            batch_size=batch_size,
-            attempts=attempts,
-            on_failure=on_failure,
-            poll_interval=poll_interval,
+            strict=self._store.strict,
+            tables=check_tables(tables),
         )
         self._follower = self._make_follower()
         self._running = threading.Lock()
@@ -116,19 +105,18 @@ class _Following:
 
     def status(self) -> SubscriptionStatus:
         """How far all workers of this name have come. Raises InvalidOperation if none has ever run."""
-        return run(managing.status(self.name), self._store._execute)
+        return run(managing.status(self.name), self._store.execute)
 
     def wait_until_processed(self, position: int | None = None, timeout: float = 10.0) -> None:
         """Return when the checkpoint has reached a position, or what was there at the call; whoever works on it.
 
         Raises SubscriptionBehind after ``timeout`` seconds, SubscriptionFailed if it gave up on the way.
         """
-        run(managing.wait_until_processed(self.name, position, timeout), self._store._execute)
+        run(managing.wait_until_processed(self.name, position, timeout), self._store.execute)
 
     def parked(self) -> list[ParkedEvent]:
         """The events that were put aside, in their order."""
-        found: list[ParkedEvent] = run(repeated(ListParked(self.name)), self._store._execute)
-        return found
+        return run(repeated(ListParked(self.name)), self._store.execute)
 
     def retry_parked(self, position: int) -> None:
         """Handle an event that was put aside. Raises what the handler does, and then it stays there."""
@@ -136,11 +124,11 @@ class _Following:
 
     def drop_parked(self, position: int) -> None:
         """Forget an event that was put aside. Raises InvalidOperation if there is none at that position."""
-        run(drop_parked(self.name, position), self._store._execute)
+        run(drop_parked(self.name, position), self._store.execute)
 
     def remove(self) -> None:
         """Forget the checkpoint, and what was put aside. Its workers fail then; the next run starts anew."""
-        self._store._execute(Remove(self.name))
+        self._store.execute(Remove(self.name))
 
     def _run_until(self, *, to_end: bool) -> None:
         if not self._running.acquire(blocking=False):
@@ -151,7 +139,7 @@ class _Following:
                     run(self._follower.follow(to_end=to_end), self._carry_out)
                 finally:
                     with suppress(StoreUnavailable):
-                        run(self._follower.sign_off(), self._store._execute)
+                        run(self._follower.sign_off(), self._store.execute)
         finally:
             self._running.release()
 
@@ -168,7 +156,7 @@ class _Following:
         while not self._follower.stopping and (left := end - time.monotonic()) > 0:
             self._wait(left)
 
-    def _carry_out(self, request: Any) -> Any:
+    def _carry_out(self, request: Request[Any]) -> Any:
         match request:
             case InTransaction(operation):
                 with self._store.transaction() as transaction:
@@ -180,12 +168,12 @@ class _Following:
                 self._rest(seconds)
                 return None
             case _:
-                return self._store._execute(request)
+                return self._store.execute(request)
 
-    def _carry_out_in(self, transaction: Any, request: Any) -> Any:
+    def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
         if isinstance(request, Handle):
             return self._handle(request.event, transaction)
-        return transaction._execute(request)
+        return transaction.execute(request)
 
 
 class Subscription(_Following):
@@ -203,34 +191,15 @@ class Subscription(_Following):
 
     _exactly_once = False
 
+    @spelled_out
     def __init__(
         self,
         store: EventStore,
         name: str,
         handler: Callable[[Event], object],
-        *,
-        event_types: Iterable[str] | None = None,
-        categories: Iterable[str] | None = None,
-        from_position: int = 0,
-        partitions: int = 1,
-        batch_size: int = 1000,
-        attempts: int = 5,
-        on_failure: OnFailure = "stop",
-        poll_interval: float = 0.5,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            store,
-            name,
-            lambda event, _: handler(event),
-            event_types=event_types,
-            categories=categories,
-            from_position=from_position,
-            partitions=partitions,
-            batch_size=batch_size,
-            attempts=attempts,
-            on_failure=on_failure,
-            poll_interval=poll_interval,
-        )
+        super().__init__(store, name, lambda event, _: handler(event), options)
 
 
 class Projection(_Following, Generic[T]):
@@ -246,6 +215,7 @@ class Projection(_Following, Generic[T]):
 
     _exactly_once = True
 
+    @spelled_out
     def __init__(
         self,
         store: TransactionalStore[T],
@@ -253,36 +223,16 @@ class Projection(_Following, Generic[T]):
         handler: Callable[[Event, T], object],
         *,
         tables: Iterable[str] = (),
-        event_types: Iterable[str] | None = None,
-        categories: Iterable[str] | None = None,
-        from_position: int = 0,
-        partitions: int = 1,
-        batch_size: int = 1000,
-        attempts: int = 5,
-        on_failure: OnFailure = "stop",
-        poll_interval: float = 0.5,
+        **options: Unpack[Options],
     ) -> None:
         self.handler = handler
-        self._tables = tuple(tables)
-        super().__init__(
-            store,
-            name,
-            handler,
-            event_types=event_types,
-            categories=categories,
-            from_position=from_position,
-            partitions=partitions,
-            batch_size=batch_size,
-            attempts=attempts,
-            on_failure=on_failure,
-            poll_interval=poll_interval,
-        )
+        super().__init__(store, name, handler, options, tables)
 
     def wants(self, event: Event) -> bool:
         """Whether the filter lets an event through."""
         return self._follower.wants(event)
 
-    def rebuild(self, from_position: int = 0, progress: Callable[[Progress], object] | None = None) -> None:
+    def rebuild(self, from_position: int = 0, progress: Callable[[RebuildProgress], object] | None = None) -> None:
         """Make the read model anew from the events above a position, beside the one in use, and swap them at the end.
 
         The handler must name ``tables`` without their schema, and finds empty copies of them. Workers go on meanwhile,
@@ -295,12 +245,12 @@ class Projection(_Following, Generic[T]):
         if not self._running.acquire(blocking=False):
             raise InvalidOperation(f"this worker of {self.name!r} runs: make another object for the rebuild")
         self._follower, worker = self._make_follower(), self._follower
-        rebuild = Rebuild(self._follower, self._tables, from_position, progress)
+        rebuild = Rebuild(self._follower, from_position, progress)
         try:
             run(rebuild.run(), self._carry_out)
         except BaseException:
             with suppress(StoreUnavailable):
-                run(rebuild.abandon(), self._store._execute)
+                run(rebuild.abandon(), self._store.execute)
             raise
         finally:
             self._follower = worker
@@ -309,7 +259,7 @@ class Projection(_Following, Generic[T]):
 
 def statuses(store: EventStore) -> list[SubscriptionStatus]:
     """How far all subscriptions of a store have come, by their names."""
-    return run(managing.statuses(), followable(store)._execute)
+    return run(managing.statuses(), followable(store).execute)
 
 
 def followable(store: object) -> FollowableStore:

@@ -9,41 +9,39 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TypeVar
 
-from eventstore.codec.record import Record
-from eventstore.core.checkpoints import (
-    FAR_BEHIND,
-    MAX_PARTITIONS,
-    PRESENCE,
+from eventstore.codec.record import POSITION, Row
+from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState
+from eventstore.core.operations import check_number
+from eventstore.core.records import decode_events
+from eventstore.core.refusals import needs_read_committed
+from eventstore.core.requests import Operation, ReadLog, Request, ask
+from eventstore.core.subscription_requests import (
     Claim,
-    Claimed,
     DropParked,
     Heartbeat,
-    Look,
     NoteError,
-    Outlook,
     Park,
+    PollSubscription,
     Probe,
     Register,
     SaveCheckpoint,
-    SubscriptionState,
+    TakeParked,
 )
-from eventstore.core.operations import Operation, ReadLog, check_number
-from eventstore.core.records import decode_events
 from eventstore.errors import (
     AppendOutcomeUnknown,
     DeserializationError,
     EventStoreError,
-    InvalidArgument,
     InvalidOperation,
     StoreUnavailable,
     SubscriptionFailed,
 )
 from eventstore.event import Event
-from eventstore.names import check_category, check_name, check_names
+from eventstore.names import check_name
+from eventstore.subscriptions.options import Settings
 
 BATCH_SECONDS = 1.0
 """After so long a batch ends with the event at work: locks are held, and effects held back, no longer than that."""
@@ -56,35 +54,35 @@ FIRST_DELAY, LAST_DELAY = 0.1, 10.0
 MAX_ERROR = 2000
 """Characters of an error's text that are kept."""
 
-OnFailure: TypeAlias = Literal["stop", "park"]
+T = TypeVar("T")
 
 _log = logging.getLogger("eventstore")
 
 
 @dataclass(frozen=True, slots=True)
-class InTransaction:
-    """Carry out an operation in one transaction of the store's. Reply: its result, when it is committed."""
+class InTransaction(Request[T]):
+    """Carry out an operation in one transaction of the store's, and reply with its result once it is committed."""
 
-    operation: Operation[Any]
+    operation: Operation[T]
 
 
 @dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(Request[object]):
     """Give an event to the handler, with the transaction. Raises what the handler does."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """Reply: None, when something was committed, the subscription is stopped, or so many seconds later."""
+class Wait(Request[None]):
+    """Continue when something was committed, the subscription is stopped, or so many seconds later."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
-    """Reply: None, when the subscription is stopped, or so many seconds later."""
+class Rest(Request[None]):
+    """Continue when the subscription is stopped, or so many seconds later."""
 
     seconds: float
 
@@ -126,57 +124,35 @@ class Follower:
     """One worker of a subscription. ``exactly_once``: the handler's effects are in the transaction that it is given."""
 
     def __init__(
-        self,
-        name: str,
-        *,
-        exactly_once: bool,
-        strict: bool,
-        event_types: Iterable[str] | None,
-        categories: Iterable[str] | None,
-        from_position: int,
-        partitions: int,
-        batch_size: int,
-        attempts: int,
-        on_failure: OnFailure,
-        poll_interval: float,
+        self, name: str, settings: Settings, *, exactly_once: bool, strict: bool, tables: tuple[str, ...] = ()
     ) -> None:
         self.name = check_name("name", name)
-        self.batch_size = check_number("batch_size", batch_size, least=1)
+        self.tables = tables
+        """The tables of its read model, as the handler names them."""
+        self.batch_size = settings.batch_size
         self.state = SubscriptionState.STOPPED
         self.error: Exception | None = None
         self.stopping = False
+        self._settings = settings
         self._exactly_once = exactly_once
         self._strict = strict
-        self._event_types = None if event_types is None else check_names("event_types", event_types)
-        self._categories = (
-            None if categories is None else [check_category(each) for each in check_names("categories", categories)]
-        )
-        self._from_position = check_number("from_position", from_position)
-        self._partitions = check_number("partitions", partitions, least=1)
-        if partitions > MAX_PARTITIONS:
-            raise InvalidArgument(f"partitions must be at most {MAX_PARTITIONS}, not {partitions}")
-        self._attempts = check_number("attempts", attempts, least=1)
-        if on_failure not in {"stop", "park"}:
-            raise InvalidArgument(f"on_failure must be 'stop' or 'park', not {on_failure!r}")
-        self._parks = on_failure == "park"
-        if not isinstance(poll_interval, (int, float)) or not poll_interval > 0:  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            raise InvalidArgument(f"poll_interval must be a number of seconds above 0, not {poll_interval!r}")
-        self._poll_interval = poll_interval
         self._troubles: dict[int, _Trouble] = {}
         self._beat = float("-inf")
 
     def wants(self, event: Event) -> bool:
         """Whether the filter lets an event through."""
         category, dash, _ = event.stream_id.partition("-")
-        return (self._event_types is None or event.event_type in self._event_types) and (
-            self._categories is None or (bool(dash) and category in self._categories)
+        event_types, categories = self._settings.event_types, self._settings.categories
+        return (event_types is None or event.event_type in event_types) and (
+            categories is None or (bool(dash) and category in categories)
         )
 
     def register(self) -> Operation[None]:
         """Make the subscription, or let one that had given up try again."""
-        if not (yield Register(self.name, self._partitions, self._from_position)):
+        partitions = self._settings.partitions
+        if not (yield from ask(Register(self.name, partitions, self._settings.from_position, self.tables))):
             raise InvalidOperation(
-                f"subscription {self.name!r} has another number of partitions than {self._partitions}, and they stand "
+                f"subscription {self.name!r} has another number of partitions than {partitions}, and they stand "
                 "at different positions, or are at work: stop its workers, let it catch up with its old number by "
                 "run_until_caught_up(), and change it then"
             )
@@ -196,15 +172,15 @@ class Follower:
                     if not registered:
                         yield from self.register()
                         registered = True
-                    outlook = yield from self._look()
-                    target = outlook.safe if target is None and to_end else target
-                    if not (yield from self._round(outlook, target)):
+                    lowest, safe = yield from self._poll()
+                    target = safe if target is None and to_end else target
+                    if not (yield from self._round(lowest, safe, target)):
                         return
                 except HandlingFailed as failure:
-                    yield from self._retry(failure)
+                    yield from self.retry(failure)
                 except (StoreUnavailable, AppendOutcomeUnknown) as error:
                     _log.warning("subscription %s: %s; it goes on in %.1f s", self.name, error, delay)
-                    yield Rest(delay)
+                    yield from ask(Rest(delay))
                     delay = min(delay * 2, LAST_DELAY)
                 else:
                     delay = FIRST_DELAY
@@ -220,53 +196,59 @@ class Follower:
 
     def sign_off(self) -> Operation[None]:
         """Say that this worker has stopped."""
-        yield Heartbeat(self.name, present=False)
+        yield from ask(Heartbeat(self.name, present=False))
 
-    def _look(self) -> Operation[Outlook]:
-        outlook: Outlook = yield Look(self.name)
-        if outlook.lowest is None:
+    def _poll(self) -> Operation[tuple[int, int]]:
+        """The lowest checkpoint, and the position up to which the log may be read."""
+        poll = yield from ask(PollSubscription(self.name))
+        if poll.lowest is None:
             raise InvalidOperation(f"subscription {self.name!r} was removed")
-        if outlook.safe is None:  # pyright: ignore[reportUnnecessaryComparison] a database that says otherwise
-            raise InvalidOperation(
-                "a subscription needs READ COMMITTED transactions: with an old snapshot it would skip"
-            )
-        if outlook.error is not None:
-            raise SubscriptionFailed(self.name, outlook.error_position or 0, outlook.error)
+        if poll.safe is None:
+            raise needs_read_committed("a subscription")
+        if poll.error is not None:
+            raise SubscriptionFailed(self.name, poll.error_position or 0, poll.error)
         if time.monotonic() > self._beat + PRESENCE / 3:
-            yield Heartbeat(self.name, present=True)
+            yield from ask(Heartbeat(self.name, present=True))
             self._beat = time.monotonic()
-        return outlook
+        return poll.lowest, poll.safe
 
-    def _round(self, outlook: Outlook, target: int | None) -> Operation[bool]:
+    def _round(self, lowest: int, safe: int, target: int | None) -> Operation[bool]:
         """One batch, or a wait for something to do. False where the target is reached."""
-        lowest = outlook.lowest or 0
-        below = outlook.safe if target is None else min(outlook.safe, target)
+        below = safe if target is None else min(safe, target)
         if lowest >= below:
             if target is not None:
                 return False
             self.state = SubscriptionState.LIVE
-            yield Wait(self._poll_interval)
+            yield from ask(Wait(self._settings.poll_interval))
             return True
-        if outlook.safe - lowest > FAR_BEHIND:
+        if safe - lowest > FAR_BEHIND:
             self.state = SubscriptionState.CATCHING_UP
-        batch: Batch | None = yield InTransaction(self.batch(below))
+        batch = yield from ask(InTransaction(self.batch(below)))
         if batch is None:
-            yield Wait(min(BUSY_SECONDS, self._poll_interval))
+            yield from ask(Wait(min(BUSY_SECONDS, self._settings.poll_interval)))
         elif batch.failure:
             raise batch.failure
         return True
 
-    def batch(self, below: int, partition: int | None = None) -> Operation[Batch | None]:
-        """In a transaction: handle what is next in a free partition. None if none is free. Raises HandlingFailed."""
-        claimed: Claimed | None = yield Claim(self.name, below, partition)
+    def batch(
+        self, below: int, partition: int | None = None, leaving_out: Container[int] = ()
+    ) -> Operation[Batch | None]:
+        """In a transaction: handle what is next in a free partition. None if none is free.
+
+        Events at the positions ``leaving_out`` are passed over. Raises HandlingFailed.
+        """
+        claimed = yield from ask(Claim(self.name, below, partition))
         if claimed is None:
             return None
         upto = min(below, claimed.position + WINDOW)
         split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
-        records: Sequence[Record] = yield ReadLog(
-            claimed.position, upto, self.batch_size, self._event_types, self._categories, split
+        records = yield from ask(
+            ReadLog(
+                claimed.position, upto, self.batch_size, self._settings.event_types, self._settings.categories, split
+            )
         )
-        end = records[-1][2] if len(records) == self.batch_size else upto
+        end = records[-1][POSITION] if len(records) == self.batch_size else upto
+        records = [record for record in records if record[POSITION] not in leaving_out] if leaving_out else records
         done, handled = claimed.position, 0
         deadline = time.monotonic() + BATCH_SECONDS
         trouble = self._troubles.get(claimed.partition)
@@ -278,12 +260,12 @@ class Follower:
             try:
                 if isinstance(event, DeserializationError):
                     raise event
-                yield Handle(event)
+                yield from ask(Handle(event))
             except Exception as error:
                 yield from self._check_transaction()
                 if self._exactly_once:
                     raise HandlingFailed(claimed, position, error, alone=not handled) from error
-                yield SaveCheckpoint(self.name, claimed.partition, done)
+                yield from ask(SaveCheckpoint(self.name, claimed.partition, done))
                 failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
                 return Batch(done, handled, failure)
             done, handled = position, handled + 1
@@ -291,37 +273,42 @@ class Follower:
                 end = done
                 break
         try:
-            yield SaveCheckpoint(self.name, claimed.partition, end)
+            yield from ask(SaveCheckpoint(self.name, claimed.partition, end))
         except InvalidOperation as error:
             # A handler has caught the error of a statement that has failed the transaction. Which one: try them singly.
-            raise HandlingFailed(claimed, records[0][2], error, alone=handled == 1) from error
+            raise HandlingFailed(claimed, records[0][POSITION], error, alone=handled == 1) from error
         if suspect is not None and end >= suspect:
             del self._troubles[claimed.partition]
         return Batch(end, handled)
 
-    def _decoded(self, records: Sequence[Record]) -> Iterator[tuple[int, Event | DeserializationError]]:
+    def _decoded(self, records: Sequence[Row]) -> Iterator[tuple[int, Event | DeserializationError]]:
         """The events with their positions; for one that can't be read the error, where those before it are handled."""
         try:
             events = decode_events(records, strict=self._strict)
         except DeserializationError:
             for record in records:
                 try:
-                    yield record[2], decode_events([record], strict=self._strict)[0]
+                    yield record[POSITION], decode_events([record], strict=self._strict)[0]
                 except DeserializationError as error:
-                    yield record[2], error
+                    yield record[POSITION], error
         else:
-            yield from zip((record[2] for record in records), events, strict=True)
+            yield from zip((record[POSITION] for record in records), events, strict=True)
 
     def _check_transaction(self) -> Operation[None]:
         """Raise StoreUnavailable if it was the connection that failed, and not the handler."""
         try:
-            yield Probe()
+            yield from ask(Probe())
         except StoreUnavailable:
             raise
         except EventStoreError:
             pass  # A statement of the handler's own has failed the transaction.
 
-    def _retry(self, failure: HandlingFailed) -> Operation[None]:
+    @property
+    def parks(self) -> bool:
+        """Whether an event that can't be handled is parked."""
+        return self._settings.parks
+
+    def retry(self, failure: HandlingFailed) -> Operation[None]:
         """Wait before an event is tried again; or give it up."""
         partition, position = failure.claimed.partition, failure.position
         trouble = self._troubles.get(partition)
@@ -335,52 +322,52 @@ class Follower:
             "subscription %s: attempt %d of %d at position %d failed: %s",
             self.name,
             tries,
-            self._attempts,
+            self._settings.attempts,
             position,
             text,
         )
         try:
-            if tries >= self._attempts:
+            if tries >= self._settings.attempts:
                 yield from self._give_up(failure, text, tries)
             else:
-                yield NoteError(self.name, partition, position, text, failed=False)
+                yield from ask(NoteError(self.name, partition, position, text, failed=False))
         except (StoreUnavailable, AppendOutcomeUnknown):
             return  # It will come back to the same event.
-        if tries >= self._attempts:
+        if tries >= self._settings.attempts:
             del self._troubles[partition]
         else:
-            yield Rest(min(FIRST_DELAY * 2 ** (tries - 1), LAST_DELAY))
+            yield from ask(Rest(min(FIRST_DELAY * 2 ** (tries - 1), LAST_DELAY)))
 
     def _give_up(self, failure: HandlingFailed, text: str, tries: int) -> Operation[None]:
-        if (yield InTransaction(self._given_up(failure, text, tries))) and not self._parks:
+        if (yield from ask(InTransaction(self._given_up(failure, text, tries)))) and not self._settings.parks:
             raise SubscriptionFailed(self.name, failure.position, text) from failure.cause
 
     def _given_up(self, failure: HandlingFailed, text: str, tries: int) -> Operation[bool]:
-        """In a transaction: put the event aside, or record that the subscription has failed."""
+        """In a transaction: park the event, or record that the subscription has failed."""
         partition = failure.claimed.partition
-        claimed: Claimed | None = yield Claim(self.name, failure.position, partition)
+        claimed = yield from ask(Claim(self.name, failure.position, partition))
         if claimed != failure.claimed:
             return False  # Another worker has it, or has handled it.
-        if self._parks:
-            yield Park(self.name, failure.position, tries, text)
-            yield SaveCheckpoint(self.name, partition, failure.position)
+        if self._settings.parks:
+            yield from ask(Park(self.name, failure.position, tries, text, rebuild=partition == REBUILD))
+            yield from ask(SaveCheckpoint(self.name, partition, failure.position))
         else:
-            yield NoteError(self.name, partition, failure.position, text, failed=True)
+            yield from ask(NoteError(self.name, partition, failure.position, text, failed=True))
         return True
 
     def retry_parked(self, position: int) -> Operation[None]:
-        """In a transaction: handle an event that was put aside, and forget that it was."""
+        """In a transaction: handle a parked event, which is parked no longer then."""
         check_number("position", position)
-        if not (yield DropParked(self.name, position)):
+        if not (yield from ask(TakeParked(self.name, position))):
             raise _not_parked(self.name, position)
-        records: Sequence[Record] = yield ReadLog(position - 1, position, 1, None, None)
-        yield Handle(decode_events(records, strict=self._strict)[0])
+        records = yield from ask(ReadLog(position - 1, position, 1, None, None))
+        yield from ask(Handle(decode_events(records, strict=self._strict)[0]))
 
 
 def drop_parked(name: str, position: int) -> Operation[None]:
-    """Forget an event that was put aside."""
+    """Decide that a parked event is not to be handled."""
     check_number("position", position)
-    if not (yield DropParked(name, position)):
+    if not (yield from ask(DropParked(name, position))):
         raise _not_parked(name, position)
 
 
@@ -391,7 +378,7 @@ def error_text(error: Exception) -> str:
 
 
 def _not_parked(name: str, position: int) -> InvalidOperation:
-    """The error for an event that is not put aside, or no longer."""
+    """The error for an event that is not parked, or no longer."""
     return InvalidOperation(
-        f"subscription {name!r} has no event at position {position} put aside, or somebody is just retrying it"
+        f"subscription {name!r} has no event parked at position {position}, or somebody is just retrying it"
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from inspect import isawaitable
+from functools import partial
 from typing import Any
 
 from eventstore.core import asynchronous, blocking
-from eventstore.core.operations import Operation
+from eventstore.core.requests import Call, Operation, ask
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore, EventStore, ExpectedVersion
 from eventstore.subscriptions.asynchronous import AsyncProjection
@@ -16,18 +16,22 @@ from eventstore.subscriptions.blocking import Projection
 
 
 def _append(
-    transaction: Any, projections: Sequence[Any], stream_id: str, events: Sequence[Event], expected_version: int
+    transaction: EventStore | AsyncEventStore,
+    projections: Sequence[Projection[Any] | AsyncProjection[Any]],
+    stream_id: str,
+    events: Sequence[Event],
+    expected_version: int,
 ) -> Operation[int]:
-    """In a transaction: append, and give what was not there before to the projections. Yields calls."""
+    """In a transaction: append, and give what was not there before to the projections."""
     # No event: locks the stream, and tells its version.
-    before: int = yield lambda: transaction.append(stream_id, [], ExpectedVersion.ANY)
-    after: int = yield lambda: transaction.append(stream_id, events, expected_version)
+    before = yield from ask(Call(lambda: transaction.append(stream_id, [], ExpectedVersion.ANY)))
+    after = yield from ask(Call(lambda: transaction.append(stream_id, events, expected_version)))
     if after > before:
-        stored: list[Event] = yield lambda: transaction.read(stream_id, before, after)
+        stored = yield from ask(Call(lambda: transaction.read(stream_id, before, after)))
         for event in stored:
             for projection in projections:
                 if projection.wants(event):
-                    yield lambda each=event, to=projection: to.handler(each, transaction)
+                    yield from ask(Call(partial(projection.handler, event, transaction)))
     return after
 
 
@@ -61,7 +65,7 @@ class _Inline(EventStore):
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         with self._store.transaction() as transaction:
             operation = _append(transaction, self._projections, stream_id, events, expected_version)
-            return blocking.run(operation, _call)
+            return blocking.run(operation)
 
     def read(
         self,
@@ -111,7 +115,7 @@ class _AsyncInline(AsyncEventStore):
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         async with self._store.transaction() as transaction:
             operation = _append(transaction, self._projections, stream_id, events, expected_version)
-            return await asynchronous.run(operation, _async_call)
+            return await asynchronous.run(operation)
 
     async def read(
         self,
@@ -147,12 +151,3 @@ class _AsyncInline(AsyncEventStore):
 
     def bind(self, connection: Any) -> AsyncEventStore:
         return _AsyncInline(self._store.bind(connection), self._projections)
-
-
-def _call(call: Callable[[], Any]) -> Any:
-    return call()
-
-
-async def _async_call(call: Callable[[], Any]) -> Any:
-    result = call()
-    return await result if isawaitable(result) else result

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
-from eventstore.core.checkpoints import Facts, ListSubscriptions, SubscriptionStatus
-from eventstore.core.operations import Operation, Pause, check_number, repeated
+from eventstore.core.checkpoints import SubscriptionStatus
+from eventstore.core.operations import check_number, repeated
+from eventstore.core.requests import Operation, Pause, ask
+from eventstore.core.subscription_requests import ListSubscriptions
 from eventstore.errors import InvalidArgument, InvalidOperation, SubscriptionBehind, SubscriptionFailed
 
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
@@ -14,13 +16,13 @@ _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 
 def statuses() -> Operation[list[SubscriptionStatus]]:
     """Those of all subscriptions, by name."""
-    found: list[Facts] = yield from repeated(ListSubscriptions(None))
-    return [facts.status() for facts in found]
+    found = yield from repeated(ListSubscriptions(None))
+    return [row.status() for row in found]
 
 
 def status(name: str) -> Operation[SubscriptionStatus]:
     """That of one. Raises InvalidOperation if it never ran."""
-    found: list[Facts] = yield from repeated(ListSubscriptions(name))
+    found = yield from repeated(ListSubscriptions(name))
     if not found:
         raise InvalidOperation(f"there is no subscription {name!r}: none of that name has been run here")
     return found[0].status()
@@ -35,15 +37,15 @@ def wait_until_processed(name: str, position: int | None, timeout: float) -> Ope
     deadline = time.monotonic() + timeout
     pause = _FIRST_LOOK
     while True:
-        found: list[Facts] = yield from repeated(ListSubscriptions(name))
-        facts = found[0] if found else None
-        if facts is not None:
-            position = facts.highest if position is None else position
-            if facts.position >= position:
+        found = yield from repeated(ListSubscriptions(name))
+        row = found[0] if found else None
+        if row is not None:
+            position = row.highest if position is None else position
+            if row.position >= position:
                 return
-            if facts.failed:
-                raise SubscriptionFailed(name, facts.error_position or 0, facts.error or "")
+            if row.failed:
+                raise SubscriptionFailed(name, row.error_position or 0, row.error or "")
         if time.monotonic() >= deadline:
-            raise SubscriptionBehind(name, position or 0, facts and facts.position, timeout)
-        yield Pause(pause)
+            raise SubscriptionBehind(name, position or 0, row and row.position, timeout)
+        yield from ask(Pause(pause))
         pause = min(pause * 2, _LAST_LOOK)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from eventstore.core.checkpoints import (
-    REBUILD,
+from eventstore.core.checkpoints import REBUILD
+from eventstore.core.operations import check_number, repeated
+from eventstore.core.refusals import needs_read_committed
+from eventstore.core.requests import Operation, SafePosition, ask
+from eventstore.core.subscription_requests import (
     AbandonRebuild,
     BeginRebuild,
+    EmptiedByRebuild,
     EnterRebuild,
-    Facts,
     FinishRebuild,
+    ListDropped,
     ListSubscriptions,
     LockSubscription,
-    WrittenRows,
+    WrittenElsewhere,
 )
-from eventstore.core.operations import Operation, SafePosition, check_number, repeated
 from eventstore.errors import (
     AppendOutcomeUnknown,
     InvalidArgument,
@@ -25,11 +29,9 @@ from eventstore.errors import (
     StoreUnavailable,
     SubscriptionFailed,
 )
-from eventstore.names import check_names
 from eventstore.subscriptions.following import (
     FIRST_DELAY,
     LAST_DELAY,
-    Batch,
     Follower,
     HandlingFailed,
     InTransaction,
@@ -40,9 +42,11 @@ from eventstore.subscriptions.following import (
 FINISH_SECONDS = 1.0
 """When no more than this is left, or a batch, the workers of the model in use are made to wait for the rest."""
 
+_log = logging.getLogger("eventstore")
+
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RebuildProgress:
     """How far a rebuild has come."""
 
     first: int
@@ -73,63 +77,79 @@ class Rebuild:
     def __init__(
         self,
         follower: Follower,
-        tables: Iterable[str],
         from_position: int,
-        progress: Callable[[Progress], object] | None,
+        progress: Callable[[RebuildProgress], object] | None,
     ) -> None:
         self._follower = follower
-        self._wanted = tuple(check_names("tables", tables))
-        if not self._wanted:
+        if not follower.tables:
             raise InvalidArgument(
-                f"projection {follower.name!r} names no tables: a rebuild has to know which to make anew"
+                f"projection {follower.name!r} names no tables: give it tables=[...], so that a rebuild knows which "
+                "tables to make again"
             )
         self._first = check_number("from_position", from_position)
         self._progress = progress
         self._tables: tuple[str, ...] = ()
+        self._dropped: frozenset[int] = frozenset()
         self._events = 0
         self._position = self._first
+        self._started = 0.0
 
     def run(self) -> Operation[None]:
         """Raises SubscriptionFailed, and InvalidOperation for what makes a rebuild impossible."""
         name = self._follower.name
         yield from self._follower.register()
-        found: list[str] | None = yield BeginRebuild(name, self._wanted, self._first)
+        found = yield from ask(BeginRebuild(name, self._follower.tables, self._first))
         if found is None:
             raise InvalidOperation(
-                f"subscription {name!r} is being rebuilt already, or was until a moment ago: wait a quarter of a minute"
+                f"subscription {name!r} is being rebuilt already, or was until a moment ago: wait 15 seconds, and retry"
             )
         self._tables = tuple(found)
-        started = time.monotonic()
+        self._dropped = frozenset((yield from ask(ListDropped(name))))
+        self._started = time.monotonic()
         delay = FIRST_DELAY
         while True:
             if self._follower.stopping:
                 raise InvalidOperation(f"the rebuild of {name!r} was stopped: the read model in use is as it was")
             try:
-                safe: int = yield SafePosition(self._position)
-                progress = Progress(self._first, self._position, safe, self._events, time.monotonic() - started)
-                if self._progress:
-                    self._progress(progress)
-                near = safe - self._position <= self._follower.batch_size
-                near = near or (progress.seconds_left or FINISH_SECONDS) < FINISH_SECONDS
-                if (yield InTransaction(self._finish() if near else self._next(safe))):
+                if (yield from self._step()):
                     break
             except HandlingFailed as failure:
-                raise SubscriptionFailed(name, failure.position, error_text(failure.cause)) from failure.cause
-            except (StoreUnavailable, AppendOutcomeUnknown):
-                yield Rest(delay)
+                if not self._follower.parks:
+                    raise SubscriptionFailed(name, failure.position, error_text(failure.cause)) from failure.cause
+                yield from self._follower.retry(failure)
+            except (StoreUnavailable, AppendOutcomeUnknown) as error:
+                _log.warning("rebuild of %s: %s; it resumes in %.1f s", name, error, delay)
+                yield from ask(Rest(delay))
                 delay = min(delay * 2, LAST_DELAY)
-                standing: list[Facts] = yield from repeated(ListSubscriptions(name))
+                standing = yield from repeated(ListSubscriptions(name))
                 if standing and standing[0].rebuilt_to is None:
                     break  # It was the answer to the last commit that was lost.
+        self._tell(self._position)
+
+    def _step(self) -> Operation[bool]:
+        """One batch; with little left, all of it and the swap. Whether that was done."""
+        safe = yield from self._safe_position()
+        seconds_left = self._tell(safe).seconds_left
+        near = safe - self._position <= self._follower.batch_size or (seconds_left or FINISH_SECONDS) < FINISH_SECONDS
+        return (yield from ask(InTransaction(self._finish() if near else self._next(safe))))
+
+    def _tell(self, target: int) -> RebuildProgress:
+        seconds = time.monotonic() - self._started
+        progress = RebuildProgress(self._first, self._position, target, self._events, seconds)
         if self._progress:
-            self._progress(
-                Progress(self._first, self._position, self._position, self._events, time.monotonic() - started)
-            )
+            self._progress(progress)
+        return progress
 
     def abandon(self) -> Operation[None]:
         """Leave nothing of it behind."""
         if self._tables:
-            yield AbandonRebuild(self._follower.name)
+            yield from ask(AbandonRebuild(self._follower.name))
+
+    def _safe_position(self) -> Operation[int]:
+        safe = yield from ask(SafePosition(self._position))
+        if safe is None:
+            raise needs_read_committed("a rebuild")
+        return safe
 
     def _next(self, safe: int) -> Operation[bool]:
         yield from self._handle_next(safe)
@@ -137,24 +157,38 @@ class Rebuild:
 
     def _handle_next(self, safe: int) -> Operation[bool]:
         """In a transaction: a batch, in the copies. False if there is nothing left up to ``safe``."""
-        yield EnterRebuild(self._follower.name)
-        before: int = yield WrittenRows(self._tables)
-        batch: Batch | None = yield from self._follower.batch(safe, REBUILD)
+        yield from ask(EnterRebuild(self._follower.name))
+        before = yield from ask(WrittenElsewhere(self._follower.name))
+        batch = yield from self._follower.batch(safe, REBUILD, self._dropped)
         if batch is not None:
             self._events += batch.handled
             self._position = batch.end
-        if (yield WrittenRows(self._tables)) != before:
+        written = {
+            entry.rpartition(" ")[0]
+            for entry in (yield from ask(WrittenElsewhere(self._follower.name)))
+            if entry not in before
+        }
+        if written:
             raise InvalidOperation(
-                f"the handler of {self._follower.name!r} writes to {', '.join(self._tables)} by the full name: "
-                "a rebuild would change the read model in use. Let it name tables without their schema"
+                f"the handler of {self._follower.name!r} writes to {', '.join(sorted(written))} in a rebuild, which "
+                "would change what is in use: let tables name every table that the handler writes to, and let the "
+                "handler name them without their schema"
             )
         return batch is not None
 
     def _finish(self) -> Operation[bool]:
         """Everything that is left, and the swap, while the workers of the one in use wait."""
-        yield LockSubscription(self._follower.name)
-        safe: int = yield SafePosition(self._position)
+        yield from ask(LockSubscription(self._follower.name))
+        safe = yield from self._safe_position()
         while (yield from self._handle_next(safe)):
             pass
-        yield FinishRebuild(self._follower.name, self._tables, safe)
+        emptied = yield from ask(EmptiedByRebuild(self._follower.name, self._tables))
+        if emptied:
+            _log.warning(
+                "the rebuild of %s leaves %s empty, which had rows: does its handler change rows that somebody else "
+                "has put there? Let it insert what it needs",
+                self._follower.name,
+                ", ".join(emptied),
+            )
+        yield from ask(FinishRebuild(self._follower.name, self._tables, safe))
         return True

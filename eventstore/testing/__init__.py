@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from eventstore.testing.adapters import BlockingEventStore, BlockingSnapshotStore, EventLoopThread
+from eventstore.testing.adapters import EventLoopThread, SyncFromAsyncEventStore, SyncFromAsyncSnapshotStore
 from eventstore.testing.contract import Capabilities, EventStoreContract, SnapshotStoreContract
 from eventstore.testing.scenario import given
 
 __all__ = [
-    "BlockingEventStore",
-    "BlockingSnapshotStore",
     "Capabilities",
     "EventLoopThread",
     "EventStoreContract",
     "SnapshotStoreContract",
+    "SyncFromAsyncEventStore",
+    "SyncFromAsyncSnapshotStore",
     "given",
 ]

@@ -36,7 +36,7 @@ class EventLoopThread:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
 
-class BlockingEventStore(EventStore):
+class SyncFromAsyncEventStore(EventStore):
     """An async store whose calls block until the event loop has answered them."""
 
     def __init__(self, store: AsyncEventStore, thread: EventLoopThread) -> None:
@@ -78,7 +78,7 @@ class BlockingEventStore(EventStore):
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
         block = self._store.transaction()
-        store = BlockingEventStore(self._thread.run(block.__aenter__()), self._thread)
+        store = SyncFromAsyncEventStore(self._thread.run(block.__aenter__()), self._thread)
         try:
             yield store
         except BaseException as error:
@@ -95,14 +95,14 @@ class BlockingEventStore(EventStore):
         self._store.when_committed(callback)
 
     def bind(self, connection: Any) -> EventStore:
-        return BlockingEventStore(self._store.bind(connection), self._thread)
+        return SyncFromAsyncEventStore(self._store.bind(connection), self._thread)
 
 
 async def _leave(block: Any, error: BaseException | None) -> bool:
     return bool(await block.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None))
 
 
-class BlockingSnapshotStore(SnapshotStore):
+class SyncFromAsyncSnapshotStore(SnapshotStore):
     """An async snapshot store, in the same way."""
 
     def __init__(self, store: AsyncSnapshotStore, thread: EventLoopThread) -> None:

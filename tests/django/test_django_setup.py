@@ -107,7 +107,7 @@ class TestSettings:
     @pytest.mark.usefixtures("unset")
     def test_each_has_a_default(self) -> None:
         assert run_checks() == []
-        assert (event_store().using, event_store()._statements.schema) == ("default", "eventstore")
+        assert (event_store().using, event_store().statements.schema) == ("default", "eventstore")
 
     @pytest.mark.parametrize(
         ("name", "value", "said"),

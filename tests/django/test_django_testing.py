@@ -57,7 +57,7 @@ class InATestCase(EventStoreMixin, TestCase):
         delivered()
         self.run_subscriptions()
         assert Arrival.objects.count() == 2
-        assert arrivals.status().events_behind == 0
+        assert arrivals.status().positions_behind == 0
 
     def test_their_checkpoints_were_rolled_back(self) -> None:
         assert Arrival.objects.count() == 0

@@ -22,29 +22,30 @@ from psycopg.pq import TransactionStatus
 from eventstore.aggregate import Aggregate
 from eventstore.contrib.borrowed import execute_borrowed
 from eventstore.contrib.django import conf
-from eventstore.core.blocking import BlockingSnapshotStore, BlockingStore, FollowableStore
+from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
 from eventstore.core.operations import ConnectionLost
+from eventstore.core.refusals import nothing_stored, transaction_ended, transaction_failed
+from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
-from eventstore.errors import AppendOutcomeUnknown, InvalidArgument, InvalidOperation, StoreUnavailable
+from eventstore.errors import AppendOutcomeUnknown, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.notifications import Announcements, Server
-from eventstore.postgres.statements import AnyRequest, Statements
+from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import execute
 from eventstore.repository import Repository
 from eventstore.store import EventStore
 
 A = TypeVar("A", bound=Aggregate[Any])
+R = TypeVar("R")
 
-_FAILED = "this transaction has failed earlier, and can only be rolled back"
 
-
-class _Client:
+class _DjangoClient:
     """What the stores have in common: an alias, and a schema in its database."""
 
     def __init__(self, using: str, schema: str) -> None:
         self.using = using
-        self._statements = Statements(schema)
+        self.statements = Statements(schema)
 
     @property
     def connection(self) -> Connection[Any]:
@@ -65,19 +66,19 @@ class _Client:
             )
         return cast("Connection[Any]", connection)
 
-    def _execute(self, request: AnyRequest) -> Any:
+    def execute(self, request: Request[R]) -> R:
         connection, wrapper = self.connection, connections[self.using]
         if wrapper.needs_rollback:
-            raise InvalidOperation(_FAILED)
+            raise transaction_failed()
         try:
             with self._logged(wrapper, request):
-                return execute_borrowed(connection, request, self._statements)
+                return execute_borrowed(connection, request, self.statements)
         except ConnectionLost:
             wrapper.close()  # The next attempt opens another one.
             raise
 
     @contextmanager
-    def _logged(self, wrapper: BaseDatabaseWrapper, request: AnyRequest) -> Generator[None, None, None]:
+    def _logged(self, wrapper: BaseDatabaseWrapper, request: Request[Any]) -> Generator[None, None, None]:
         """Let ``connection.queries`` and ``assertNumQueries`` know, where Django keeps count."""
         if not wrapper.queries_logged:
             yield
@@ -86,12 +87,13 @@ class _Client:
         try:
             yield
         finally:
-            text, _ = self._statements.of(request, in_transaction=wrapper.in_atomic_block)
+            statements = self.statements.in_transaction if wrapper.in_atomic_block else self.statements
+            text = statements.of(request).text
             seconds = time.monotonic() - started
             wrapper.queries_log.append({"sql": text.decode(), "time": f"{seconds:.3f}"})
 
 
-class DjangoEventStore(_Client, FollowableStore):
+class DjangoEventStore(_DjangoClient, FollowableStore):
     """A store in a database of Django's, in one schema. Safe for threads: each has the connection that Django gives it.
 
     Inside ``transaction.atomic()`` whatever it does is part of that: seen by it, and stored or rolled back with it. A
@@ -100,8 +102,8 @@ class DjangoEventStore(_Client, FollowableStore):
 
     def __init__(self, using: str, schema: str, *, strict: bool = False, notify: bool = False) -> None:
         super().__init__(using, schema)
-        self._strict = strict
-        self._announcements = Announcements(self._server, self._statements, notify=notify)
+        self.strict = strict
+        self._announcements = Announcements(self._server, self.statements, notify=notify)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -155,12 +157,12 @@ class DjangoEventStore(_Client, FollowableStore):
         )
 
 
-class DjangoTransaction(BlockingStore):
+class DjangoTransaction(RequestStore):
     """The store in a block of its ``transaction()``. Appends through the store itself take part in it as well."""
 
     def __init__(self, store: DjangoEventStore) -> None:
         self._store = store
-        self._strict = store._strict
+        self.strict = store.strict
         self._last: tuple[str, tuple[UUID, ...]] | None = None
 
     @property
@@ -168,17 +170,17 @@ class DjangoTransaction(BlockingStore):
         """The psycopg connection, for statements of one's own. The ORM uses it as well."""
         return self._store.connection
 
-    def _execute(self, request: AnyRequest) -> Any:
+    def execute(self, request: Request[R]) -> R:
         wrapper = connections[self._store.using]
         if wrapper.needs_rollback:
-            raise InvalidOperation(_FAILED)
+            raise transaction_failed()
         if not wrapper.in_atomic_block:
-            raise InvalidOperation("this transaction has ended: begin another one")
+            raise transaction_ended()
         try:
             with self._store._logged(wrapper, request):
-                return execute(self.connection, request, self._store._statements, in_transaction=True)
+                return execute(self.connection, request, self._store.statements.in_transaction)
         except ConnectionLost as lost:
-            raise transactions.lost(lost) from lost
+            raise transactions.rolled_back(lost) from lost
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
         version = super().append(stream_id, events, expected_version)
@@ -203,7 +205,7 @@ class DjangoTransaction(BlockingStore):
         """Raise InvalidOperation if the block can only be rolled back: Django would do that, and say nothing."""
         wrapper = connections[self._store.using]
         if wrapper.needs_rollback or self.connection.info.transaction_status == TransactionStatus.INERROR:
-            raise InvalidOperation("this transaction had failed earlier: nothing of it was stored")
+            raise nothing_stored()
 
     def _commit_failed(self, error: django.db.Error) -> AppendOutcomeUnknown | StoreUnavailable:
         if self._last is not None and isinstance(error, (django.db.OperationalError, django.db.InterfaceError)):
@@ -211,7 +213,7 @@ class DjangoTransaction(BlockingStore):
         return StoreUnavailable(f"the commit failed: {error}")
 
 
-class DjangoSnapshotStore(_Client, BlockingSnapshotStore):
+class DjangoSnapshotStore(_DjangoClient, RequestSnapshotStore):
     """Snapshots in a database of Django's, part of ``transaction.atomic()`` as the events are."""
 
 

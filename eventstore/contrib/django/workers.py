@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, ParamSpec, TypeAlias, TypeVar, Unpack
 
 from django.db import connections
 from django.db.transaction import atomic
@@ -15,23 +15,10 @@ from eventstore.contrib.django.stores import DjangoEventStore, DjangoTransaction
 from eventstore.errors import InvalidArgument
 from eventstore.event import Event
 from eventstore.subscriptions import Projection, Subscription
-from eventstore.subscriptions.following import OnFailure
+from eventstore.subscriptions.options import Options, spelled_out
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Options(TypedDict, total=False):
-    """The keyword arguments of a Subscription."""
-
-    event_types: Iterable[str] | None
-    categories: Iterable[str] | None
-    from_position: int
-    partitions: int
-    batch_size: int
-    attempts: int
-    on_failure: OnFailure
-    poll_interval: float
 
 
 class DjangoSubscription(Subscription):
@@ -41,6 +28,7 @@ class DjangoSubscription(Subscription):
     rolls back what that call has written.
     """
 
+    @spelled_out
     def __init__(
         self, store: DjangoEventStore, name: str, handler: Callable[[Event], object], **options: Unpack[Options]
     ) -> None:
@@ -55,6 +43,7 @@ class DjangoSubscription(Subscription):
 class DjangoProjection(Projection[DjangoTransaction]):
     """A Projection. The ORM's writes of its handler are in the transaction that stores the checkpoint."""
 
+    @spelled_out
     def __init__(
         self,
         store: DjangoEventStore,

@@ -11,7 +11,9 @@ import psycopg
 from psycopg import sql
 
 from eventstore import Event, PostgresEventStore, StoreUnavailable
-from eventstore.core.operations import Append, ConnectionLost, ReadStream
+from eventstore.codec.record import EVENT_ID, POSITION, VERSION
+from eventstore.core.operations import ConnectionLost
+from eventstore.core.requests import Append, ReadStream, Stored
 from eventstore.event import new_event_id
 from eventstore.testing.campaign import faults
 
@@ -43,32 +45,32 @@ class _CommitsEachEvent(PostgresEventStore):
 class _RetriesWithNewIds(PostgresEventStore):
     """Makes new events of those whose append was not answered."""
 
-    def _execute(self, request: Any) -> Any:
+    def execute(self, request: Any) -> Any:
         try:
-            return super()._execute(request)
+            return super().execute(request)
         except ConnectionLost:
             if not isinstance(request, Append):
                 raise
             event_ids = [new_event_id().bytes for _ in request.records.event_ids]
             renamed = request.records._replace(event_ids=event_ids)
-            return super()._execute(replace(request, records=renamed))
+            return super().execute(replace(request, records=renamed))
 
 
 class _TakesAbsenceForFailure(PostgresEventStore):
     """Looks once, after an append that was not answered, and believes that what is not there will not come."""
 
-    def _execute(self, request: Any) -> Any:
+    def execute(self, request: Any) -> Any:
         try:
-            return super()._execute(request)
+            return super().execute(request)
         except ConnectionLost as error:
             if not isinstance(request, Append):
                 raise
-            stored = super()._execute(ReadStream(request.stream_id, 0, 2**63 - 1, backwards=True, limit=100))
-            versions = {UUID(bytes=record[3]): record[1] for record in stored}
-            version = versions.get(UUID(bytes=request.records.event_ids[-1]))
-            if version is None:
+            stored = super().execute(ReadStream(request.stream_id, 0, 2**63 - 1, backwards=True, limit=100))
+            places = {UUID(bytes=row[EVENT_ID]): Stored(row[VERSION], row[POSITION]) for row in stored}
+            found = places.get(UUID(bytes=request.records.event_ids[-1]))
+            if found is None:
                 raise StoreUnavailable("it is not there") from error
-            return version
+            return found
 
 
 _WITHOUT_LOCK = ("append", "_locked text := pg_advisory_xact_lock(", "_locked text := (")

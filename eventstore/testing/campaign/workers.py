@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 from eventstore import AsyncPostgresEventStore, ConcurrencyError, EventStore, ExpectedVersion, StoreUnavailable
-from eventstore.testing.adapters import BlockingEventStore, EventLoopThread
+from eventstore.testing.adapters import EventLoopThread, SyncFromAsyncEventStore
 from eventstore.testing.campaign.appends import Outcome, Part, Recorder, carry_out, new_events
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.planted import store_for
@@ -186,7 +186,7 @@ def _store_for(assignment: Assignment) -> Generator[EventStore, None, None]:
     with EventLoopThread() as loop:
         asynchronous = AsyncPostgresEventStore.connect(assignment.dsn)
         try:
-            yield BlockingEventStore(asynchronous, loop)
+            yield SyncFromAsyncEventStore(asynchronous, loop)
         finally:
             loop.run(asynchronous.close())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventstore.errors import ConcurrencyError
+from eventstore.errors import ConcurrencyError, EventAlreadyStored
 from eventstore.store import EventStore, ExpectedVersion
 from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import events
@@ -47,16 +47,34 @@ class IdempotencyContract(Topic):
             store.append("s", events(2), 0)
 
     @needs("idempotency")
-    @pytest.mark.parametrize("expected", [0, *MODES])
-    def test_a_part_of_an_append_with_others_is_a_conflict(self, store: EventStore, expected: int) -> None:
+    def test_a_part_of_an_append_with_others_is_a_conflict(self, store: EventStore) -> None:
         first, second = events(2), events(1)
         store.append("s", first, 0)
         store.append("s", second, 2)
         before = store.read("s")
         for batch in ([first[0], *events(1)], [*events(1), first[0]], [first[1], first[0]], [*second, *events(1)]):
             with pytest.raises(ConcurrencyError) as caught:
-                store.append("s", batch, expected)
+                store.append("s", batch, 0)
             assert caught.value.actual_version == 3
+        assert store.read("s") == before
+
+    @needs("idempotency")
+    @pytest.mark.parametrize("expected", MODES)
+    def test_a_part_of_an_append_with_others_is_stored_already(self, store: EventStore, expected: int) -> None:
+        first, second = events(2), events(1)
+        store.append("s", first, 0)
+        store.append("s", second, 2)
+        before = store.read("s")
+        for batch, there in (
+            ([first[0], *events(1)], 1),
+            ([*events(1), first[0]], 1),
+            ([first[1], first[0]], 1),
+            ([*second, *events(1)], 3),
+        ):
+            with pytest.raises(EventAlreadyStored) as caught:
+                store.append("s", batch, expected)
+            assert (caught.value.stream_id, caught.value.version) == ("s", there)
+            assert caught.value.position == before[there - 1].position
         assert store.read("s") == before
 
     @needs("idempotency")

@@ -1,0 +1,30 @@
+"""Errors that several stores raise, so that each sentence stands once."""
+
+from __future__ import annotations
+
+from eventstore.errors import InvalidArgument, InvalidOperation
+
+
+def transaction_failed() -> InvalidOperation:
+    """The error for the use of a transaction in which a statement has failed."""
+    return InvalidOperation("this transaction has failed earlier, and can only be rolled back")
+
+
+def nothing_stored() -> InvalidOperation:
+    """The error for the commit of such a transaction."""
+    return InvalidOperation("this transaction had failed earlier: nothing of it was stored")
+
+
+def transaction_ended() -> InvalidOperation:
+    """The error for the use of a transaction after its end."""
+    return InvalidOperation("this transaction has ended: begin another one")
+
+
+def bound_already() -> InvalidArgument:
+    """The error for binding a store that is bound to a transaction."""
+    return InvalidArgument("this store is bound already: bind the one that it came from")
+
+
+def needs_read_committed(what: str) -> InvalidOperation:
+    """The error for reading the log in a transaction whose snapshot may be older than its end."""
+    return InvalidOperation(f"{what} needs a READ COMMITTED transaction: with an old snapshot it would skip events")

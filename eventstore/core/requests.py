@@ -1,0 +1,165 @@
+"""Requests: what an operation can ask a store or its driver for. Each request knows the type of its reply.
+
+An operation is a generator. It yields requests, and is sent their replies or thrown the errors that they met:
+``reply = yield from ask(ReadStream(...))``. A driver, blocking or async, makes the calls and the pauses itself, and
+passes every other request to ``execute`` of a store. Requests about subscriptions are in subscription_requests.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+
+from eventstore.codec.record import Row
+from eventstore.core.records import NewRecords
+from eventstore.store import Snapshot
+
+Q = TypeVar("Q", bound="Request[Any]")
+R = TypeVar("R")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Request(Generic[R]):
+    """Something that an operation asks for. ``R`` is the type of the reply."""
+
+    __slots__ = ()
+
+    @classmethod
+    def answered_by(  # noqa: PYI019 with Self no checker would compare the function's first parameter
+        cls: type[Q], function: Callable[Concatenate[Q, P], R]
+    ) -> tuple[type[Request[Any]], Callable[Concatenate[Any, P], Any]]:
+        """An entry of a table of functions that answer requests: a type checker compares request and reply here."""
+        return cls, function
+
+
+Operation: TypeAlias = Generator[Request[Any], Any, T]
+"""Yields requests, and returns a T."""
+
+
+def ask(request: Request[R]) -> Operation[R]:
+    """Yield a request, and return its reply."""
+    reply: R = yield request
+    return reply
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Request[None]):
+    """Continue some seconds later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Request[R]):
+    """Call a function, and reply with its result. The async driver waits for one that is awaitable."""
+
+    function: Callable[[], R | Awaitable[R]]
+
+
+@dataclass(frozen=True, slots=True)
+class WithTransaction(Request[R]):
+    """Carry out an operation in a transaction of a store, and reply with its result once that is committed."""
+
+    store: Any
+    operation: Callable[[Any], Operation[R]]
+    """Given the store in the transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The events of an append are stored, now or since an earlier attempt."""
+
+    version: int
+    """The version of the last of them."""
+    position: int
+    """The position of the last of them, or of the stream's last event if there was nothing to append."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing of an append was stored, because the stream is not where it was expected."""
+
+    version: int | None
+    """The version of the stream, or None where the store could not tell it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyStored:
+    """Nothing of an append was stored, because the stream holds one of its event ids at another place."""
+
+    version: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append(Request[Stored | Conflict | AlreadyStored]):
+    """Append records to a stream, all or none."""
+
+    stream_id: str
+    expected_version: int
+    records: NewRecords
+    given_ids: Sequence[bytes] = ()
+    """Those of the event ids that may have been used before, and are looked for in the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStream(Request[Sequence[Row]]):
+    """Read the rows of a stream above one version, up to and with another."""
+
+    stream_id: str
+    from_version: int
+    to_version: int
+    backwards: bool
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SafePosition(Request[int | None]):
+    """Find the position up to which the log may be read; None if the transaction can't tell."""
+
+    after: int
+    """The reply is at least this position."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog(Request[Sequence[Row]]):
+    """Read the rows of all streams above one position, up to and with another, in the order of their positions."""
+
+    after: int
+    upto: int
+    limit: int
+    event_types: Sequence[str] | None
+    categories: Sequence[str] | None
+    partition: tuple[int, int] | None = None
+    """Read only the streams of this partition, of so many."""
+
+    @property
+    def filtered(self) -> bool:
+        """Whether anything is left out."""
+        return not (self.event_types is None and self.categories is None and self.partition is None)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSnapshot(Request[Snapshot | None]):
+    """Load the snapshot of an aggregate that was taken with a class schema, if there is one."""
+
+    aggregate_type: str
+    aggregate_id: str
+    class_schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveSnapshot(Request[None]):
+    """Keep a snapshot in place of the one with the same class schema, and of those before the last other one."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSnapshot(Request[None]):
+    """Delete the snapshots of an aggregate."""
+
+    aggregate_type: str
+    aggregate_id: str

@@ -1,0 +1,122 @@
+"""Appending to streams, and reading them and the log: sql/0001 to 0003."""
+
+from __future__ import annotations
+
+from eventstore.codec.record import Row
+from eventstore.core.requests import AlreadyStored, Append, Conflict, ReadLog, ReadStream, SafePosition, Stored
+from eventstore.postgres.arrays import BYTEA, INT4, TEXT, TIMESTAMPTZ, UUID_, array
+from eventstore.postgres.statements.statement import Parameters, Rows, names, optional_value, statement
+
+_EVENTS = """
+    SELECT stream_id, version, position, pg_catalog.uuid_send(event_id), event_type, data, metadata,
+        pg_catalog.timestamptz_send(timestamp), utc_offset
+    FROM {schema}.events
+    """
+"""The columns are those of a Row."""
+_STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b AND version <= %(to_version)b"
+
+
+def _rows(rows: Rows) -> list[Row]:
+    return list(rows) if not isinstance(rows, list) else rows
+
+
+def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
+    """What the functions return: the composite append_reply, in PostgreSQL's binary format (record_send).
+
+    That is the number of fields, and for each its type, its length (-1: NULL) and its bytes.
+    """
+    packed: bytes = rows[0][0]
+    fields: list[bytes | None] = []
+    offset = 4
+    for _ in range(3):
+        start = offset + 8
+        length = int.from_bytes(packed[offset + 4 : start], signed=True)
+        offset = start + max(length, 0)
+        fields.append(packed[start:offset] if length >= 0 else None)
+    version, position = (0 if field is None else int.from_bytes(field, signed=True) for field in fields[:2])
+    if fields[2] == b"stored":
+        return Stored(version, position)
+    if fields[2] == b"already stored":
+        return AlreadyStored(version, position)
+    return Conflict(None if fields[0] is None else version)
+
+
+def _append(request: Append) -> Parameters:
+    event_ids, event_types, data, metadata, timestamps, utc_offsets = request.records
+    return (
+        request.stream_id,
+        request.expected_version,
+        array(UUID_, event_ids),
+        array(TEXT, [event_type.encode() for event_type in event_types]),
+        array(BYTEA, data),
+        array(BYTEA, metadata),
+        array(TIMESTAMPTZ, timestamps),
+        array(INT4, [offset.to_bytes(4, signed=True) for offset in utc_offsets]),
+        array(UUID_, request.given_ids) if request.given_ids else None,
+    )
+
+
+def _filtered(request: ReadLog) -> Parameters:
+    types, categories = names(request.event_types), names(request.categories)
+    number, of = request.partition or (None, None)
+    return request.after, request.upto, types, types, categories, categories, of, of, number, request.limit
+
+
+STATEMENTS = (
+    statement(
+        Append,
+        "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b)",
+        parameters=_append,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        ReadStream,
+        f"{_STREAM} ORDER BY version DESC LIMIT %(limit)b",
+        when=lambda request: request.backwards,
+        reply=_rows,
+    ),
+    statement(ReadStream, f"{_STREAM} ORDER BY version LIMIT %(limit)b", reply=_rows),
+    statement(SafePosition, "SELECT {schema}.safe_position(%(after)b::bigint)", reply=optional_value(int)),
+    statement(
+        ReadLog,
+        f"""
+        {_EVENTS}
+        WHERE position > %b AND position <= %b
+            AND (%b::text[] IS NULL OR event_type = ANY (%b::text[]))
+            AND (%b::text[] IS NULL OR pg_catalog.strpos(stream_id, '-'::text) > 0
+                AND pg_catalog.split_part(stream_id, '-'::text, 1) = ANY (%b::text[]))
+            AND (%b::integer IS NULL OR {{schema}}.partition_of(stream_id, %b::integer) = %b::integer)
+        ORDER BY position LIMIT %b
+        """,
+        when=lambda request: request.filtered,
+        parameters=_filtered,
+        reply=_rows,
+    ),
+    # The upper bound stands outside: between two bounds a planner without statistics expects few rows, and sorts them.
+    statement(
+        ReadLog,
+        f"""
+        SELECT * FROM (
+            {_EVENTS} WHERE position > %(after)b ORDER BY position LIMIT %(limit)b
+        ) AS page
+        WHERE position <= %(upto)b ORDER BY position
+        """,
+        reply=_rows,
+    ),
+)
+
+IN_TRANSACTION = (
+    statement(
+        Append,
+        "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b)",
+        parameters=_append,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+)
+"""What takes the place of the above in a transaction that goes on."""
+
+CHANNEL = "SELECT pg_catalog.concat('eventstore_'::text, {event_positions}::pg_catalog.regclass::pg_catalog.oid::text)"
+NOTIFY = f"SELECT pg_catalog.pg_notify(({CHANNEL}), ''::text)"
+"""The name of the channel that announces appends, and an announcement."""

@@ -1,0 +1,33 @@
+"""What may be the name of a schema, and SQL text for it."""
+
+from __future__ import annotations
+
+from typing import LiteralString, cast
+
+from psycopg import sql
+
+from eventstore.errors import InvalidArgument
+from eventstore.names import check_name
+
+MAX_SCHEMA_BYTES = 63
+"""The longest identifier that PostgreSQL keeps whole."""
+
+
+def check_schema(schema: object) -> str:
+    """Return ``schema`` if PostgreSQL can have a schema of that name, and sql/ can be written for it."""
+    name = check_name("schema", schema)
+    size = len(name.encode())
+    if size > MAX_SCHEMA_BYTES:
+        raise InvalidArgument(f"schema {name!r} has {size} bytes; PostgreSQL keeps {MAX_SCHEMA_BYTES} of a name")
+    if name.startswith("pg_"):
+        raise InvalidArgument(f"schema {name!r}: names that begin with 'pg_' are PostgreSQL's own")
+    if "$eventstore$" in name:
+        raise InvalidArgument(f"schema {name!r} must not contain '$eventstore$', which ends a function's body")
+    return name
+
+
+def for_schema(text: str, schema: str) -> str:
+    """SQL text of the package: {schema} becomes an identifier, {event_positions} a text that names the sequence."""
+    positions = sql.Identifier(schema, "event_positions").as_string(None)
+    template = sql.SQL(cast("LiteralString", text))
+    return template.format(schema=sql.Identifier(schema), event_positions=sql.Literal(positions)).as_string(None)

@@ -1,0 +1,134 @@
+"""Checkpoints and parked events: sql/0006."""
+
+from __future__ import annotations
+
+from eventstore.core.checkpoints import Claimed, ParkedEvent, Poll, SubscriptionRow
+from eventstore.core.subscription_requests import (
+    Claim,
+    DropParked,
+    Heartbeat,
+    ListDropped,
+    ListParked,
+    ListSubscriptions,
+    NoteError,
+    Park,
+    PollSubscription,
+    Probe,
+    Register,
+    Remove,
+    SaveCheckpoint,
+    TakeParked,
+)
+from eventstore.postgres.statements.statement import each, found, names, nothing, one, optional, statement, value
+
+_PARKED = """
+    WHERE (name, position) IN (
+        SELECT name, position FROM {schema}.parked_events
+        WHERE name = %(name)b AND position = %(position)b::bigint AND NOT rebuild AND dropped_at IS NULL
+        FOR UPDATE SKIP LOCKED
+    ) AND NOT rebuild
+    """
+"""A parked event that nobody else is retrying."""
+
+STATEMENTS = (
+    statement(
+        Register,
+        "SELECT {schema}.register_subscription(%b::text, %b::integer, %b::bigint, {schema}.full_names(%b::text[]))",
+        parameters=lambda request: (request.name, request.partitions, request.position, names(request.tables)),
+        reply=value(bool),
+    ),
+    statement(
+        PollSubscription,
+        "SELECT lowest, safe, highest, error, error_position FROM {schema}.poll_subscription(%(name)b::text)",
+        reply=one(Poll),
+    ),
+    statement(
+        Heartbeat,
+        """
+        UPDATE {schema}.subscriptions SET seen_at = CASE WHEN %(present)b::boolean THEN pg_catalog.now() END
+        WHERE (name, partition) IN (
+            SELECT name, partition FROM {schema}.subscriptions WHERE name = %(name)b AND partition >= 0
+            FOR UPDATE SKIP LOCKED
+        )
+        """,
+        reply=nothing,
+    ),
+    statement(
+        Claim,
+        """
+        SELECT partition, partitions, position FROM {schema}.subscriptions
+        WHERE name = %(name)b AND position < %(below)b::bigint AND NOT failed
+            AND CASE WHEN %(partition)b::integer IS NULL THEN partition >= 0 ELSE partition = %(partition)b::integer END
+        ORDER BY position, partition LIMIT 1 FOR UPDATE SKIP LOCKED
+        """,
+        reply=optional(Claimed),
+    ),
+    statement(
+        SaveCheckpoint,
+        """
+        UPDATE {schema}.subscriptions SET position = %(position)b::bigint, moved_at = pg_catalog.now(),
+            seen_at = pg_catalog.now(), error = NULL, error_position = NULL
+        WHERE name = %(name)b AND partition = %(partition)b::integer
+        """,
+        reply=nothing,
+    ),
+    statement(
+        NoteError,
+        """
+        UPDATE {schema}.subscriptions
+        SET error = %(error)b, error_position = %(position)b::bigint, failed = %(failed)b::boolean
+        WHERE name = %(name)b AND partition = %(partition)b::integer
+        """,
+        reply=nothing,
+    ),
+    statement(
+        Park,
+        """
+        INSERT INTO {schema}.parked_events (name, position, attempts, error, rebuild)
+        VALUES (%(name)b, %(position)b, %(attempts)b, %(error)b, %(rebuild)b)
+        """,
+        reply=nothing,
+    ),
+    statement(
+        ListParked,
+        """
+        SELECT parked.position, stream_id, version, event_type, attempts, error, parked_at
+        FROM {schema}.parked_events AS parked JOIN {schema}.events USING (position)
+        WHERE name = %(name)b AND NOT rebuild AND dropped_at IS NULL
+        ORDER BY parked.position
+        """,
+        reply=each(ParkedEvent),
+    ),
+    statement(TakeParked, f"DELETE FROM {{schema}}.parked_events {_PARKED} RETURNING position", reply=found),
+    statement(
+        DropParked,
+        f"UPDATE {{schema}}.parked_events SET dropped_at = pg_catalog.now() {_PARKED} RETURNING position",
+        reply=found,
+    ),
+    statement(
+        ListDropped,
+        """
+        SELECT position FROM {schema}.parked_events WHERE name = %(name)b AND dropped_at IS NOT NULL ORDER BY position
+        """,
+        reply=each(int),
+    ),
+    statement(
+        ListSubscriptions,
+        """
+        SELECT name, partitions, position, highest, seconds_behind, seconds_unseen, failed, error, error_position,
+            parked, rebuilt_to
+        FROM {schema}.subscription_status WHERE name = coalesce(%(name)b::text, name) ORDER BY name
+        """,
+        reply=each(SubscriptionRow),
+    ),
+    statement(
+        Remove,
+        "SELECT {schema}.remove_subscription(%(name)b::text)",
+        reply=value(bool),
+    ),
+    statement(
+        Probe,
+        "SELECT 1",
+        reply=nothing,
+    ),
+)

@@ -1,0 +1,93 @@
+"""The options of subscriptions and projections: once for type checkers and editors, once with defaults and checks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast
+
+from eventstore.core.checkpoints import MAX_PARTITIONS
+from eventstore.core.operations import check_number
+from eventstore.errors import InvalidArgument
+from eventstore.names import check_category, check_names
+
+F = TypeVar("F", bound=Callable[..., None])
+
+OnFailure: TypeAlias = Literal["stop", "park"]
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments that every subscription and projection takes."""
+
+    event_types: Iterable[str] | None
+    """Handle only events of these types; None: of all."""
+    categories: Iterable[str] | None
+    """Handle only events of streams whose id begins with one of these and "-"; None: of all."""
+    from_position: int
+    """A subscription of a new name begins above this position."""
+    partitions: int
+    """The number of parts that the streams are split into, each handled by one worker at a time."""
+    batch_size: int
+    """Read at most this many events at a time."""
+    attempts: int
+    """Try an event this many times in all."""
+    on_failure: OnFailure
+    """Stop at an event that has failed as often, or park it and continue."""
+    poll_interval: float
+    """Seconds that may pass before an event is noticed that nothing announced."""
+
+
+class Settings:
+    """Options, checked, with their defaults. Raises InvalidArgument."""
+
+    def __init__(
+        self,
+        *,
+        event_types: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        from_position: int = 0,
+        partitions: int = 1,
+        batch_size: int = 1000,
+        attempts: int = 5,
+        on_failure: OnFailure = "stop",
+        poll_interval: float = 0.5,
+    ) -> None:
+        self.batch_size = check_number("batch_size", batch_size, least=1)
+        self.event_types: Sequence[str] | None = (
+            None if event_types is None else check_names("event_types", event_types)
+        )
+        self.categories: Sequence[str] | None = (
+            None if categories is None else [check_category(each) for each in check_names("categories", categories)]
+        )
+        self.from_position = check_number("from_position", from_position)
+        self.partitions = check_number("partitions", partitions, least=1)
+        if partitions > MAX_PARTITIONS:
+            raise InvalidArgument(f"partitions must be at most {MAX_PARTITIONS}, not {partitions}")
+        self.attempts = check_number("attempts", attempts, least=1)
+        if on_failure not in {"stop", "park"}:
+            raise InvalidArgument(f"on_failure must be 'stop' or 'park', not {on_failure!r}")
+        self.parks = on_failure == "park"
+        if not isinstance(poll_interval, (int, float)) or not poll_interval > 0:  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"poll_interval must be a number of seconds above 0, not {poll_interval!r}")
+        self.poll_interval = poll_interval
+
+
+def check_tables(tables: object) -> tuple[str, ...]:
+    """Return the names of tables; raise InvalidArgument for anything else, such as a class of Django's models."""
+    if isinstance(tables, Iterable) and not isinstance(tables, str):
+        for table in cast("Iterable[object]", tables):
+            if not isinstance(table, str):
+                raise InvalidArgument(
+                    f"tables must be a list of names, such as 'totals', not {table!r}: of a Django model that is "
+                    "Model._meta.db_table"
+                )
+    return tuple(check_names("tables", tables))
+
+
+def spelled_out(method: F) -> F:
+    """Let ``help()`` and shells show the options of a method one by one, with their defaults."""
+    signature = inspect.signature(method)
+    kept = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    options: list[Any] = list(inspect.signature(Settings).parameters.values())
+    method.__dict__["__signature__"] = signature.replace(parameters=[*kept, *options])
+    return method
