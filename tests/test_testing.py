@@ -126,6 +126,7 @@ import threading
 
 import pytest
 from eventstore import InMemoryEventStore
+from eventstore.core.requests import Append, Conflict
 from eventstore.testing import Capabilities, EventStoreContract
 
 
@@ -136,14 +137,14 @@ class Lacking(InMemoryEventStore):
         self.owner = threading.get_ident()
         self.open = 0
         if what == "idempotency":
-            self.known = self._engine.append
-            self._engine.append = self.append_whatever_the_ids
+            self.known = self._engine._append
+            self._engine._answers[Append] = self.append_whatever_the_ids
             self._engine._first_of = lambda *_: None
 
     def append_whatever_the_ids(self, request, transaction):
         last = len(self._engine._stream(request.stream_id, transaction))
         if 0 <= request.expected_version != last:
-            return -1 - last
+            return Conflict(last)
         return self.known(request, transaction)
 
     def append(self, stream_id, events, expected_version):

@@ -6,7 +6,7 @@ One row a request, by subject as in sql/.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -35,6 +35,9 @@ _STATEMENTS: tuple[Statement[Any], ...] = (
 )
 
 
+_RAW_SQL = statement(RawSql, "", parameters=lambda _: (), reply=optional_value(str))
+
+
 class Statements:
     """The statements for the store in one schema."""
 
@@ -56,7 +59,7 @@ class Statements:
     def of(self, request: Request[R]) -> Statement[R]:
         """The statement for a request."""
         if isinstance(request, RawSql):
-            return cast("Statement[R]", statement(RawSql, request.text, reply=optional_value(str)))
+            return cast("Statement[R]", replace(_RAW_SQL, text=request.text.encode()))
         for each in self._statements[type(request)]:
             if each.when is None or each.when(request):
                 return each
