@@ -21,7 +21,7 @@ A = TypeVar("A", bound="Aggregate[Any]")
 S = TypeVar("S", bound="Aggregate[Any]")
 E = TypeVar("E", bound=Event)
 
-_INTERNAL = frozenset({"id", "_version", "_event_id", "_pending_events", "_unconfirmed", "_diverged"})
+_INTERNAL = frozenset({"id", "_version", "_event_id", "_pending_events", "_unconfirmed", "_diverged", "__orig_class__"})
 _RESERVED = _INTERNAL | {"version", "pending"}
 
 
@@ -68,6 +68,14 @@ class Aggregate(Generic[A]):
 
     id: UUID | str
 
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        if "__dataclass_fields__" in cls.__dict__:  # A decorator's work can't be seen earlier.
+            raise InvalidArgument(
+                f"{cls.__qualname__} is decorated with @dataclass, which replaces its constructor: remove that; "
+                "field(default_factory=...) works without it"
+            )
+        return super().__new__(cls)
+
     def __init__(self, id: UUID | str) -> None:  # noqa: A002 it is called that everywhere
         if not isinstance(id, UUID):
             check_name(f"the id of {type(self).__name__}", id)
@@ -87,7 +95,7 @@ class Aggregate(Generic[A]):
         for base in reversed(cls.__mro__):  # Not only aggregates: what a mixin declares counts as well.
             if base in Aggregate.__mro__:
                 continue
-            for name in base.__dict__.keys() & _RESERVED:
+            for name in (base.__dict__.keys() | own_annotations(base).keys() - {"id"}) & _RESERVED:
                 raise InvalidArgument(
                     f"{cls.__qualname__}: nothing of it can be called {name!r}, every aggregate has that already"
                 )
