@@ -131,7 +131,7 @@ def test_installed_command_starts(installed: Path, tmp_path: Path) -> None:
 def test_tested_package_is_the_installed_one() -> None:
     """No checkout on the path hides an installed wheel: otherwise tox would test the checkout."""
     packages = sysconfig.get_path("purelib")  # only there: a checkout holds metadata of its own, left by building
-    (found,) = distributions(name="eventstore", path=[packages])
+    (found,) = distributions(name="pg-eventstore", path=[packages])
     origin = json.loads(found.read_text("direct_url.json") or "{}")
     editable = origin.get("dir_info", {}).get("editable", False)
     assert Path(eventstore.__file__).parent == (CHECKOUT if editable else Path(packages)) / "eventstore"

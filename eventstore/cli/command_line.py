@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, tzinfo
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from eventstore import __version__
 from eventstore.errors import EventStoreError
 
 _NOBODY = logging.NullHandler()
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="eventstore",
         description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it, on a server of its own.",
     )
-    parser.add_argument("--version", action="version", version=f"eventstore {_version()}")
+    parser.add_argument("--version", action="version", version=f"eventstore {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     database = argparse.ArgumentParser(add_help=False)
@@ -296,10 +296,3 @@ def _positive(text: str) -> int:
     if _count(text) < 1:
         raise argparse.ArgumentTypeError("it must be at least 1")
     return int(text)
-
-
-def _version() -> str:
-    try:
-        return version("eventstore")
-    except PackageNotFoundError:
-        return "(a checkout that is not installed)"
