@@ -30,7 +30,7 @@ def module_of(source: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each form of the module registers its classes for itself."""
     for module, name in [(event_module, "_event_classes"), (registry, "_classes"), (registry, "_names")]:
-        monkeypatch.setattr(module, name, dict(getattr(module, name)))
+        monkeypatch.setattr(module, name, {})
 
 
 @pytest.fixture(params=["as written", "strings"])
