@@ -93,7 +93,7 @@ def test_an_aggregate_is_loaded_from_a_snapshot_that_holds_what_its_annotations_
     order._record(classes.Created(customer_id=uuid4(), items=[{"sku": "a"}]))
     order._record(classes.Forward(later=classes.Later(1)))
     orders.save(order)
-    assert snapshots.load("annotated.Order", "1") is not None
+    assert snapshots.load("annotated.Order", "1", classes.Order.class_schema()) is not None
     assert orders.load("1").snapshot_state() == order.snapshot_state()
 
 
