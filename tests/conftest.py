@@ -24,6 +24,19 @@ SETTINGS = {"max_prepared_transactions": "4"}
 pytest_plugins = ["eventstore.testing.plugin", "baskets"]
 
 
+SLOW = {
+    "test_campaign",
+    "test_django_docs",
+}
+"""Modules whose tests take seconds each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
+
+
 # Started in the background of a script, Ctrl-C is ignored, in the programs that tests start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
