@@ -88,7 +88,6 @@ __all__ = [
     "SubscriptionState",
     "SubscriptionStatus",
     "UnknownEventType",
-    "__version__",
     "async_inline",
     "handles",
     "inline",
