@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 from eventstore.aggregate import Aggregate, handles
 from eventstore.codec.registry import register_type
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
@@ -126,3 +128,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module  # noqa: PLC0415 only here
 
     return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import cache, cached_property, partial
 from hashlib import blake2b
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast, get_origin
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
+from eventstore.codec.annotations import is_class_variable, own_annotations
 from eventstore.codec.registry import described_fields, learn
 from eventstore.errors import InvalidArgument, UnknownEventType
 from eventstore.event import Event, detached
@@ -21,7 +21,7 @@ A = TypeVar("A", bound="Aggregate[Any]")
 S = TypeVar("S", bound="Aggregate[Any]")
 E = TypeVar("E", bound=Event)
 
-_INTERNAL = frozenset({"id", "_version", "_event_id", "_pending_events", "_unconfirmed", "_diverged"})
+_INTERNAL = frozenset({"id", "_version", "_event_id", "_pending_events", "_unconfirmed", "_diverged", "__orig_class__"})
 _RESERVED = _INTERNAL | {"version", "pending"}
 
 
@@ -68,6 +68,14 @@ class Aggregate(Generic[A]):
 
     id: UUID | str
 
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        if "__dataclass_fields__" in cls.__dict__:  # A decorator's work can't be seen earlier.
+            raise InvalidArgument(
+                f"{cls.__qualname__} is decorated with @dataclass, which replaces its constructor: remove that; "
+                "field(default_factory=...) works without it"
+            )
+        return super().__new__(cls)
+
     def __init__(self, id: UUID | str) -> None:  # noqa: A002 it is called that everywhere
         if not isinstance(id, UUID):
             check_name(f"the id of {type(self).__name__}", id)
@@ -87,7 +95,7 @@ class Aggregate(Generic[A]):
         for base in reversed(cls.__mro__):  # Not only aggregates: what a mixin declares counts as well.
             if base in Aggregate.__mro__:
                 continue
-            for name in base.__dict__.keys() & _RESERVED:
+            for name in (base.__dict__.keys() | own_annotations(base).keys() - {"id"}) & _RESERVED:
                 raise InvalidArgument(
                     f"{cls.__qualname__}: nothing of it can be called {name!r}, every aggregate has that already"
                 )
@@ -223,24 +231,16 @@ def stream_id_of(cls: type[Aggregate[Any]], aggregate_id: UUID | str) -> str:
 
 
 def _own_defaults(cls: type) -> dict[str, Callable[[], Any]]:
-    annotations = cls.__dict__.get("__annotations__", {})
+    annotations = own_annotations(cls)
     defaults: dict[str, Callable[[], Any]] = {}
     for name, value in cls.__dict__.items():
-        if name.startswith(("__", "_abc_")) or name in Aggregate.__dict__ or _is_class_variable(annotations.get(name)):
+        if name.startswith(("__", "_abc_")) or name in Aggregate.__dict__ or is_class_variable(annotations.get(name)):
             continue
         if isinstance(value, dataclasses.Field):
             defaults[name] = _factory_of(cast("dataclasses.Field[Any]", value))
         elif not callable(value) and not hasattr(value, "__get__"):
             defaults[name] = _copier_of(value)
     return defaults
-
-
-def _is_class_variable(annotation: Any) -> bool:
-    return (
-        get_origin(annotation) is ClassVar
-        or annotation is ClassVar
-        or (isinstance(annotation, str) and re.match(r"(\w+\.)*ClassVar\b", annotation) is not None)
-    )
 
 
 def _factory_of(specifier: dataclasses.Field[Any]) -> Callable[[], Any]:

@@ -13,29 +13,27 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 from uuid import UUID
 
+from eventstore.codec.annotations import add_annotations, described, is_class_variable, own_annotations
 from eventstore.codec.record import Record, envelope_of
 from eventstore.codec.values import copied, default_of, is_required, uuid_of
 from eventstore.errors import DuplicateType, InvalidArgument
 from eventstore.names import check_name
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 _VERSION_7 = 7 << 76 | 2 << 62
 _RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
-
-_NOT_STORED: dict[str, Any] = {"stream_id": "", "version": 0, "position": 0}
-"""What an event that was not read says of its place."""
 
 ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position"})
 """The attributes that every event has beside its own fields."""
 
-_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record"}
+_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record", "aggregate_id", "revision", "sealed", "tags"}
+"""What a class of events can't define. The last three are for later versions of the library."""
 
 _event_classes: dict[str, type[Event]] = {}
 
@@ -73,7 +71,45 @@ def _checked_envelope(event_id: object, timestamp: object, metadata: object) -> 
     return {"event_id": event_id, "timestamp": timestamp, "metadata": metadata}
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field,))
+class _EnvelopeAttribute:
+    """An attribute that every event has. It is found, or decoded, when somebody asks for it first.
+
+    Type checkers take the calls in Event's body for a dataclass's fields, so each attribute is declared once. As this
+    defines no ``__set__``, a value in the event's ``__dict__`` hides it: only the first access runs Python code.
+    """
+
+    def __init__(self, doc: str, default: Any, default_factory: Any) -> None:
+        self.__doc__ = doc
+        self._default = default
+        self._default_factory = default_factory
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<the {self._name} of an event>"
+
+    def __get__(self, event: Event | None, owner: type) -> Any:
+        if event is None:
+            return self
+        attributes, name = event.__dict__, self._name
+        record: Record | None = attributes.get("_record")
+        if record is None:
+            if name in {"event_id", "timestamp", "event_type"}:
+                raise AttributeError(f"{owner.__name__!r} object has no attribute {name!r}", name=name, obj=event)
+            attributes[name] = self._default if self._default_factory is None else self._default_factory()
+        else:
+            for attribute, value in envelope_of(record).items():
+                attributes.setdefault(attribute, value)
+        return attributes[name]
+
+
+def _attribute(doc: str, *, default: Any = None, default_factory: Any = None, init: bool = True) -> Any:  # noqa: ARG001 init is for type checkers
+    return _EnvelopeAttribute(doc, default, default_factory)
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field, _attribute))
 class _KeywordFields:
     """Tells type checkers that classes below have a dataclass's constructor; ``Event`` itself is one of them."""
 
@@ -84,26 +120,37 @@ class Event(_KeywordFields):
     ``Event(event_type="OrderShipped", data={...})`` works without a class. In a class of events, annotated names are
     its fields, and ``event_type`` is the class's name unless the body says ``event_type: str = "..."``.
 
-    Raises InvalidArgument for a naive timestamp, an event_id that is no UUID, or metadata or data that is no dict.
+    ``dataclasses.replace(event, field=...)`` makes another event: it keeps the timestamp and the metadata, and has an
+    event_id of its own.
+
+    Raises InvalidArgument for a naive timestamp, an event_id that is not a UUID, or metadata or data that is not a
+    dict.
     """
 
-    if (
-        TYPE_CHECKING
-    ):  # At run time they are in the instance only; what is not given is found, or decoded, when first asked for.
-        event_id: UUID = dataclasses.field(default_factory=new_event_id)
-        """Names the event for ever; the key by which a second append of it is recognised."""
-        event_type: str = dataclasses.field(init=False)
-        """The name under which events of this class are stored."""
-        timestamp: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
-        """When it happened: aware, now in UTC by default. Its offset is kept, a zone's name is not."""
-        metadata: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
-        """What is known about the event without being part of it: the user, the request, the cause."""
-        stream_id: str = dataclasses.field(init=False, default="")
-        """The stream that it was read from; empty before."""
-        version: int = dataclasses.field(init=False, default=0)
-        """Its place in the stream, from 1; 0 before it was read."""
-        position: int = dataclasses.field(init=False, default=0)
-        """Its place in the whole log, rising with gaps; 0 before it was read."""
+    event_id: UUID = _attribute(
+        "The event's identity. The store recognises a second append of the same event by it.",
+        default_factory=new_event_id,
+    )
+    event_type: str = _attribute("The name under which events of this class are stored.", init=False)
+    timestamp: datetime = _attribute(
+        "When it happened: an aware datetime, by default now in UTC. The store keeps its offset, not a zone's name.",
+        default_factory=lambda: datetime.now(UTC),
+    )
+    metadata: dict[str, Any] = _attribute(
+        "What is known about the event without being part of it: the user, the request, the cause.",
+        default_factory=dict[str, Any],
+    )
+    stream_id: str = _attribute(
+        "The stream that the event was read from; empty if it was not read from a store.", default="", init=False
+    )
+    version: int = _attribute(
+        "The event's place in its stream, from 1; 0 if it was not read from a store.", default=0, init=False
+    )
+    position: int = _attribute(
+        "The event's place in the log of all streams, rising with gaps; 0 if it was not read from a store.",
+        default=0,
+        init=False,
+    )
 
     _fields: ClassVar[Mapping[str, dataclasses.Field[Any]] | None] = None
 
@@ -136,16 +183,10 @@ class Event(_KeywordFields):
         attributes = self.__dict__
         return {name: attributes[name] for name in self._fields}
 
-    if not TYPE_CHECKING:  # Checkers would take it for a promise that every attribute exists.
-
-        def __getattr__(self, name: str) -> Any:
-            record: Record | None = self.__dict__.get("_record")
-            if name not in ENVELOPE or (record is None and name in {"event_id", "timestamp"}):
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-            found = {**_NOT_STORED, "metadata": {}} if record is None else envelope_of(record)
-            for attribute, value in found.items():
-                self.__dict__.setdefault(attribute, value)
-            return self.__dict__[name]
+    @property
+    def aggregate_id(self) -> str:
+        """The part of ``stream_id`` after its first "-"; empty if the event was not read from a store."""
+        return self.stream_id.partition("-")[2]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
@@ -178,6 +219,17 @@ def detached(event: Event) -> Event:
     return copy
 
 
+_ADDED: dict[str, Any] = {
+    "_": dataclasses.KW_ONLY,
+    "timestamp": dataclasses.InitVar[datetime],
+    "metadata": dataclasses.InitVar[dict[str, Any]],
+}
+"""What dataclass() sees before a class's own annotations, in the library's call and in a decorator's.
+
+KW_ONLY allows a default before a non-default. InitVars are passed on by dataclasses.replace() and are no fields.
+"""
+
+
 def _make_event_class(cls: type[Event]) -> None:
     """Give a class below Event its fields, its constructor and its name, before a decorator sees it.
 
@@ -186,15 +238,14 @@ def _make_event_class(cls: type[Event]) -> None:
     if "__slots__" in cls.__dict__:
         raise InvalidArgument(f"{cls.__qualname__}: an event's class can't have slots")
     _check_reserved(cls)
-    annotations: dict[str, Any] = dict(cls.__dict__.get("__annotations__", {}))
-    # KW_ONLY allows a default before a non-default, in this call and in the decorator's.
-    cls.__annotations__ = {"_": dataclasses.KW_ONLY, **annotations}
+    add_annotations(cls, _ADDED)
     for name, method in _METHODS.items():
         if name not in cls.__dict__:
             setattr(cls, name, method)  # A decorator leaves alone what is there.
     specifiers: dict[str, dataclasses.Field[Any]] = {
         n: v for n, v in cls.__dict__.items() if isinstance(v, dataclasses.Field)
     }
+    has_doc = bool(cls.__doc__)
     # A dataclass below a frozen one must be frozen; the decorator wants to put these two methods there itself.
     inherited = [base.__dict__.get("__dataclass_params__") for base in cls.__mro__[1:]]
     if any(params and params.frozen for params in inherited):
@@ -202,6 +253,7 @@ def _make_event_class(cls: type[Event]) -> None:
         del cls.__setattr__, cls.__delattr__
     else:
         dataclasses.dataclass(cls)
+    _check_no_init_variables(cls)
     for name, specifier in specifiers.items():
         setattr(cls, name, specifier)  # For the decorator, which would otherwise find the field without its default.
     fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "event_type"}
@@ -214,15 +266,27 @@ def _make_event_class(cls: type[Event]) -> None:
     _claim(cls)
     cls._fields = fields
     cls.__signature__ = _signature(fields)  # type: ignore[attr-defined] # what help() and inspect look for
+    if not has_doc:  # In place of what dataclass() wrote.
+        cls.__doc__ = _doc(cls, fields)
 
 
-def _check_reserved(cls: type[Event]) -> None:
+def _check_reserved(cls: type) -> None:
     for base in cls.__mro__:
         if base is not cls and issubclass(base, Event):
             continue  # It was checked itself.
-        for name in (base.__dict__.keys() | base.__dict__.get("__annotations__", {}).keys()) & _RESERVED:
+        for name in (base.__dict__.keys() | own_annotations(base).keys()) & _RESERVED:
             raise InvalidArgument(
                 f"{cls.__qualname__}: nothing of it can be called {name!r}, every event has that already"
+            )
+
+
+def _check_no_init_variables(cls: type[Event]) -> None:
+    stored = {field.name for field in dataclasses.fields(cls)}
+    for name, field in cls.__dataclass_fields__.items():
+        if name not in stored | _ADDED.keys() and not is_class_variable(field.type):
+            raise InvalidArgument(
+                f"{cls.__qualname__}.{name} is an InitVar, which would not be stored: make it a field, or compute what "
+                "you need of it before you make the event"
             )
 
 
@@ -268,12 +332,14 @@ def _completed(
 
 
 def _with_defaults(name: str, fields: Mapping[str, dataclasses.Field[Any]], values: dict[str, Any]) -> dict[str, Any]:
+    unknown = [n for n in values if n not in fields]
+    if unknown:
+        close = [repr(match) for n in unknown for match in get_close_matches(n, fields.keys() - values.keys(), n=1)]
+        known = f"did you mean {', '.join(close)}?" if close else f"its fields are {', '.join(fields) or 'none'}"
+        raise TypeError(f"{name}() has no field called {', '.join(map(repr, unknown))}; {known}")
     missing = [n for n, field in fields.items() if n not in values and is_required(field)]
     if missing:
         raise TypeError(f"{name}() needs the keyword argument(s) {', '.join(map(repr, missing))}")
-    unknown = [n for n in values if n not in fields]
-    if unknown:
-        raise TypeError(f"{name}() has no field called {', '.join(map(repr, unknown))}")
     return {n: values[n] if n in values else default_of(field) for n, field in fields.items()}
 
 
@@ -286,11 +352,25 @@ _METHODS = {
 
 
 def _signature(fields: Mapping[str, dataclasses.Field[Any]]) -> Signature:
-    own = [
-        Parameter(
-            n, Parameter.KEYWORD_ONLY, annotation=f.type, default=Parameter.empty if is_required(f) else f.default
-        )
-        for n, f in fields.items()
-    ]
+    own = [Parameter(n, Parameter.KEYWORD_ONLY, annotation=f.type, default=_shown(f)) for n, f in fields.items()]
     common = [Parameter(n, Parameter.KEYWORD_ONLY, default=None) for n in ("event_id", "timestamp", "metadata")]
     return Signature([*own, *common])
+
+
+class _FactoryShown:
+    """Stands in a signature for the default that a factory makes."""
+
+    def __repr__(self) -> str:
+        return "<factory>"
+
+
+def _shown(field: dataclasses.Field[Any]) -> Any:
+    if is_required(field):
+        return Parameter.empty
+    return field.default if field.default_factory is dataclasses.MISSING else _FactoryShown()
+
+
+def _doc(cls: type[Event], fields: Mapping[str, dataclasses.Field[Any]]) -> str:
+    """How the class is called, for a class without a docstring."""
+    own = (f"{n}: {described(cls, f.type)}{'' if is_required(f) else ' = ...'}" for n, f in fields.items())
+    return f"{cls.__name__}(*, {', '.join([*own, 'event_id=None, timestamp=None, metadata=None'])})"

@@ -24,6 +24,33 @@ SETTINGS = {"max_prepared_transactions": "4"}
 pytest_plugins = ["eventstore.testing.plugin", "baskets"]
 
 
+SLOW = {
+    "test_campaign",
+    "test_cli_demo",
+    "test_cli_following",
+    "test_cli_import",
+    "test_cli_server",
+    "test_codec",
+    "test_django_docs",
+    "test_embedded",
+    "test_examples",
+    "test_flask_docs",
+    "test_hostile_names",
+    "test_memory_histories",
+    "test_packaging",
+    "test_state_machine",
+    "test_testing",
+    "test_workers",
+}
+"""Modules that take three quarters of the time: they start programs and servers, or try thousands of values."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
+
+
 # Started in the background of a script, Ctrl-C is ignored, in the programs that tests start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

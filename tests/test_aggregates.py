@@ -6,7 +6,7 @@ import enum
 import types
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -425,6 +425,36 @@ def test_two_categories_and_ids_never_name_one_stream() -> None:
         types.new_class("Some", (Aggregate,), exec_body=lambda body, n=n: body.update(category=n)) for n in names
     ]
     assert len({stream_id_of(cls, i) for cls in classes for i in ids}) == len(names) * len(ids)
+
+
+def test_an_aggregate_decorated_as_a_dataclass_is_refused_with_the_way_out() -> None:
+    @dataclass
+    class Decorated(Aggregate["Decorated"]):
+        items: list[int] = field(default_factory=list)
+
+    with pytest.raises(InvalidArgument, match=r"Decorated is decorated with @dataclass.* remove that"):
+        Decorated("1")  # type: ignore[arg-type]
+
+
+T = TypeVar("T")
+
+
+class Boxed(Aggregate["Boxed[Any]"], Generic[T]):
+    content: T | None = None
+
+
+def test_the_state_of_a_generic_aggregate_does_not_hold_its_parameter() -> None:
+    assert Boxed[int]("1").snapshot_state() == {"content": None}
+
+
+@pytest.mark.parametrize("name", ["version", "pending"])
+def test_a_name_that_every_aggregate_has_is_refused_for_an_annotation(name: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"called '{name}'"):
+        type("Taken", (Aggregate,), {"__annotations__": {name: int}})
+
+
+def test_an_aggregate_may_say_of_what_type_its_ids_are() -> None:
+    assert type("Narrow", (Aggregate,), {"__annotations__": {"id": UUID}})(UUID(int=1)).id == UUID(int=1)
 
 
 # --- the fingerprint of a class ---------------------------------------------------------------------------------------

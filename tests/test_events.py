@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import pydoc
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ import types
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -34,7 +35,7 @@ from eventstore.codec import Unregistered
 from eventstore.codec import registry as types_module
 from eventstore.codec.record import Record
 from eventstore.core.records import decode_events, encode_events
-from eventstore.event import event_class, new_event_id
+from eventstore.event import ENVELOPE, event_class, new_event_id
 
 
 @dataclass
@@ -351,6 +352,88 @@ def test_a_class_of_events_has_a_signature_for_help() -> None:
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
+@pytest.mark.parametrize("event_class", [EventsFull, dataclass(EventsFull)])
+def test_a_replaced_event_keeps_its_metadata_and_timestamp_and_has_an_id_of_its_own(event_class: Any) -> None:
+    event = event_class(required=1, plain="other", timestamp=NOON, metadata={"user": "ann"})
+    for original in (event, read_back(event)):
+        changed = dataclasses.replace(original, required=2)
+        assert changed.data == {**event.data, "required": 2}
+        assert (changed.timestamp, changed.metadata) == (NOON, {"user": "ann"})
+        assert changed.event_id != event.event_id
+        assert (changed.stream_id, changed.version, changed.position) == ("", 0, 0)
+    given = dataclasses.replace(event, metadata={"user": "bob"}, event_id=event.event_id)
+    assert (given.metadata, given.event_id) == ({"user": "bob"}, event.event_id)
+
+
+def test_a_replaced_frozen_event_keeps_its_metadata() -> None:
+    event = EventsFrozenBelow(amount=1, metadata={"user": "ann"})
+    assert dataclasses.replace(event, amount=2).metadata == {"user": "ann"}
+
+
+def test_the_envelope_is_no_part_of_the_fields_of_a_dataclass() -> None:
+    assert [field.name for field in dataclasses.fields(EventsShippedAbroad)] == ["tracking_number", "country"]
+    assert dataclasses.asdict(EventsOrderShipped(tracking_number="1Z")) == {"tracking_number": "1Z"}
+
+
+T = TypeVar("T")
+
+
+class EventsBoxed(Event, Generic[T]):
+    content: T
+
+
+def test_a_generic_class_of_events_can_be_called_with_its_parameter() -> None:
+    event = EventsBoxed[int](content=1)
+    assert read_back(event) == event
+    assert event.data == {"content": 1}
+
+
+# --- what shows an event's attributes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shown", [Event, EventsOrderShipped, EventsFrozen])
+def test_the_envelope_is_found_by_dir_hasattr_and_help(shown: type[Event]) -> None:
+    names = ENVELOPE | {"event_type", "aggregate_id", "data"}
+    assert names <= set(dir(shown))
+    page = pydoc.render_doc(shown, renderer=pydoc.plaintext)
+    for name in names - {"event_type"}:  # A class of events shows its own name in place of it.
+        assert hasattr(shown, name)
+        doc = getattr(shown, name).__doc__
+        assert doc
+        assert doc.splitlines()[0] in page
+
+
+def test_an_event_shows_its_envelope_before_any_of_it_was_decoded() -> None:
+    event = read_back(EventsOrderShipped(tracking_number="1Z"))
+    assert set(dir(event)) >= ENVELOPE
+    assert vars(event).keys() == {"tracking_number", "_record"}
+    assert event.position == 10
+    assert vars(event).keys() >= ENVELOPE
+
+
+def test_a_class_of_events_says_how_it_is_called() -> None:
+    assert EventsFull.__doc__ == "One of each kind of field."
+    assert EventsShippedAbroad.__doc__ == (
+        "EventsShippedAbroad(*, tracking_number: str, country: str = ..., event_id=None, timestamp=None, metadata=None)"
+    )
+    assert EventsFrozenBelow.__doc__ is not None
+    assert EventsFrozenBelow.__doc__.startswith("EventsFrozenBelow(*, amount: int, currency: str = ..., event_id=None")
+    assert "made: 'list[int]' = <factory>" in str(inspect.signature(EventsFull))
+
+
+def test_the_hints_of_a_class_of_events_can_be_asked_for() -> None:
+    assert get_type_hints(EventsOrderShipped)["tracking_number"] is str
+
+
+@pytest.mark.parametrize(
+    ("stream_id", "aggregate_id"), [("Order-1", "1"), ("Order-a-b", "a-b"), ("Order-", ""), ("plain", "")]
+)
+def test_the_aggregate_id_stands_in_the_stream_id(stream_id: str, aggregate_id: str) -> None:
+    event = EventsOrderShipped(tracking_number="1Z")
+    assert event.aggregate_id == ""
+    assert read_back(event, stream_id=stream_id).aggregate_id == aggregate_id
+
+
 # --- what a constructor refuses ---------------------------------------------------------------------------------------
 
 
@@ -369,6 +452,13 @@ def test_a_missing_field_is_named_and_so_are_all_that_are_missing() -> None:
 def test_an_unknown_keyword_is_named() -> None:
     with pytest.raises(TypeError, match=re.escape("EventsOrderShipped() has no field called 'colour'")):
         EventsOrderShipped(tracking_number="1Z", colour="red")  # type: ignore[call-arg]
+
+
+def test_a_misspelt_field_is_answered_with_the_field_that_was_meant() -> None:
+    with pytest.raises(TypeError, match=r"no field called 'traking_number'; did you mean 'tracking_number'\?"):
+        EventsOrderShipped(traking_number="1Z")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no field called 'colour'; its fields are required, plain, made, secret"):
+        EventsFull(required=1, colour="red")  # type: ignore[call-arg]
 
 
 def test_another_event_type_than_the_class_has_is_refused() -> None:
@@ -420,6 +510,7 @@ def test_an_event_type_that_can_not_be_is_refused(event_type: Any) -> None:
 # --- what a class of events refuses -----------------------------------------------------------------------------------
 
 RESERVED = ["event_id", "timestamp", "metadata", "stream_id", "version", "position", "data", "_record", "_fields"]
+RESERVED += ["aggregate_id", "revision", "sealed", "tags"]
 
 
 @pytest.mark.parametrize("name", RESERVED)
@@ -455,6 +546,12 @@ def test_a_field_that_is_not_given_to_the_constructor_is_refused() -> None:
 
         class EventsComputed(Event):
             total: int = field(init=False, default=0)
+
+
+@pytest.mark.parametrize("annotation", [dataclasses.InitVar[int], "dataclasses.InitVar[int]"])
+def test_an_init_variable_is_refused_as_it_would_not_be_stored(annotation: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"EventsInitial.seed is an InitVar, which would not be stored"):
+        type("EventsInitial", (Event,), {"__annotations__": {"seed": annotation}, "__module__": __name__})
 
 
 def test_a_mutable_default_is_refused_as_in_every_dataclass() -> None:

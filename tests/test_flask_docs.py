@@ -31,8 +31,8 @@ def test_from_nothing_to_the_first_event(dsn: str, tmp_path: Path) -> None:
     # Installed it is already; the extra is one that there is.
     venv, pip, export = install.splitlines()
     assert venv.startswith("python3 -m venv")
-    (extra,) = re.findall(r'pip install "eventstore\[(\w+)\]"', pip)
-    assert extra in (metadata("eventstore").get_all("Provides-Extra") or [])
+    (extra,) = re.findall(r'pip install "pg-eventstore\[(\w+)\]"', pip)
+    assert extra in (metadata("pg-eventstore").get_all("Provides-Extra") or [])
     name, address = re.fullmatch(r"export (\w+)=(postgresql://.*)", export).groups()  # type: ignore[union-attr]
     assert address == "postgresql://user@host/database"
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import zipfile
+from email import message_from_string
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import eventstore
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 CHECKOUT = Path(__file__).parent.parent
 PACKAGE = {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "eventstore").rglob("*.py")}
@@ -128,10 +134,50 @@ def test_installed_command_starts(installed: Path, tmp_path: Path) -> None:
     assert "migrate" in run(installed / "eventstore", "--help", cwd=tmp_path)
 
 
+def described(source: Path, into: Path) -> Message:
+    """What a package index would be told, with the repository's address from the environment."""
+    hook = f"from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel({str(into)!r})"
+    run(sys.executable, "-c", hook, cwd=source)
+    (found,) = into.glob("*.dist-info/METADATA")
+    return message_from_string(found.read_text())
+
+
+def links(markdown: str) -> list[str]:
+    return re.findall(r"\]\(([^)]+)\)", markdown)
+
+
+def test_without_a_known_repository_no_address_is_made_up(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EVENTSTORE_REPOSITORY", raising=False)
+    metadata = described(source, tmp_path)
+    assert (metadata["Name"], metadata["Version"]) == ("pg-eventstore", eventstore.__version__)
+    assert metadata.get_all("Project-URL") is None
+    assert metadata.get_payload() == (source / "README.md").read_text()
+
+
+def test_with_a_known_repository_every_link_of_the_readme_leads_there(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENTSTORE_REPOSITORY", "https://host.invalid/owner/name")
+    metadata = described(source, tmp_path)
+    readme = (source / "README.md").read_text()
+    expected = [f"https://host.invalid/owner/name/blob/HEAD/{target}" for target in links(readme)]
+    assert all((source / target).exists() for target in links(readme))
+    assert links(str(metadata.get_payload())) == expected
+    assert "Source, https://host.invalid/owner/name" in (metadata.get_all("Project-URL") or [])
+
+
+def test_every_public_name_is_shown_by_dir_and_can_be_imported() -> None:
+    assert set(eventstore.__all__) <= set(dir(eventstore))
+    assert all(hasattr(eventstore, name) for name in eventstore.__all__)
+    assert eventstore._LAZY.keys() <= set(eventstore.__all__)
+
+
 def test_tested_package_is_the_installed_one() -> None:
     """No checkout on the path hides an installed wheel: otherwise tox would test the checkout."""
     packages = sysconfig.get_path("purelib")  # only there: a checkout holds metadata of its own, left by building
-    (found,) = distributions(name="eventstore", path=[packages])
+    (found,) = distributions(name="pg-eventstore", path=[packages])
     origin = json.loads(found.read_text("direct_url.json") or "{}")
     editable = origin.get("dir_info", {}).get("editable", False)
     assert Path(eventstore.__file__).parent == (CHECKOUT if editable else Path(packages)) / "eventstore"

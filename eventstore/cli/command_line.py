@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, tzinfo
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from eventstore import __version__
 from eventstore.errors import EventStoreError
 
 _NOBODY = logging.NullHandler()
@@ -139,12 +139,18 @@ def _demo(args: argparse.Namespace) -> int:
     return demo.run(args.dsn, args.directory, args.events)
 
 
+def _server(args: argparse.Namespace) -> int:
+    from eventstore.cli import serving  # noqa: PLC0415
+
+    return serving.run(args.directory)
+
+
 def _dsn(args: argparse.Namespace) -> str:
     dsn: str | None = args.dsn or os.environ.get("EVENTSTORE_DSN")
     if not dsn:
         raise _NoDatabase(
             "which database? Give --dsn postgresql://user@host/name, or set EVENTSTORE_DSN to that; "
-            "`eventstore demo` needs none, it brings its own"
+            "`eventstore demo` and `eventstore server DIRECTORY` bring their own"
         )
     return dsn
 
@@ -157,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="eventstore",
         description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it, on a server of its own.",
     )
-    parser.add_argument("--version", action="version", version=f"eventstore {_version()}")
+    parser.add_argument("--version", action="version", version=f"eventstore {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     database = argparse.ArgumentParser(add_help=False)
@@ -168,6 +174,8 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = _command(commands, "demo", "see an event store at work, with figures measured here", _demo)
     _add_demo(demo)
+    server = _command(commands, "server", "run a PostgreSQL of your own, for development, until Ctrl-C", _server)
+    server.add_argument("directory", type=Path, metavar="DIRECTORY", help="where its data is kept; made if missing")
     migrate = _command(commands, "migrate", "create the schema, or bring it up to date", _migrate, database)
     migrate.add_argument("--dry-run", action="store_true", help="only print the SQL that would be run")
     migrate.add_argument(
@@ -296,10 +304,3 @@ def _positive(text: str) -> int:
     if _count(text) < 1:
         raise argparse.ArgumentTypeError("it must be at least 1")
     return int(text)
-
-
-def _version() -> str:
-    try:
-        return version("eventstore")
-    except PackageNotFoundError:
-        return "(a checkout that is not installed)"

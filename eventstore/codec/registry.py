@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import sys
 import threading
-import typing
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
+from eventstore.codec.annotations import described, is_class_variable, own_annotations, resolved
 from eventstore.errors import DuplicateType, InvalidArgument
 from eventstore.names import check_name
 
@@ -65,16 +63,20 @@ def learn(cls: type) -> None:
 
 
 def described_fields(cls: type) -> list[str]:
-    """What a class consists of, in words: its annotated names with their types, and those of the types they mention."""
-    described: list[str] = []
+    """What a class consists of, in words: its annotated names with their types, and those of the types they mention.
+
+    The words are the same on every Python and in every form of annotations, as processes share snapshots.
+    """
+    words: list[str] = []
     for current in _reachable(cls):
-        described.append(f"class {current.__name__}")
+        words.append(f"class {current.__name__}")
         for base in current.__mro__:
-            annotations = base.__dict__.get("__annotations__", {})
-            described += [
-                f"{name}: {text if isinstance(text, str) else repr(text)}" for name, text in annotations.items()
+            words += [
+                f"{name}: {described(base, annotation)}"
+                for name, annotation in own_annotations(base).items()
+                if not is_class_variable(annotation)
             ]
-    return described
+    return words
 
 
 def _reachable(cls: type) -> list[type]:
@@ -85,9 +87,11 @@ def _reachable(cls: type) -> list[type]:
     return found
 
 
-def _storable(hint: Any) -> Iterator[type]:
+def _storable(hint: Any, aliases: tuple[object, ...] = ()) -> Iterator[type]:
+    if hasattr(hint, "__value__") and hint not in aliases:  # `type Parts = list[Part]`, which may name itself.
+        yield from _storable(hint.__value__, (*aliases, hint))
     for part in get_args(hint):
-        yield from _storable(part)
+        yield from _storable(part, aliases)
     cls = get_origin(hint) or hint  # Of Box[int], Box.
     if _is_storable(cls):
         yield cls
@@ -98,15 +102,12 @@ def _is_storable(cls: object) -> bool:
 
 
 def _hints(cls: type) -> list[Any]:
-    """The resolved annotations of a class; without those that can't be, such as of names imported for checkers only."""
+    """The annotations of a class, resolved where that is possible: names may be imported for type checkers only."""
     found: list[Any] = []
     for base in cls.__mro__:
-        namespace = vars(sys.modules.get(base.__module__, SimpleNamespace()))
-        for name, annotation in base.__dict__.get("__annotations__", {}).items():
+        for annotation in own_annotations(base).values():
             try:
-                found.append(
-                    typing.get_type_hints(SimpleNamespace(__annotations__={name: annotation}), namespace)[name]
-                )
-            except Exception:  # noqa: BLE001, S112 an annotation is any expression; a type that it hides can be registered
-                continue
+                found.append(resolved(base, annotation))
+            except Exception:  # noqa: BLE001 an annotation is any expression; a type that it hides can be registered
+                found.append(annotation)
     return found

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
-_OWN = ENVELOPE | {"event_type", "_record", "_data"}
+_OWN = ENVELOPE | {"event_type", "_record", "_data", "__orig_class__"}
+"""What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
 
 class NewRecords(NamedTuple):

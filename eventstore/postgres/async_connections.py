@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
@@ -17,7 +17,8 @@ from eventstore.postgres.connections import OPTIONS, PATIENCE
 from eventstore.postgres.failures import unavailable
 from eventstore.postgres.notifications import Server
 
-Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[TupleRow]]
+Pool: TypeAlias = AsyncConnectionPool[Any]
+"""A pool of yours. Checkers do not know the connections of `AsyncConnectionPool(dsn)`, as its rows are not given."""
 
 
 class CallersPool(Forkable):

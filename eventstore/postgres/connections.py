@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg import Connection
@@ -21,7 +21,8 @@ PATIENCE = 10.0
 OPTIONS = {"autocommit": True, "client_encoding": "UTF8"}
 """Connection options of the store's own pool."""
 
-Pool: TypeAlias = ConnectionPool[Connection[TupleRow]]
+Pool: TypeAlias = ConnectionPool[Any]
+"""A pool of yours. Checkers do not know the connections of `ConnectionPool(dsn)`, as its rows are not given."""
 
 
 class CallersPool(Forkable):

