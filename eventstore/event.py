@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 from uuid import UUID
 
 from eventstore.codec.record import Record, envelope_of
+from eventstore.codec.showing import represented
 from eventstore.codec.values import copied, default_of, is_required, uuid_of
 from eventstore.errors import DuplicateType, InvalidArgument
 from eventstore.names import check_name
@@ -167,7 +168,7 @@ class Event(_KeywordFields):
             fields = {"event_type": self.event_type, "data": self.data}
         else:
             fields = {name: value for name, value in self.data.items() if self._fields[name].repr}
-        shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        shown = ", ".join(f"{name}={represented(value)}" for name, value in fields.items())
         return f"{type(self).__name__}({shown})"
 
 

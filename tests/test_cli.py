@@ -177,7 +177,7 @@ def test_what_a_terminal_would_obey_is_spelled_out(
     _, printed, _ = run("read", "Order-1")
     assert printed.rstrip("\n").isprintable()
     assert r"a\x1b]0;title\x07\nb" in printed
-    assert r"one\ntwo\u001b[2J \x9b2J\u2028" in printed
+    assert r"one\ntwo\u001b[2J \u009b2J\u2028" in printed
     assert "<2 bytes>" in printed
 
 

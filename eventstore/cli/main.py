@@ -20,6 +20,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from eventstore.errors import EventStoreError
 
 _NOBODY = logging.NullHandler()
+DATABASE_COMMANDS = frozenset({"import", "migrate", "parked", "read", "remove", "status", "streams"})
+"""Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from eventstore.cli import main
+from eventstore.cli import DATABASE_COMMANDS, main
 
-_WITH_DATABASE = {"import", "migrate", "parked", "read", "status"}
 _WITH_WORKERS = {"rebuild", "retry", "run"}
 
 
@@ -18,9 +17,16 @@ def run(arguments: Sequence[str], dsn: Callable[[], str], schema: str, targets: 
     may be given instead; ``run`` alone runs them all.
     """
     command, *rest = arguments or ["--help"]
-    if command in _WITH_DATABASE:
-        rest = ["--dsn", dsn(), "--schema", schema, *rest]
+    if command in DATABASE_COMMANDS:
+        asks_for_help = "-h" in rest or "--help" in rest
+        rest = [*([] if asks_for_help else ["--dsn", dsn()]), "--schema", schema, *rest]
     elif command in _WITH_WORKERS:
+        named = rest if command == "run" else rest[:1]
+        for name in named:
+            if targets and ":" not in name and not name.startswith("-") and name not in targets:
+                there = ", ".join(map(repr, sorted(targets)))
+                print(f"eventstore: there is no subscription {name!r}: there are {there}", file=sys.stderr)  # noqa: T201 a command line prints
+                return 1
         rest = [targets.get(argument, argument) for argument in rest]
         if command == "run" and not rest:
             rest = list(targets.values())

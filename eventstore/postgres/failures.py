@@ -22,6 +22,9 @@ _NO_TABLE = {*_SCHEMA_MISSING, "0A000", "42601", "42602", "42809"}
 _TRANSACTION_FAILED = "25P02"
 _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
 
+MIGRATE_WITH: dict[str, str] = {}
+"""The command that brings a schema up to date, by the schema's name, where a framework has one of its own."""
+
 
 def resolve(error: psycopg.Error, request: AnyRequest, *, broken: bool, schema: str) -> None:
     """Return None, the reply of a conflict, where that is what an append met; else raise the error that it is here."""
@@ -39,9 +42,11 @@ def translated(error: psycopg.Error, *, broken: bool, schema: str) -> EventStore
     if broken or sqlstate in _SHUTTING_DOWN:
         return ConnectionLost(f"the connection to the server was lost: {message}", sqlstate=sqlstate)
     if sqlstate in _SCHEMA_MISSING:
-        return SchemaError(
-            schema, f"{message}: run `eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
+        command = MIGRATE_WITH.get(schema)
+        advice = (
+            f"`{command}`" if command else f"`eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
         )
+        return SchemaError(schema, f"{message}: run {advice}")
     if sqlstate == _TRANSACTION_FAILED:
         return InvalidOperation("this transaction has failed earlier, and can only be rolled back")
     if isinstance(error, psycopg.DataError):

@@ -28,6 +28,7 @@ from eventstore.core.wakeups import WakeUps
 from eventstore.errors import AppendOutcomeUnknown, InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import transactions
+from eventstore.postgres.failures import MIGRATE_WITH
 from eventstore.postgres.notifications import Announcements, Server
 from eventstore.postgres.statements import AnyRequest, Statements
 from eventstore.postgres.stores import execute
@@ -45,6 +46,7 @@ class _Client:
     def __init__(self, using: str, schema: str) -> None:
         self.using = using
         self._statements = Statements(schema)
+        MIGRATE_WITH[schema] = "manage.py migrate"
 
     @property
     def connection(self) -> Connection[Any]:
@@ -210,7 +212,10 @@ class DjangoSnapshotStore(_Client, BlockingSnapshotStore):
 
 def event_store(using: str | None = None) -> DjangoEventStore:
     """The project's store: in the schema EVENTSTORE_SCHEMA of the database EVENTSTORE_DATABASE, or of another alias."""
-    return _event_store(using or conf.setting("DATABASE"), conf.setting("SCHEMA"), notify=conf.setting("NOTIFY"))
+    alias: str = using or conf.setting("DATABASE")
+    # A connection that only notifies would keep a test database from being dropped.
+    notify = conf.setting("NOTIFY") and not conf.is_test_database(alias)
+    return _event_store(alias, conf.setting("SCHEMA"), notify=notify)
 
 
 def snapshot_store(using: str | None = None) -> DjangoSnapshotStore:
