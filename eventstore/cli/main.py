@@ -101,7 +101,10 @@ def _import(args: argparse.Namespace) -> int:
     from eventstore.cli import importing, rows  # noqa: PLC0415
 
     columns = rows.Columns(args.stream, args.type, args.timestamp)
-    source = rows.Source(args.file, args.category, columns, args.tz)
+    if args.delimiter is not None and args.file.suffix.lower() != ".csv":
+        print(f"eventstore import: error: --delimiter is for .csv files, not for {args.file.name!r}", file=sys.stderr)
+        return _USAGE
+    source = rows.Source(args.file, args.category, columns, args.tz, args.delimiter or ",")
     return importing.run(_dsn(args), args.schema, source)
 
 
@@ -239,6 +242,12 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         "--timestamp", required=True, metavar="COL", help="the column with the time, in ISO 8601; its offset is kept"
     )
     command.add_argument(
+        "--delimiter",
+        type=_delimiter,
+        metavar="CHAR",
+        help="what stands between the fields of a .csv: one character, or the word tab (default: a comma)",
+    )
+    command.add_argument(
         "--tz",
         type=_zone,
         metavar="ZONE",
@@ -273,6 +282,13 @@ def _importable(path: str) -> Path:
     if Path(path).suffix.lower() not in {".csv", ".jsonl"}:
         raise argparse.ArgumentTypeError(f"{path!r} is called neither .csv nor .jsonl")
     return Path(path)
+
+
+def _delimiter(text: str) -> str:
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise argparse.ArgumentTypeError(f"{text!r} must be one character, such as ';', or the word tab")
+    return delimiter
 
 
 def _zone(name: str) -> tzinfo:
