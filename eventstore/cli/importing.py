@@ -74,7 +74,7 @@ def run(dsn: str, schema: str, source: Source) -> int:
     seconds = time.monotonic() - started
     events = work.added + work.present
     print(
-        f"{source.path}: {events:,} events in {len(source.counts):,} streams; {work.added:,} added, "
+        f"{cleaned(str(source.path))}: {events:,} events in {len(source.counts):,} streams; {work.added:,} added, "
         f"{work.present:,} were there already; {seconds:.1f} s, {events / seconds:,.0f} events/s"
     )
     return 0

@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from eventstore.cli.telling import complain
 from eventstore.errors import EventStoreError
 
 _NOBODY = logging.NullHandler()
@@ -42,14 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_output()
         return _PIPE_CLOSED
     except KeyboardInterrupt:
-        print("eventstore: interrupted", file=sys.stderr)
+        complain("interrupted")
         return _INTERRUPTED
     except EventStoreError as error:
-        print(f"eventstore: {error}", file=sys.stderr)
+        complain(error)
         return _USAGE if isinstance(error, _NoDatabase) else _FAILED
     except OSError as error:  # a full disk under the output, for one
         _give_up_output()
-        print(f"eventstore: {error}", file=sys.stderr)
+        complain(error)
         return _FAILED
     return code
 
@@ -102,7 +103,7 @@ def _import(args: argparse.Namespace) -> int:
 
     columns = rows.Columns(args.stream, args.type, args.timestamp)
     if args.delimiter is not None and args.file.suffix.lower() != ".csv":
-        print(f"eventstore import: error: --delimiter is for .csv files, not for {args.file.name!r}", file=sys.stderr)
+        complain(f"--delimiter is for .csv files, not for {args.file.name!r}")
         return _USAGE
     source = rows.Source(args.file, args.category, columns, args.tz, args.delimiter or ",")
     return importing.run(_dsn(args), args.schema, source)
@@ -117,7 +118,20 @@ def _status(args: argparse.Namespace) -> int:
 def _parked(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
-    return following.parked(_dsn(args), args.schema, args.name, args.drop)
+    return following.parked(_dsn(args), args.schema, args.name, args.drop, as_json=args.json)
+
+
+def _remove(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.remove(_dsn(args), args.schema, args.name, is_sure=args.yes)
+
+
+def _streams(args: argparse.Namespace) -> int:
+    from eventstore.cli import streams  # noqa: PLC0415
+
+    prefix = f"{args.category}-" if args.category else args.prefix
+    return streams.run(_dsn(args), args.schema, prefix, after=args.after, limit=args.limit, as_json=args.json)
 
 
 def _run_workers(args: argparse.Namespace) -> int:
@@ -179,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         "--without-triggers", action="store_true", help="leave out the append-only guard, for engines without triggers"
     )
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
+    _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
     _add_import(
         _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
     )
@@ -229,6 +244,19 @@ def _add_read(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="JSON lines, with ids, positions and metadata")
 
 
+def _add_streams(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "List streams in the order of their ids, one a line: the version, which is the number of its events, the time "
+        "of the last event, the id. To continue a list, give the last id of it as --after."
+    )
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--prefix", default="", metavar="TEXT", help="only streams whose ids begin like this")
+    which.add_argument("--category", metavar="C", help="only streams of this category")
+    command.add_argument("--after", default="", metavar="STREAM", help="only streams after this one")
+    command.add_argument("--limit", type=_count, metavar="N", help="at most N streams")
+    command.add_argument("--json", action="store_true", help="JSON lines")
+
+
 def _add_import(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Append each row of a file as one event, in the file's order. It may be interrupted and run again at any time: "
@@ -261,19 +289,29 @@ def _add_following(
 ) -> None:
     status = _command(commands, "status", "print how far each subscription is behind", _status, database)
     status.add_argument("--json", action="store_true", help="JSON lines")
-    parked = _command(commands, "parked", "print the events that a subscription has put aside", _parked, database)
+    parked = _command(commands, "parked", "print the events that a subscription has parked", _parked, database)
     parked.add_argument("name", metavar="NAME", help="the subscription")
     parked.add_argument("--drop", type=_count, metavar="POSITION", help="forget the one at this position instead")
+    parked.add_argument("--json", action="store_true", help="JSON lines")
+    remove = _command(
+        commands, "remove", "remove a subscription: its checkpoint and its parked events", _remove, database
+    )
+    remove.add_argument("name", metavar="NAME", help="the subscription")
+    remove.add_argument("--yes", action="store_true", help="don't ask")
     run = _command(commands, "run", "run subscriptions, until Ctrl-C or SIGTERM", _run_workers)
+    run.description = (
+        "Run subscriptions, until Ctrl-C or SIGTERM. MODULE is imported, from the installed packages or else from the "
+        "working directory: whoever can write there decides what is run."
+    )
     run.add_argument(
         "workers", nargs="+", metavar="MODULE:NAME", help="a Subscription or Projection, such as shop:mails"
     )
-    rebuild = _command(commands, "rebuild", "make a projection's read model anew, beside the one in use", _rebuild)
+    rebuild = _command(commands, "rebuild", "rebuild a projection's read model, beside the one in use", _rebuild)
     rebuild.add_argument("projection", metavar="MODULE:NAME", help="a Projection that names its tables")
     rebuild.add_argument(
         "--from-position", type=_count, default=0, metavar="N", help="only events above N (default: %(default)s)"
     )
-    retry = _command(commands, "retry", "handle again what a subscription has put aside", _retry)
+    retry = _command(commands, "retry", "handle a subscription's parked events again", _retry)
     retry.add_argument("worker", metavar="MODULE:NAME", help="the Subscription or Projection")
     retry.add_argument("positions", nargs="*", type=_count, metavar="POSITION", help="only these (default: all)")
 

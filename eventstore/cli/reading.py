@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 
+from eventstore.cli.telling import complain
 from eventstore.codec.showing import LINE, cleaned, cleaned_json, json_of, jsonable
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
@@ -37,7 +38,7 @@ def run(
             print(show(event))
         if shown or store.read(stream_id, limit=1):
             return 0
-    print(f"eventstore: there is no stream {stream_id!r} in schema {schema!r}", file=sys.stderr)
+    complain(f"there is no stream {stream_id!r} in schema {schema!r}")
     return 1
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from eventstore.cli import DATABASE_COMMANDS, main
+from eventstore.cli.telling import complain
 
 _WITH_WORKERS = {"rebuild", "retry", "run"}
 
@@ -25,12 +25,12 @@ def run(arguments: Sequence[str], dsn: Callable[[], str], schema: str, targets: 
         for name in named:
             if targets and ":" not in name and not name.startswith("-") and name not in targets:
                 there = ", ".join(map(repr, sorted(targets)))
-                print(f"eventstore: there is no subscription {name!r}: there are {there}", file=sys.stderr)  # noqa: T201 a command line prints
+                complain(f"there is no subscription {name!r}: there are {there}")
                 return 1
         rest = [targets.get(argument, argument) for argument in rest]
         if command == "run" and not rest:
             rest = list(targets.values())
             if not rest:
-                print("eventstore: there is no subscription to run", file=sys.stderr)  # noqa: T201 a command line prints
+                complain("there is no subscription to run")
                 return 1
     return main([command, *rest])

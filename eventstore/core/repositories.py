@@ -14,6 +14,7 @@ from uuid import UUID
 
 from eventstore import codec
 from eventstore.aggregate import Aggregate, stream_id_of
+from eventstore.codec.showing import cleaned
 from eventstore.core.operations import Operation, Pause
 from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
 from eventstore.event import Event
@@ -47,7 +48,7 @@ class RepositoryOperations(Generic[A]):
         # From the event that the snapshot stands at, which shows that the stream got there.
         events = yield from self._page(stream_id, max(started_at - 1, 0))
         if started_at and getattr(next(events, None), "version", 0) != started_at:
-            _log.warning("the snapshot of %s is ahead of its stream, and is replaced", stream_id)
+            _log.warning("the snapshot of %s is ahead of its stream, and is replaced", cleaned(stream_id))
             aggregate, void, started_at = self._type(aggregate_id), True, 0
             events = yield from self._page(stream_id, 0)
         end = max(started_at - 1, 0) + PAGE
@@ -110,10 +111,12 @@ class RepositoryOperations(Generic[A]):
                 if snapshot is not None:
                     return restored(self._type, aggregate_id, snapshot), False
             except SnapshotError as error:
-                _log.warning("%s; the events are replayed and it is replaced", error)
+                _log.warning("%s; the events are replayed and it is replaced", cleaned(str(error)))
                 return self._type(aggregate_id), True
             except Exception:  # noqa: BLE001 a snapshot is only a shorter way: no error of its store stops a load
-                _log.warning("no snapshot of %s %s could be loaded", category, aggregate_id, exc_info=True)
+                _log.warning(
+                    "no snapshot of %s %s could be loaded", category, cleaned(str(aggregate_id)), exc_info=True
+                )
         return self._type(aggregate_id), False
 
     def _take_snapshot(self, aggregate: A) -> Operation[None]:
@@ -123,7 +126,9 @@ class RepositoryOperations(Generic[A]):
             snapshot = taken(aggregate)
             yield lambda: self._snapshots.save(snapshot)
         except Exception:  # noqa: BLE001 a snapshot is only a shorter way: failing to write one never fails the save
-            _log.warning("no snapshot of %s %s could be stored", aggregate.category, aggregate.id, exc_info=True)
+            _log.warning(
+                "no snapshot of %s %s could be stored", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
+            )
 
 
 def taken(aggregate: Aggregate[Any]) -> Snapshot:

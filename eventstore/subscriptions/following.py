@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from eventstore.codec.record import Record
+from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import (
     FAR_BEHIND,
     MAX_PARTITIONS,
@@ -203,7 +204,9 @@ class Follower:
                 except HandlingFailed as failure:
                     yield from self._retry(failure)
                 except (StoreUnavailable, AppendOutcomeUnknown) as error:
-                    _log.warning("subscription %s: %s; it goes on in %.1f s", self.name, error, delay)
+                    _log.warning(
+                        "subscription %s: %s; it goes on in %.1f s", cleaned(self.name), cleaned(str(error)), delay
+                    )
                     yield Rest(delay)
                     delay = min(delay * 2, LAST_DELAY)
                 else:
@@ -333,11 +336,12 @@ class Follower:
         text = error_text(failure.cause)
         _log.warning(
             "subscription %s: attempt %d of %d at position %d failed: %s",
-            self.name,
+            cleaned(self.name),
             tries,
             self._attempts,
             position,
-            text,
+            cleaned(text),
+            exc_info=failure.cause,
         )
         try:
             if tries >= self._attempts:
