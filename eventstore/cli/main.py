@@ -15,10 +15,13 @@ from contextlib import suppress
 from datetime import UTC, tzinfo
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from eventstore.cli.telling import complain
+from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
+from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
 DATABASE_COMMANDS = frozenset({"import", "migrate", "parked", "read", "remove", "status", "streams"})
@@ -171,17 +174,26 @@ def _dsn(args: argparse.Namespace) -> str:
 # --- their arguments --------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """One whose errors repeat no password, wherever on the line a DSN was put."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(cleaned(without_passwords(message)))
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="eventstore",
         description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it, on a server of its own.",
     )
     parser.add_argument("--version", action="version", version=f"eventstore {_version()}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    database = argparse.ArgumentParser(add_help=False)
+    database = _Parser(add_help=False)
     database.add_argument(
-        "--dsn", help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN)"
+        "--dsn",
+        help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN). Other users of "
+        "this machine can see it: leave a password to EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE)",
     )
     database.add_argument("--schema", default="eventstore", help="the schema of the store (default: %(default)s)")
 
@@ -202,12 +214,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[_Parser],
     name: str,
     what: str,
     run: object,
-    *parents: argparse.ArgumentParser,
-) -> argparse.ArgumentParser:
+    *parents: _Parser,
+) -> _Parser:
     command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", parents=parents)
     command.set_defaults(run=run)
     return command
@@ -284,9 +296,7 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_following(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], database: argparse.ArgumentParser
-) -> None:
+def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Parser) -> None:
     status = _command(commands, "status", "print how far each subscription is behind", _status, database)
     status.add_argument("--json", action="store_true", help="JSON lines")
     parked = _command(commands, "parked", "print the events that a subscription has parked", _parked, database)

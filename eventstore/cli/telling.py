@@ -7,11 +7,12 @@ import sys
 from logging import LogRecord
 
 from eventstore.codec.showing import cleaned
+from eventstore.postgres.dsn import without_passwords
 
 
 def complain(message: object) -> None:
     """Say on stderr what went wrong, on one line."""
-    print(f"eventstore: {cleaned(str(message))}", file=sys.stderr)
+    print(f"eventstore: {cleaned(without_passwords(str(message)))}", file=sys.stderr)
 
 
 class CleanFormatter(logging.Formatter):

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
+from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.failures import ThisProcess, unavailable
 from eventstore.postgres.notifications import Server
 
@@ -50,7 +51,7 @@ class OwnPool:
     """A pool for each process, opened when first used: after a fork the child opens its own."""
 
     def __init__(self, dsn: str, max_size: int) -> None:
-        self._dsn = dsn
+        self._dsn = checked_dsn(dsn)
         self._max_size = max_size
         self._lock = threading.Lock()
         # The pools of parents are kept: to let one go would end the parent's sessions.

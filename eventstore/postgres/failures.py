@@ -56,7 +56,9 @@ def translated(error: psycopg.Error, *, broken: bool, schema: str) -> EventStore
 
 def unavailable(error: psycopg.Error) -> StoreUnavailable:
     """The error for one that kept a connection from being had at all."""
-    return StoreUnavailable(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
+    unavailable = StoreUnavailable(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
+    error._pgconn = None  # It has the DSN, password included, which whoever logs the cause would see.
+    return unavailable
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool
 
 from eventstore.memory import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.postgres import PostgresEventStore, PostgresSnapshotStore, migrate
+from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.embedded import EmbeddedServer
 
 _numbers = itertools.count(1)
@@ -39,7 +40,7 @@ def eventstore_dsn() -> Iterator[str]:
     """A server for the session: EVENTSTORE_TEST_DSN, or one of its own out of the extra ``quickstart``."""
     given = os.environ.get("EVENTSTORE_TEST_DSN")
     if given:
-        yield given
+        yield checked_dsn(given)
         return
     with EmbeddedServer(durable=False) as server:
         yield server.dsn
