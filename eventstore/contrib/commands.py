@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from eventstore.cli import DATABASE_COMMANDS, main
 from eventstore.cli.telling import complain
+from eventstore.errors import EventStoreError
 
 _WITH_WORKERS = {"rebuild", "retry", "run"}
 
@@ -18,8 +19,14 @@ def run(arguments: Sequence[str], dsn: Callable[[], str], schema: str, targets: 
     """
     command, *rest = arguments or ["--help"]
     if command in DATABASE_COMMANDS:
-        asks_for_help = "-h" in rest or "--help" in rest
-        rest = [*([] if asks_for_help else ["--dsn", dsn()]), "--schema", schema, *rest]
+        where: list[str] = []
+        if "-h" not in rest and "--help" not in rest:
+            try:
+                where = ["--dsn", dsn()]
+            except EventStoreError as error:
+                complain(error)
+                return 1
+        rest = [*where, "--schema", schema, *rest]
     elif command in _WITH_WORKERS:
         named = rest if command == "run" else rest[:1]
         for name in named:
