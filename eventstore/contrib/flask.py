@@ -103,9 +103,9 @@ class _SnapshotsBeside(PostgresSnapshotStore):
 class FlaskEventStore(FollowableStore):
     """The event store of the current app, to be made at the top of a module and used in views and workers.
 
-    ``app.config`` says where: EVENTSTORE_DSN (default: the environment's; "memory:" for tests), EVENTSTORE_SCHEMA ("eventstore"),
-    EVENTSTORE_POOL_SIZE (10 connections for each process), EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions; None: no
-    snapshots), EVENTSTORE_NOTIFY (False: workers in other processes look for themselves).
+    ``app.config`` says where: EVENTSTORE_DSN (default: the environment's; "memory:" for tests), EVENTSTORE_SCHEMA
+    ("eventstore"), EVENTSTORE_POOL_SIZE (10 connections for each process), EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions;
+    None: no snapshots), EVENTSTORE_NOTIFY (False: workers in other processes look for themselves).
     """
 
     _strict = False
