@@ -90,7 +90,8 @@ def _outermost(*, lenient: bool, wary: bool) -> _Level:
 
 
 def _checked_map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    check_hashes([key for key, _ in pairs])
+    if len(pairs) > MAX_COLLISIONS:
+        check_hashes([key for key, _ in pairs])
     return dict(pairs)
 
 
