@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import signal
@@ -286,6 +287,9 @@ def test_the_librarys_log_lines_are_clean_whatever_formats_them(
     assert record.getMessage().isprintable()
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ValueError)
+    lines = logging.Formatter("%(message)s").format(record).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert all(line.startswith("    ") for line in lines[1:])
 
 
 def test_a_file_in_the_working_directory_stands_in_for_no_installed_module(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from eventstore.cli.progress import Progress
 from eventstore.cli.telling import complain, log_to_stderr
 from eventstore.codec.showing import cleaned, cleaned_json
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionStatus
+from eventstore.core.logs import log as _log
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
@@ -27,7 +27,6 @@ from eventstore.subscriptions import Projection, Subscription, statuses
 
 Worker: TypeAlias = Subscription | Projection[Any]
 
-_log = logging.getLogger("eventstore")
 _HEADINGS = ("NAME", "STATE", "POSITION", "BEHIND", "SECONDS", "PARKED", "PARTITIONS")
 
 

@@ -16,16 +16,13 @@ def complain(message: object) -> None:
 
 
 class CleanFormatter(logging.Formatter):
-    """A line for each record; tracebacks are indented, so that no line of one can pass for a record of its own."""
+    """A line for each record, before its traceback."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: LogRecord) -> str:  # noqa: N802 logging's
         return cleaned(super().formatMessage(record))
-
-    def formatException(self, ei: logging._SysExcInfoType) -> str:  # noqa: N802 logging's
-        return "\n".join(f"    {cleaned(line)}" for line in super().formatException(ei).split("\n"))
 
 
 def log_to_stderr() -> None:

@@ -5,7 +5,6 @@ The generators yield calls of a store's methods, which a driver makes, or makes 
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
@@ -15,6 +14,7 @@ from uuid import UUID
 from eventstore import codec
 from eventstore.aggregate import Aggregate, stream_id_of
 from eventstore.codec.showing import cleaned
+from eventstore.core.logs import log as _log
 from eventstore.core.operations import Operation, Pause
 from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
 from eventstore.event import Event
@@ -24,8 +24,6 @@ A = TypeVar("A", bound=Aggregate[Any])
 
 PAGE = 4000
 """Events that a load holds in memory at once."""
-
-_log = logging.getLogger("eventstore")
 
 
 class RepositoryOperations(Generic[A]):

@@ -7,7 +7,6 @@ connection; and what a projection writes in that transaction is stored together 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from eventstore.core.checkpoints import (
     SaveCheckpoint,
     SubscriptionState,
 )
+from eventstore.core.logs import log as _log
 from eventstore.core.operations import Operation, ReadLog, check_number
 from eventstore.core.records import decode_events
 from eventstore.errors import (
@@ -58,8 +58,6 @@ MAX_ERROR = 2000
 """Characters of an error's text that are kept."""
 
 OnFailure: TypeAlias = Literal["stop", "park"]
-
-_log = logging.getLogger("eventstore")
 
 
 @dataclass(frozen=True, slots=True)
