@@ -22,6 +22,7 @@ from uuid import UUID
 
 from eventstore.codec.annotations import add_annotations, described, is_class_variable, own_annotations
 from eventstore.codec.record import Record, envelope_of
+from eventstore.codec.showing import represented
 from eventstore.codec.values import copied, default_of, is_required, uuid_of
 from eventstore.errors import DuplicateType, InvalidArgument
 from eventstore.names import check_name
@@ -208,7 +209,7 @@ class Event(_KeywordFields):
             fields = {"event_type": self.event_type, "data": self.data}
         else:
             fields = {name: value for name, value in self.data.items() if self._fields[name].repr}
-        shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        shown = ", ".join(f"{name}={represented(value)}" for name, value in fields.items())
         return f"{type(self).__name__}({shown})"
 
 

@@ -143,7 +143,7 @@ def test_a_dry_run_prints_the_sql_and_runs_none(dsn: str, new_schema: str, capsy
     command = ["migrate", "--dsn", dsn, "--schema", new_schema]
     assert main([*command, "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f'CREATE SCHEMA "{new_schema}"')
+    assert printed.startswith(f'SET LOCAL search_path = pg_catalog, pg_temp;\nCREATE SCHEMA "{new_schema}"')
     with psycopg.connect(dsn) as connection:
         assert not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [new_schema]).fetchall()
         connection.execute(printed)
@@ -177,7 +177,7 @@ def test_what_a_terminal_would_obey_is_spelled_out(
     _, printed, _ = run("read", "Order-1")
     assert printed.rstrip("\n").isprintable()
     assert r"a\x1b]0;title\x07\nb" in printed
-    assert r"one\ntwo\u001b[2J \x9b2J\u2028" in printed
+    assert r"one\ntwo\u001b[2J \u009b2J\u2028" in printed
     assert "<2 bytes>" in printed
 
 

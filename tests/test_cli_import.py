@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +22,8 @@ from waiting import PATIENCE, eventually
 
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
-from eventstore.cli import command_line, importing, main, rows
+from eventstore.cli import importing, main, rows
+from eventstore.cli.threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,7 +162,7 @@ def test_a_zone_that_does_not_exist(importer: Importer, monkeypatch: pytest.Monk
     assert importer.run(path, "--tz", "Europe/Atlantis").code == 2
     assert "'Europe/Atlantis' is no time zone" in importer.run(path, "--tz", "Europe/Atlantis").complaint
     assert "'../secret' is no time zone" in importer.run(path, "--tz", "../secret").complaint
-    monkeypatch.setattr(command_line, "available_timezones", set)
+    monkeypatch.setattr(sys.modules[main.__module__], "available_timezones", set)
     assert "pip install tzdata" in importer.run(path, "--tz", "Europe/Amsterdam?").complaint
     assert importer.run(path, "--tz", "UTC").code == 0
 
@@ -270,6 +273,57 @@ def test_a_schema_that_is_missing_is_not_made(
 # --- again ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("buffer", [3, 1000])
+def test_positions_follow_the_rows_of_the_whole_file(
+    buffer: int, importer: Importer, store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_BUFFER_ROWS", buffer)
+    cases = [number * 7 % 20 for number in range(100)]
+    path = importer.file(HEADER + "".join(row(case, f"step {number}") for number, case in enumerate(cases)))
+    assert importer.run(path).counts() == (100, 20, 100, 0)
+    assert [event.event_type for event in store.read_all()] == [f"step {number}" for number in range(100)]
+
+
+def test_one_transaction_locks_a_bounded_number_of_streams(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked: list[int] = []
+    append = importing._Import._append
+
+    def counting(self: importing._Import, rows: list[Any]) -> int:
+        locked.append(len({row.stream_id for row in rows}))
+        return append(self, rows)
+
+    monkeypatch.setattr(importing._Import, "_append", counting)
+    path = importer.file(HEADER + "".join(row(number, "opened") for number in range(600)))
+    assert importer.run(path).counts() == (600, 600, 600, 0)
+    assert locked == [256, 256, 88]
+
+
+@pytest.mark.parametrize(("option", "delimiter"), [(";", ";"), ("tab", "\t"), ("\\t", "\t"), ("|", "|")])
+def test_fields_may_be_delimited_otherwise(
+    option: str, delimiter: str, importer: Importer, store: PostgresEventStore
+) -> None:
+    path = importer.file((HEADER + row(1, "opened", "a b")).replace(",", delimiter))
+    result = importer.run(path)
+    assert result.code == 1
+    name = option if option != "\\t" else "tab"
+    assert f"{path}:1: the header is one column, with a " in result.complaint
+    assert f"say --delimiter {name}" in result.complaint.replace("'", "")
+    assert importer.run(path, "--delimiter", option).counts() == (1, 1, 1, 0)
+    assert store.read("Case-1")[0].data == {"who": "a b"}
+
+
+def test_a_comma_that_is_not_the_delimiter_is_part_of_a_field(importer: Importer, store: PostgresEventStore) -> None:
+    path = importer.file("case;did;at;who\n1;opened;2024-05-01T12:00Z;1,5\n")
+    assert importer.run(path, "--delimiter", ";").code == 0
+    assert store.read("Case-1")[0].data == {"who": "1,5"}
+
+
+def test_json_lines_have_no_delimiter(importer: Importer) -> None:
+    result = importer.run(importer.file("", "cases.jsonl"), "--delimiter", ";")
+    assert (result.code, result.printed) == (2, "")
+    assert "--delimiter is for .csv files" in result.complaint
+
+
 @pytest.fixture
 def three_cases(importer: Importer) -> Path:
     return importer.file(HEADER + "".join(row(number % 3, f"step {number}") for number in range(30)))
@@ -305,7 +359,9 @@ def test_what_was_appended_before_a_bad_row_stays(
     code, _, complaint = importer.run(three_cases)
     assert code == 1
     added, error = complaint.splitlines()
-    assert added.startswith("eventstore: 20 events were added and stay, 0 were there already; the same command again")
+    assert added.startswith(
+        "eventstore: 20 events were added and stay, 0 were there already; the same command continues"
+    )
     assert f"{three_cases}:27: " in error
     assert sum(map(len, content(store).values())) == 20
     three_cases.write_text(whole)
@@ -393,7 +449,7 @@ def test_killed_and_run_again_it_ends_the_same(
     importer: Importer, store: PostgresEventStore, stored: Callable[[], int], dsn: str
 ) -> None:
     path = importer.file(HEADER + "".join(row(number % 500, f"step {number}") for number in range(2000)))
-    with held(store, "Case-250"), importer.start(path) as process:
+    with held(store, "Case-400"), importer.start(path) as process:
         assert eventually(someone_waits(dsn))
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -423,15 +479,64 @@ def test_ctrl_c_ends_it_at_once_and_quietly(
     assert stored() == 100
 
 
+def has_gone_on(process: subprocess.Popen[str], before: int, stored: Callable[[], int]) -> bool:
+    return stored() > before or process.poll() is not None
+
+
+def test_ctrl_c_at_any_moment_ends_it(importer: Importer, stored: Callable[[], int]) -> None:
+    path = importer.file(HEADER + "".join(row(number % 300, f"step {number}") for number in range(3000)))
+    for round_ in range(12):
+        with importer.start(path) as process:
+            before = stored()
+            assert eventually(partial(has_gone_on, process, before, stored))
+            for _ in range(1 + round_ % 4):
+                process.send_signal(signal.SIGINT)
+            process.communicate(timeout=PATIENCE)
+        assert process.returncode in {0, 130, -signal.SIGINT, 1}
+        if stored() == 3000:
+            break
+    assert importer.run(path).code == 0
+    assert stored() == 3000
+
+
+def test_ctrl_c_at_any_moment_leaves_no_lock_that_workers_wait_for() -> None:
+    """Many interrupts of one process, each while results come in: none may hang, and the threads must end."""
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    for delay in range(150):
+        workers = Workers(4)
+        enough = threading.Event()
+
+        def interrupt(calls: int = delay * 1_000, enough: threading.Event = enough) -> None:
+            for _ in range(calls):
+                enough.is_set()
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+        killer = threading.Thread(target=interrupt)
+        with pytest.raises(KeyboardInterrupt), workers:
+            killer.start()
+            for _ in workers.results([lambda: None] * 2_000):
+                pass
+            killer.join()
+            signal.pause()
+        killer.join()
+        for thread in workers._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
 def test_two_imports_of_one_file_at_once(
     importer: Importer, store: PostgresEventStore, stored: Callable[[], int]
 ) -> None:
     path = importer.file(HEADER + "".join(row(number % 50, f"step {number}") for number in range(2000)))
     both = [importer.start(path), importer.start(path)]
-    for process in both:
-        _, complaint = process.communicate()
-        assert (process.returncode, complaint) == (0, "")
+    ended = [process.communicate() for process in both]
+    assert [(process.returncode, complaint) for process, (_, complaint) in zip(both, ended, strict=True)] == [
+        (0, "")
+    ] * 2
     assert stored() == 2000
+    added = [Result(0, printed, "").counts()[2] for printed, _ in ended]
+    assert sum(added) == 2000  # each event was added by one of them
     assert did(store, "7") == [f"step {number}" for number in range(7, 2000, 50)]
 
 

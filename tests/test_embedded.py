@@ -26,6 +26,7 @@ from eventstore.errors import InvalidOperation, StoreUnavailable
 from eventstore.postgres.embedded import EmbeddedServer
 from eventstore.postgres.embedded import binaries as finding
 from eventstore.postgres.embedded import server as embedded
+from eventstore.postgres.embedded.binaries import unprivileged_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -538,6 +539,64 @@ def test_a_directory_that_only_root_can_enter_is_refused_with_the_reason(place):
     place.chmod(0o700)
     with pytest.raises(StoreUnavailable, match=r"Permission denied[^$]*must be able to enter"):
         EmbeddedServer(place / "here").start()
+
+
+@only_as_root
+@pytest.mark.parametrize("there", [True, False], ids=["there", "to be made"])
+def test_root_starts_none_in_a_directory_that_another_user_controls(place, there):
+    other = 54321
+    home = place / "home"
+    home.mkdir()
+    os.chown(home, other, other)
+    directory = home / "data" if not there else home
+    with pytest.raises(StoreUnavailable, match=f"home belongs to uid {other}: start it as that user"):
+        EmbeddedServer(directory).start()
+    assert list(home.iterdir()) == []
+    os.chown(home, 0, 0)
+    home.chmod(0o777)
+    with pytest.raises(StoreUnavailable, match="home everybody may write to"):
+        EmbeddedServer(directory).start()
+
+
+@only_as_root
+def test_links_of_the_servers_account_are_followed_with_its_own_rights_only(place):
+    """Where the account owns the directory, whatever it put there, root's files stay as they are."""
+    secret = place / "secret"
+    secret.write_text("root's")
+    secret.chmod(0o600)
+    home = place / "home"
+    home.mkdir(mode=0o755)
+    account = unprivileged_account(None)
+    os.chown(home, *account)
+    log = home / "server.log"
+    log.symlink_to(secret)
+    with pytest.raises(StoreUnavailable):
+        EmbeddedServer(home).start()
+    log.unlink()
+    log.hardlink_to(secret)
+    with pytest.raises(StoreUnavailable):
+        EmbeddedServer(home).start()
+    assert secret.read_text() == "root's"
+    log.unlink()
+    with EmbeddedServer(home, durable=False) as server:
+        assert query(server.dsn, "SELECT 1") == "1"
+    assert log.stat().st_uid == account.uid
+    assert (home / "data").stat().st_uid == account.uid
+
+
+def test_a_log_that_is_a_link_is_refused(place):
+    target = place / "target"
+    target.write_text("precious")
+    directory = place / "kept"
+    directory.mkdir(mode=0o755)
+    (directory / "server.log").symlink_to(target)
+    with pytest.raises(StoreUnavailable):
+        EmbeddedServer(directory).start()
+    (directory / "server.log").unlink()
+    (directory / "server.log").hardlink_to(target)
+    with pytest.raises(StoreUnavailable, match=r"server\.log is not a plain file of its own"):
+        EmbeddedServer(directory).start()
+    assert target.read_text() == "precious"
 
 
 @only_as_root

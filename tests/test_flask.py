@@ -29,6 +29,7 @@ from eventstore import (
     InvalidOperation,
     PostgresEventStore,
     Projection,
+    SchemaError,
     StoreUnavailable,
     handles,
 )
@@ -73,7 +74,9 @@ def events() -> Iterator[FlaskEventStore]:
     events = FlaskEventStore()
     yield events
     for app in events._apps:
-        app.extensions["eventstore"].store.close()
+        stores = vars(app.extensions["eventstore"]).get("_stores")
+        if stores is not None and isinstance(stores.events, PostgresEventStore):
+            stores.events.close()
 
 
 @pytest.fixture
@@ -139,14 +142,15 @@ class TestTheExtension:
             for number in range(3):
                 letter.send(str(number))
             events.repository(Letter).save(letter)
-            snapshots = app.extensions["eventstore"].snapshots
+            snapshots = app.extensions["eventstore"].stores.snapshots
             assert snapshots.load("Letter", str(letter.id), Letter.class_schema()).version == 3
             assert snapshots.connections is events.store.connections
 
     @pytest.mark.parametrize(
         ("name", "value", "said"),
         [
-            ("EVENTSTORE_DSN", None, "EVENTSTORE_DSN is None"),
+            ("EVENTSTORE_DSN", "postgres//bob:s3cret@h/db", "^the DSN is malformed: write postgresql://user@host/"),
+            ("EVENTSTORE_DSN", 7, "the DSN must be a str, not int"),
             ("EVENTSTORE_SCHEMA", "pg_x", "pg_x"),
             ("EVENTSTORE_POOL_SIZE", 0, "EVENTSTORE_POOL_SIZE is 0"),
             ("EVENTSTORE_SNAPSHOT_FREQUENCY", "9", "EVENTSTORE_SNAPSHOT_FREQUENCY is '9'"),
@@ -164,12 +168,90 @@ class TestTheExtension:
         FlaskEventStore(app)
         assert app.config["EVENTSTORE_DSN"] == "postgresql://somewhere/else"
 
+    @pytest.mark.parametrize("dsn", [None, ""])
+    def test_without_a_dsn_an_app_is_made_and_the_first_use_says_what_to_set(
+        self, dsn: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("EVENTSTORE_DSN", raising=False)
+        app = flask.Flask("without")
+        app.config["EVENTSTORE_DSN"] = dsn
+        events = FlaskEventStore(app)
+        projection = Projection(events, "letters", print)
+        for use in (lambda: events.read("s"), lambda: events.repository(Letter), projection.run_until_caught_up):
+            with pytest.raises(InvalidOperation, match=r"set EVENTSTORE_DSN, .* or in tests to 'memory:'"):
+                use()
+        done = app.test_cli_runner().invoke(args=["eventstore", "status"])
+        assert done.exit_code == 1
+        assert "set EVENTSTORE_DSN" in done.stderr
+        assert "--json" in app.test_cli_runner().invoke(args=["eventstore", "status", "--help"]).output
+        app.config["EVENTSTORE_DSN"] = "memory:"  # what is set before the first use counts
+        assert events.read("s") == []
+
+    def test_a_schema_that_is_missing_is_told_with_flasks_command(self, events: FlaskEventStore, dsn: str) -> None:
+        an_app(events, dsn, "flask_has_none")
+        with pytest.raises(SchemaError, match=r"run `flask eventstore migrate`$"):
+            events.read("s")
+        with pytest.raises(SchemaError, match=r"run `flask eventstore migrate`$"):
+            events.repository(Letter).load(uuid4())
+
     def test_workers_run_in_the_apps_context(self, app: flask.Flask, events: FlaskEventStore) -> None:
         names: list[str] = []
         letters = Projection(events, "letters", lambda *_: names.append(flask.current_app.name))
         events.append(a_stream(), [an_event()], 0)
         letters.run_until_caught_up()
         assert names == [app.name]
+
+
+class TestInMemory:
+    @pytest.fixture
+    def app(self, events: FlaskEventStore) -> flask.Flask:
+        return an_app(events, "memory:", "eventstore", EVENTSTORE_SNAPSHOT_FREQUENCY=2)
+
+    def test_views_and_repositories_use_it(self, app: flask.Flask, events: FlaskEventStore) -> None:
+        @app.post("/letters/<to>")
+        def send(to: str) -> dict[str, str]:
+            letter = Letter(uuid4())
+            letter.send("nobody")
+            letter.send(to)
+            events.repository(Letter).save(letter)
+            return {"id": str(letter.id)}
+
+        sent = app.test_client().post("/letters/Ada").get_json()
+        assert events.repository(Letter).load(sent["id"]).to == "Ada"
+        assert (
+            app.extensions["eventstore"].stores.snapshots.load("Letter", sent["id"], Letter.class_schema()).version == 2
+        )
+
+    def test_transactions_and_projections_work(self, app: flask.Flask, events: FlaskEventStore) -> None:
+        with pytest.raises(ZeroDivisionError), events.transaction() as transaction:
+            transaction.append("s", [an_event()], 0)
+            _ = 1 / 0
+        assert events.read("s") == []
+        events.append("s", [an_event()], 0)
+        seen: list[str] = []
+        Projection(events, "seen", lambda *_: seen.append(flask.current_app.name)).run_until_caught_up()
+        assert seen == [app.name]
+
+    def test_each_app_has_its_own_and_another_init_app_empties_it(
+        self, app: flask.Flask, events: FlaskEventStore
+    ) -> None:
+        events.append("s", [an_event()], 0)
+        events.init_app(app)
+        assert events.read("s") == []
+        other = an_app(events, "memory:", "eventstore")
+        with other.app_context():
+            events.append("s", [an_event()], 0)
+        with app.app_context():
+            assert events.read("s") == []
+
+    def test_what_needs_a_database_says_so(self, app: flask.Flask, events: FlaskEventStore) -> None:
+        engine = sqlalchemy.create_engine("postgresql+psycopg://nobody@/x?host=/nowhere")
+        for use in (events.bind, lambda session: events.repository(Letter, session)):
+            with Session(engine) as session, pytest.raises(InvalidOperation, match="test that on PostgreSQL"):
+                use(session)
+        done = app.test_cli_runner().invoke(args=["eventstore", "read", "s"])
+        assert done.exit_code == 1
+        assert "only the app's own process has that store" in done.stderr
 
 
 class TestCommands:
@@ -364,7 +446,8 @@ class TestJoiningASession:
             assert letters.load(letter.id).to == "99"
             joined.session.rollback()
             assert not events.repository(Letter).exists(letter.id)
-            assert app.extensions["eventstore"].snapshots.load("Letter", str(letter.id), Letter.class_schema()) is None
+            snapshots = app.extensions["eventstore"].stores.snapshots
+            assert snapshots.load("Letter", str(letter.id), Letter.class_schema()) is None
 
     def test_values_of_its_own_are_not_touched(self, joined: Joined) -> None:
         """SQLAlchemy has its own ideas of JSON on its connections."""

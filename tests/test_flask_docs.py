@@ -63,3 +63,15 @@ def test_from_nothing_to_the_first_event(dsn: str, tmp_path: Path) -> None:
     assert ["TaskOpened" in lines[0], "TaskDone" in lines[1], len(lines)] == [True, True, 2]
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DROP DATABASE flask_docs WITH (FORCE)")
+
+
+def test_the_test_on_the_page_passes(tmp_path: Path) -> None:
+    app = steps()[1][1]
+    (test,) = re.findall(r"^```python\n(# test_app\.py\n.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "app.py").write_text(app)
+    (tmp_path / "test_app.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:django", "--rootdir", "."]
+    variables = {name: value for name, value in environment().items() if not name.startswith("FLASK_")}
+    ended = subprocess.run(command, cwd=tmp_path, env=variables, check=False, text=True, capture_output=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "1 passed" in ended.stdout

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from eventstore import Event, PostgresEventStore, SchemaError, StoreUnavailable
+from eventstore import Event, PostgresEventStore, SchemaError, StoreRefused, StoreUnavailable
 from eventstore.postgres import migrate, planned_sql
 from eventstore.postgres.migrations import migrations
 
@@ -109,7 +109,7 @@ def test_an_older_database_is_brought_up_to_date(dsn: str, schema: str, pool: Co
 def test_a_failure_leaves_nothing_behind(dsn: str, name: str, pool: ConnectionPool) -> None:
     change(pool, "CREATE SCHEMA {}", name)
     change(pool, "CREATE TABLE {}.snapshots (somebody_elses int)", name)
-    with pytest.raises(StoreUnavailable, match="already exists"):
+    with pytest.raises(StoreRefused, match="already exists"):
         migrate(dsn, name)
     with pool.connection() as connection:
         tables = connection.execute("SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace", (name,))

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parent.parent
 PACKAGE = {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "eventstore").rglob("*.py")}
-TEMPLATES = {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "eventstore").rglob("templates/**/*.html")}
+PAGES = {
+    path.relative_to(CHECKOUT).as_posix()
+    for pattern in ("templates/**/*.html", "static/**/*.css")
+    for path in (CHECKOUT / "eventstore").rglob(pattern)
+}
 SQL = {path.relative_to(CHECKOUT).as_posix(): path.read_text() for path in (CHECKOUT / "sql").rglob("*.sql")}
 
 
@@ -77,7 +81,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert names == PACKAGE | TEMPLATES | {f"eventstore/{name}" for name in SQL} | {"eventstore/py.typed"}
+    assert names == PACKAGE | PAGES | {f"eventstore/{name}" for name in SQL} | {"eventstore/py.typed"}
 
 
 def test_sdist_holds_what_its_tests_need(source: Path, sdist: Path) -> None:
@@ -86,7 +90,7 @@ def test_sdist_holds_what_its_tests_need(source: Path, sdist: Path) -> None:
     tests = {path.relative_to(source).as_posix() for path in (source / "tests").rglob("*.py")}
     files = {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "setup.cfg", "setup.py", "tox.ini"}
     assert "tests/conftest.py" in tests
-    assert (PACKAGE | TEMPLATES | SQL.keys() | tests | files) - names == set()
+    assert (PACKAGE | PAGES | SQL.keys() | tests | files) - names == set()
 
 
 def test_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from eventstore import Event, PostgresEventStore, PostgresSnapshotStore, Projection, Snapshot, StoreUnavailable
+from eventstore import AccessDenied, Event, PostgresEventStore, PostgresSnapshotStore, Projection, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,7 +100,7 @@ def test_a_role_that_only_reads_can_read_all_and_can_not_append(dsn: str, schema
         with PostgresEventStore.connect(make_conninfo(dsn, options=f"-c role={name}"), schema) as store:
             assert [event.version for event in store.read_all()] == [1]
             for append in (store.append, in_a_transaction(store)):
-                with pytest.raises(StoreUnavailable, match="permission denied for function append") as refused:
+                with pytest.raises(AccessDenied, match="permission denied for function append") as refused:
                     append("Order-1", [Event(event_type="T")], 1)
                 assert refused.value.sqlstate == "42501"
     finally:

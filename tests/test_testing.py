@@ -7,10 +7,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from eventstore import Aggregate, Event, InvalidOperation, handles
-from eventstore.testing import given
+from eventstore.testing import given, plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,3 +211,38 @@ def test_the_contract_leaves_out_what_a_store_does_not_declare(verdicts: str, wh
 @pytest.mark.parametrize("what", CAPABILITIES)
 def test_a_store_that_declares_what_it_lacks_fails(verdicts: str, what: str) -> None:
     assert f"FAILED test_store.py::Test_{what}_denied::" in verdicts
+
+
+# --- the fixtures' database -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("database", "table", "is_refused"),
+    [
+        ("shop", "public.orders", True),
+        ("shop", "eventstore.events", True),
+        ("shop", None, False),
+        ("shop", "test_7_1_abcd.events", False),
+        ("shop_test", "public.orders", False),
+    ],
+)
+def test_a_database_that_may_hold_real_data_is_refused(
+    dsn: str, database: str, table: str | None, *, is_refused: bool
+) -> None:
+    other = make_conninfo(dsn, dbname=database)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {database}")
+        try:
+            if table is not None:
+                with psycopg.connect(other) as inside:
+                    inside.execute(f"CREATE SCHEMA IF NOT EXISTS {table.partition('.')[0]}")
+                    inside.execute(f"CREATE TABLE {table} ()")
+            if is_refused:
+                with pytest.raises(
+                    pytest.fail.Exception, match=f"the database '{database}', which has the table {table}"
+                ):
+                    plugin._refuse_real_data(other)
+            else:
+                plugin._refuse_real_data(other)
+        finally:
+            connection.execute(f"DROP DATABASE {database} WITH (FORCE)")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from eventstore.cli.command_line import main
+from eventstore.cli.command_line import DATABASE_COMMANDS, main
 
-__all__ = ["main"]
+__all__ = ["DATABASE_COMMANDS", "main"]

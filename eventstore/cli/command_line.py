@@ -14,12 +14,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, tzinfo
 from pathlib import Path
+from typing import NoReturn
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from eventstore import __version__
+from eventstore.cli.telling import complain
+from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
+from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
+DATABASE_COMMANDS = frozenset({"import", "migrate", "parked", "read", "remove", "status", "streams"})
+"""Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
 
 
@@ -40,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_output()
         return _PIPE_CLOSED
     except KeyboardInterrupt:
-        print("eventstore: interrupted", file=sys.stderr)
+        complain("interrupted")
         return _INTERRUPTED
     except EventStoreError as error:
-        print(f"eventstore: {error}", file=sys.stderr)
+        complain(error)
         return _USAGE if isinstance(error, _NoDatabase) else _FAILED
     except OSError as error:  # a full disk under the output, for one
         _give_up_output()
-        print(f"eventstore: {error}", file=sys.stderr)
+        complain(error)
         return _FAILED
     return code
 
@@ -99,7 +105,10 @@ def _import(args: argparse.Namespace) -> int:
     from eventstore.cli import importing, rows  # noqa: PLC0415
 
     columns = rows.Columns(args.stream, args.type, args.timestamp)
-    source = rows.Source(args.file, args.category, columns, args.tz)
+    if args.delimiter is not None and args.file.suffix.lower() != ".csv":
+        complain(f"--delimiter is for .csv files, not for {args.file.name!r}")
+        return _USAGE
+    source = rows.Source(args.file, args.category, columns, args.tz, args.delimiter or ",")
     return importing.run(_dsn(args), args.schema, source)
 
 
@@ -112,7 +121,20 @@ def _status(args: argparse.Namespace) -> int:
 def _parked(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
-    return following.parked(_dsn(args), args.schema, args.name, args.drop)
+    return following.parked(_dsn(args), args.schema, args.name, args.drop, as_json=args.json)
+
+
+def _remove(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.remove(_dsn(args), args.schema, args.name, is_sure=args.yes)
+
+
+def _streams(args: argparse.Namespace) -> int:
+    from eventstore.cli import streams  # noqa: PLC0415
+
+    prefix = f"{args.category}-" if args.category else args.prefix
+    return streams.run(_dsn(args), args.schema, prefix, after=args.after, limit=args.limit, as_json=args.json)
 
 
 def _run_workers(args: argparse.Namespace) -> int:
@@ -158,17 +180,26 @@ def _dsn(args: argparse.Namespace) -> str:
 # --- their arguments --------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """One whose errors repeat no password, wherever on the line a DSN was put."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(cleaned(without_passwords(message)))
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="eventstore",
         description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it, on a server of its own.",
     )
     parser.add_argument("--version", action="version", version=f"eventstore {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    database = argparse.ArgumentParser(add_help=False)
+    database = _Parser(add_help=False)
     database.add_argument(
-        "--dsn", help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN)"
+        "--dsn",
+        help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN). Other users of "
+        "this machine can see it: leave a password to EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE)",
     )
     database.add_argument("--schema", default="eventstore", help="the schema of the store (default: %(default)s)")
 
@@ -182,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         "--without-triggers", action="store_true", help="leave out the append-only guard, for engines without triggers"
     )
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
+    _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
     _add_import(
         _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
     )
@@ -190,12 +222,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[_Parser],
     name: str,
     what: str,
     run: object,
-    *parents: argparse.ArgumentParser,
-) -> argparse.ArgumentParser:
+    *parents: _Parser,
+) -> _Parser:
     command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", parents=parents)
     command.set_defaults(run=run)
     return command
@@ -232,6 +264,19 @@ def _add_read(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="JSON lines, with ids, positions and metadata")
 
 
+def _add_streams(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "List streams in the order of their ids, one a line: the version, which is the number of its events, the time "
+        "of the last event, the id. To continue a list, give the last id of it as --after."
+    )
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--prefix", default="", metavar="TEXT", help="only streams whose ids begin like this")
+    which.add_argument("--category", metavar="C", help="only streams of this category")
+    command.add_argument("--after", default="", metavar="STREAM", help="only streams after this one")
+    command.add_argument("--limit", type=_count, metavar="N", help="at most N streams")
+    command.add_argument("--json", action="store_true", help="JSON lines")
+
+
 def _add_import(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Append each row of a file as one event, in the file's order. It may be interrupted and run again at any time: "
@@ -245,6 +290,12 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         "--timestamp", required=True, metavar="COL", help="the column with the time, in ISO 8601; its offset is kept"
     )
     command.add_argument(
+        "--delimiter",
+        type=_delimiter,
+        metavar="CHAR",
+        help="what stands between the fields of a .csv: one character, or the word tab (default: a comma)",
+    )
+    command.add_argument(
         "--tz",
         type=_zone,
         metavar="ZONE",
@@ -253,24 +304,32 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_following(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], database: argparse.ArgumentParser
-) -> None:
+def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Parser) -> None:
     status = _command(commands, "status", "print how far each subscription is behind", _status, database)
     status.add_argument("--json", action="store_true", help="JSON lines")
-    parked = _command(commands, "parked", "print the events that a subscription has put aside", _parked, database)
+    parked = _command(commands, "parked", "print the events that a subscription has parked", _parked, database)
     parked.add_argument("name", metavar="NAME", help="the subscription")
     parked.add_argument("--drop", type=_count, metavar="POSITION", help="forget the one at this position instead")
+    parked.add_argument("--json", action="store_true", help="JSON lines")
+    remove = _command(
+        commands, "remove", "remove a subscription: its checkpoint and its parked events", _remove, database
+    )
+    remove.add_argument("name", metavar="NAME", help="the subscription")
+    remove.add_argument("--yes", action="store_true", help="don't ask")
     run = _command(commands, "run", "run subscriptions, until Ctrl-C or SIGTERM", _run_workers)
+    run.description = (
+        "Run subscriptions, until Ctrl-C or SIGTERM. MODULE is imported, from the installed packages or else from the "
+        "working directory: whoever can write there decides what is run."
+    )
     run.add_argument(
         "workers", nargs="+", metavar="MODULE:NAME", help="a Subscription or Projection, such as shop:mails"
     )
-    rebuild = _command(commands, "rebuild", "make a projection's read model anew, beside the one in use", _rebuild)
+    rebuild = _command(commands, "rebuild", "rebuild a projection's read model, beside the one in use", _rebuild)
     rebuild.add_argument("projection", metavar="MODULE:NAME", help="a Projection that names its tables")
     rebuild.add_argument(
         "--from-position", type=_count, default=0, metavar="N", help="only events above N (default: %(default)s)"
     )
-    retry = _command(commands, "retry", "handle again what a subscription has put aside", _retry)
+    retry = _command(commands, "retry", "handle a subscription's parked events again", _retry)
     retry.add_argument("worker", metavar="MODULE:NAME", help="the Subscription or Projection")
     retry.add_argument("positions", nargs="*", type=_count, metavar="POSITION", help="only these (default: all)")
 
@@ -279,6 +338,13 @@ def _importable(path: str) -> Path:
     if Path(path).suffix.lower() not in {".csv", ".jsonl"}:
         raise argparse.ArgumentTypeError(f"{path!r} is called neither .csv nor .jsonl")
     return Path(path)
+
+
+def _delimiter(text: str) -> str:
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise argparse.ArgumentTypeError(f"{text!r} must be one character, such as ';', or the word tab")
+    return delimiter
 
 
 def _zone(name: str) -> tzinfo:

@@ -27,6 +27,7 @@ from eventstore.cli.threads import Workers
 from eventstore.errors import ConcurrencyError, EventStoreError, InvalidOperation
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore, PostgresSnapshotStore, migrate
+from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.embedded import EmbeddedServer
 from eventstore.postgres.failures import unavailable
 from eventstore.repository import Repository
@@ -113,6 +114,8 @@ class Order(Aggregate["Order"]):
 
 def run(dsn: str | None, directory: Path | None, events: int) -> int:
     """Everything from an empty schema to a log of many events, then clean up."""
+    if dsn is not None:
+        checked_dsn(dsn)
     _say("eventstore demo: event sourcing on a real PostgreSQL. Every figure is measured here and now.")
     with _database(dsn, directory) as place, PostgresEventStore.connect(place.dsn, place.schema) as store:
         orders = Repository(store, Order)
@@ -130,7 +133,7 @@ def run(dsn: str | None, directory: Path | None, events: int) -> int:
 
 @dataclass(frozen=True)
 class _Place:
-    dsn: str
+    dsn: str = field(repr=False)
     schema: str
     farewell: str
 

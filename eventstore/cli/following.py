@@ -1,4 +1,4 @@
-"""``eventstore status``, ``run``, ``rebuild``, ``parked`` and ``retry``: subscriptions, from the command line."""
+"""Subscriptions, from the command line: ``status``, ``run``, ``rebuild``, ``parked``, ``retry`` and ``remove``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from types import FrameType
 from typing import Any, TypeAlias, cast
 
 from eventstore.cli.progress import Progress
-from eventstore.core.blocking import run as run_operation
-from eventstore.core.checkpoints import SubscriptionStatus
-from eventstore.core.operations import repeated
-from eventstore.core.subscription_requests import ListParked
-from eventstore.errors import EventStoreError, InvalidArgument
+from eventstore.cli.telling import complain, log_to_stderr
+from eventstore.codec.showing import cleaned, cleaned_json
+from eventstore.core.checkpoints import ParkedEvent, SubscriptionStatus
+from eventstore.core.logs import log as _log
+from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
+from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
 from eventstore.subscriptions import Projection, RebuildProgress, Subscription, statuses
-from eventstore.subscriptions.following import drop_parked
 
 Worker: TypeAlias = Subscription | Projection[Any]
 
@@ -35,7 +35,7 @@ def status(dsn: str, schema: str, *, as_json: bool) -> int:
         found = statuses(store)
     if as_json:
         for each in found:
-            print(json.dumps({**dataclasses.asdict(each), "state": each.state.value}, ensure_ascii=False))
+            print(_as_json(each, state=each.state.value))
         return 0
     rows = [_HEADINGS, *(_row(each) for each in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -50,7 +50,7 @@ def status(dsn: str, schema: str, *, as_json: bool) -> int:
 def _notes(each: SubscriptionStatus) -> list[str]:
     notes: list[str] = []
     if each.error is not None:
-        notes.append(f"at position {each.error_position}: {_one_line(each.error)}")
+        notes.append(f"at position {each.error_position}: {cleaned(each.error)}")
     if each.rebuilt_to is not None:
         notes.append(f"being rebuilt, at position {each.rebuilt_to:,}")
     return notes
@@ -58,7 +58,7 @@ def _notes(each: SubscriptionStatus) -> list[str]:
 
 def _row(each: SubscriptionStatus) -> tuple[str, ...]:
     return (
-        _one_line(each.name),
+        cleaned(each.name),
         each.state.value,
         f"{each.position:,}",
         f"{each.positions_behind:,}",
@@ -68,24 +68,68 @@ def _row(each: SubscriptionStatus) -> tuple[str, ...]:
     )
 
 
-def parked(dsn: str, schema: str, name: str, drop: int | None) -> int:
+def _as_json(each: SubscriptionStatus | ParkedEvent, **instead: str) -> str:
+    return cleaned_json(json.dumps({**dataclasses.asdict(each), **instead}, ensure_ascii=False))
+
+
+def parked(dsn: str, schema: str, name: str, drop: int | None, *, as_json: bool) -> int:
     """List the parked events of a subscription, or drop the one at position ``drop``."""
     with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+        subscription = _stored(store, name)
         if drop is not None:
-            run_operation(drop_parked(name, drop), store.execute)
+            subscription.drop_parked(drop)
             return 0
-        found = run_operation(repeated(ListParked(name)), store.execute)
+        found = subscription.parked()
     for event in found:
+        moment = event.parked_at.isoformat(" ", "seconds")
+        if as_json:
+            print(_as_json(event, parked_at=event.parked_at.isoformat()))
+            continue
         place = f"{event.stream_id} version {event.version}"
-        print(
-            f"{event.position:>10}  {event.parked_at.isoformat(' ', 'seconds')}  {event.event_type}  {_one_line(place)}"
-            f"  after {event.attempts} attempt(s): {_one_line(event.error)}"
-        )
+        line = f"{event.position:>10}  {moment}  {event.event_type}  {place}  after {event.attempts} attempt(s): "
+        print(cleaned(line + event.error))
     return 0
+
+
+def remove(dsn: str, schema: str, name: str, *, is_sure: bool) -> int:
+    """Forget a subscription: its checkpoint and its parked events. Asks first, on a terminal."""
+    with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+        subscription = _stored(store, name)
+        status = subscription.status()
+        what = f"subscription {name!r} at position {status.position:,}, with {status.parked:,} parked event(s)"
+        if not is_sure:
+            if not sys.stdin.isatty():
+                complain(f"this would remove {what}: say --yes")
+                return 1
+            print(
+                cleaned(f"Remove {what}? It handles all events again if it is run once more. [y/N] "),
+                end="",
+                flush=True,
+            )
+            if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+                print("Nothing was removed.")
+                return 1
+        subscription.remove()
+    print(cleaned(f"removed {what}"))
+    return 0
+
+
+def _stored(store: PostgresEventStore, name: str) -> Subscription:
+    """The subscription of a name, to be managed. Raises InvalidArgument, which lists those that there are."""
+    names = [each.name for each in statuses(store)]
+    if name not in names:
+        there = f"there are {', '.join(map(repr, names))}" if names else "there are none"
+        raise InvalidArgument(f"there is no subscription {name!r}: {there}")
+    return Subscription(store, name, _handle_nothing)
+
+
+def _handle_nothing(_: Event) -> None:
+    raise AssertionError  # it is never run
 
 
 def run(targets: Sequence[str]) -> int:
     """Workers, each in a thread, until one fails or a signal comes. Returns when what they were at is stored."""
+    log_to_stderr()
     workers = [_worker(target) for target in targets]
     failed: list[tuple[Worker, BaseException]] = []
 
@@ -102,7 +146,7 @@ def run(targets: Sequence[str]) -> int:
 
     threads = [threading.Thread(target=work, args=(worker,), name=worker.name) for worker in workers]
     with _stopping_at_signals(stop):
-        print(f"eventstore: running {', '.join(worker.name for worker in workers)}; Ctrl-C ends it", file=sys.stderr)
+        complain(f"running {', '.join(worker.name for worker in workers)}; Ctrl-C ends it")
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -110,7 +154,7 @@ def run(targets: Sequence[str]) -> int:
     for worker, error in failed:
         if not isinstance(error, EventStoreError):
             raise error
-        print(f"eventstore: {worker.name}: {error}", file=sys.stderr)
+        complain(f"{worker.name}: {error}")
     return 1 if failed else 0
 
 
@@ -143,26 +187,41 @@ def rebuild(target: str, from_position: int) -> int:
 
         projection.rebuild(from_position, progress=show)
     end = last[-1]
-    print(f"rebuilt {projection.name}: {end.events:,} events, {end.rate:,.0f}/s, up to position {end.position:,}")
+    done = f"{end.events:,} events, {end.rate:,.0f}/s, up to position {end.position:,}"
+    print(cleaned(f"rebuilt {projection.name}: {done}"))
     return 0
 
 
 def retry(target: str, positions: Sequence[int]) -> int:
-    """Events that were put aside, handled again: those at these positions, or all."""
+    """Handle parked events again: those at these positions, or all. Exit code 1 if any failed again."""
+    log_to_stderr()
     worker = _worker(target)
+    failures = 0
     for position in positions or [event.position for event in worker.parked()]:
-        worker.retry_parked(position)
-        print(f"{worker.name}: handled the event at position {position}")
-    return 0
+        try:
+            worker.retry_parked(position)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 a handler's, or one of ours
+            failures += 1
+            outcome = f"the event at position {position} failed again: {type(error).__name__}: {error}"
+            if isinstance(error, EventStoreError):
+                outcome = f"the event at position {position} was not handled: {error}"
+            else:
+                _log.error("subscription %s: %s", cleaned(worker.name), cleaned(outcome), exc_info=error)
+        else:
+            outcome = f"handled the event at position {position}"
+        print(cleaned(f"{worker.name}: {outcome}"))
+    return 1 if failures else 0
 
 
 def _worker(target: str) -> Worker:
-    """What ``package.module:name`` names, with the working directory on the path."""
+    """What ``package.module:name`` names. Installed modules come first, then the working directory."""
     module_name, colon, name = target.partition(":")
     if not (colon and module_name and name):
         raise InvalidArgument(f"{target!r}: name a subscription as package.module:name")
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 a text for the path
-        sys.path.insert(0, here)
+        sys.path.append(here)  # Last, so that no file that happens to be here stands in for an installed module.
     try:
         found: object = import_module(module_name)
     except ModuleNotFoundError as error:
@@ -174,7 +233,3 @@ def _worker(target: str) -> Worker:
     if not isinstance(found, (Subscription, Projection)):
         raise InvalidArgument(f"{target!r} is no Subscription or Projection of eventstore")
     return cast("Worker", found)
-
-
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else repr(text)[1:-1]

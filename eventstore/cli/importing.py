@@ -1,7 +1,8 @@
-"""``eventstore import``: the rows of a file as events, appended so that any run goes on where another one stopped.
+"""``eventstore import``: the rows of a file as events, appended so that any run continues where another one stopped.
 
 An event's id follows from its row and the row's place in its stream, so what a stream holds already is recognised; and
 each append names the version that it belongs at, so that nothing is stored twice or elsewhere, whoever else is writing.
+The rows are appended one after the other, some hundred in a transaction: positions follow the order of the file.
 """
 
 from __future__ import annotations
@@ -10,26 +11,54 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
-from itertools import islice
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+from uuid import UUID
+
+import psycopg
+from psycopg.sql import SQL, Identifier
 
 from eventstore.cli.progress import Progress
 from eventstore.cli.rows import Row, RowError, Source
-from eventstore.cli.threads import Workers
+from eventstore.codec.showing import cleaned
 from eventstore.errors import ConcurrencyError
 from eventstore.postgres import PostgresEventStore
-from eventstore.store import EventStore
+from eventstore.postgres.failures import translated
+from eventstore.postgres.stores import PostgresTransaction
 
-_BUFFER_ROWS = 5_000
+_BUFFER_ROWS = 1_000
+_BUFFER_STREAMS = 256
+"""Each is locked until the transaction ends, and a server has room for some thousand locks."""
 _BUFFER_BYTES = 16 * 1024 * 1024
-_THREADS = 6
+_ATTEMPTS = 5
+_LOCK = SQL("""
+    SELECT pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended('eventstore.import'::text, {table}::pg_catalog.regclass::pg_catalog.oid::bigint)
+    )
+""")
+"""Runs of one schema take turns, a buffer each: so each one knows which events it has added itself."""
+_STORED = SQL("""
+    SELECT stream_id, event.version, event_id, event_type
+    FROM ROWS FROM (
+        pg_catalog.unnest(%(streams)s::text[]),
+        pg_catalog.unnest(%(first)s::bigint[]),
+        pg_catalog.unnest(%(last)s::bigint[])
+    ) AS wanted (id, first, last)
+    JOIN {schema}.events AS event ON stream_id = id COLLATE "C" AND event.version BETWEEN first AND last
+""")
+
+
+class _Stored(NamedTuple):
+    event_id: UUID
+    event_type: str
 
 
 def run(dsn: str, schema: str, source: Source) -> int:
     """Append what is missing, and say what that was."""
     started = time.monotonic()
-    with PostgresEventStore.connect(dsn, schema, max_size=_THREADS) as store, source.open() as file:
-        work = _Import(store, source)
+    with PostgresEventStore.connect(dsn, schema, max_size=1) as store, source.open() as file:
+        work = _Import(store, schema, source)
         size = os.fstat(file.fileno()).st_size
         try:
             with Progress(source.path.name, total=size) as progress:
@@ -38,83 +67,99 @@ def run(dsn: str, schema: str, source: Source) -> int:
             if work.added or work.present:
                 print(
                     f"eventstore: {work.added:,} events were added and stay, {work.present:,} were there already; "
-                    "the same command again goes on from there",
+                    "the same command continues from there",
                     file=sys.stderr,
                 )
             raise
     seconds = time.monotonic() - started
     events = work.added + work.present
     print(
-        f"{source.path}: {events:,} events in {len(source.counts):,} streams; {work.added:,} added, "
+        f"{cleaned(str(source.path))}: {events:,} events in {len(source.counts):,} streams; {work.added:,} added, "
         f"{work.present:,} were there already; {seconds:.1f} s, {events / seconds:,.0f} events/s"
     )
     return 0
 
 
 class _Import:
-    """One run: a buffer of rows after the other, the streams of a buffer in parallel."""
+    """One run: a buffer of rows after the other, each in a transaction of its own."""
 
-    def __init__(self, store: EventStore, source: Source) -> None:
+    def __init__(self, store: PostgresEventStore, schema: str, source: Source) -> None:
         self._store = store
+        self._schema = schema
         self._source = source
-        self._ended: set[str] = set()
-        """Streams of which this run wrote the last event: nothing of theirs can be there already."""
         self.added = 0
         self.present = 0
-        """Events that were stored before this run came to their stream."""
+        """Events that somebody else has stored, or an earlier run."""
 
     def append_all(self, rows: Iterator[Row], progress: Progress) -> None:
         before = 0
-        with Workers(_THREADS) as workers:
-            while buffer := self._buffer(rows):
-                size, before = self._source.bytes_read - before, self._source.bytes_read
-                streams: dict[str, list[Row]] = {}
-                for row in buffer:
-                    streams.setdefault(row.stream_id, []).append(row)
-                for added, present in workers.results([partial(self._append, stream) for stream in streams.values()]):
-                    self.added += added
-                    self.present += present
-                    progress.advance(added + present, (added + present) * size / len(buffer))
+        while buffer := self._buffer(rows):
+            size, before = self._source.bytes_read - before, self._source.bytes_read
+            added = self._append(buffer)
+            self.added += added
+            self.present += len(buffer) - added
+            progress.advance(len(buffer), size)
 
     def _buffer(self, rows: Iterator[Row]) -> list[Row]:
         until = self._source.bytes_read + _BUFFER_BYTES
         buffer: list[Row] = []
-        for row in islice(rows, _BUFFER_ROWS):
+        streams: set[str] = set()
+        for row in rows:
             buffer.append(row)
-            if self._source.bytes_read > until:
+            streams.add(row.stream_id)
+            full = len(buffer) >= _BUFFER_ROWS or len(streams) >= _BUFFER_STREAMS
+            if full or self._source.bytes_read > until:
                 break
         return buffer
 
-    def _append(self, rows: list[Row]) -> tuple[int, int]:
-        """Store the next rows of one stream; how many were added, and how many had been there."""
-        stream_id, count = rows[0].stream_id, len(rows)
-        while True:
-            if stream_id not in self._ended:
-                rows = rows[self._present(rows) :]
-            if not rows:
-                return 0, count
-            before = rows[0].number - 1
+    def _append(self, rows: list[Row]) -> int:
+        """Store the rows that are missing, and return how many those were."""
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._store.append(stream_id, [row.event for row in rows], before)
-            except ConcurrencyError as conflict:
-                # Another writer: if it imports the same file, its events are there now, and are looked at next.
-                self._ended.discard(stream_id)
-                if conflict.actual_version is not None and conflict.actual_version < before:
+                with self._store.transaction() as transaction:
+                    missing = self._missing(rows, transaction)
+                    for stream_id, each in groupby(missing, key=attrgetter("stream_id")):
+                        run = list(each)
+                        transaction.append(stream_id, [row.event for row in run], run[0].number - 1)
+                return len(missing)
+            except ConcurrencyError:
+                # Another writer was faster. If its event stands where a row belongs, the next look says so.
+                if attempt == _ATTEMPTS:
                     raise
-            else:
-                self._ended.add(stream_id)
-                return len(rows), count - len(rows)
+        raise AssertionError  # pragma: no cover
 
-    def _present(self, rows: list[Row]) -> int:
-        """How many of these rows the stream holds. Raises RowError for the first in whose place is another event."""
-        stored = self._store.read(rows[0].stream_id, rows[0].number - 1, limit=len(rows))
-        for row, event in zip(rows, stored, strict=False):
-            if row.event.event_id != event.event_id:
+    def _missing(self, rows: list[Row], transaction: PostgresTransaction) -> list[Row]:
+        """The rows that are not stored. Raises RowError for the first in whose place is another event."""
+        stored = self._stored(rows, transaction)
+        missing: list[Row] = []
+        for row in rows:
+            found = stored.get((row.stream_id, row.number))
+            if found is None:
+                missing.append(row)
+            elif found.event_id != row.event.event_id:
                 raise RowError(
                     self._source.path,
                     row.line,
-                    f"stream {row.stream_id!r} holds another event at version {event.version}, where this row belongs: "
-                    f"{event.event_type} of {event.timestamp.isoformat(' ')}. Nothing was overwritten; import into "
-                    "another --category or --schema, or put back the rows that were imported before",
+                    f"stream {row.stream_id!r} holds another event at version {row.number}, where this row belongs: "
+                    f"{cleaned(found.event_type)}. Nothing was overwritten; import into another --category or "
+                    "--schema, or put back the rows that were imported before",
                 )
-        return len(stored)
+        return missing
+
+    def _stored(self, rows: list[Row], transaction: PostgresTransaction) -> dict[tuple[str, int], _Stored]:
+        """What stands where the rows belong, by stream and version."""
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for row in rows:
+            first.setdefault(row.stream_id, row.number)
+            last[row.stream_id] = row.number
+        wanted = {"streams": list(first), "first": list(first.values()), "last": list(last.values())}
+        schema, connection = Identifier(self._schema), transaction.connection
+        table = Identifier(self._schema, "events").as_string(None)
+        try:
+            with psycopg.Cursor(connection) as cursor:
+                cursor.execute(_LOCK.format(table=table))
+                cursor.execute(_STORED.format(schema=schema), wanted)
+                return {(stream, version): _Stored(*event) for stream, version, *event in cursor.fetchall()}
+        except psycopg.Error as error:
+            raise translated(error, broken=connection.broken, schema=self._schema) from error

@@ -10,6 +10,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self, TextIO
 
+from eventstore.codec.showing import cleaned
+
 _REDRAW_SECONDS = 0.1
 _LOG_SECONDS = 10.0
 _BAR = 24
@@ -25,7 +27,7 @@ class Progress:
     def __init__(
         self, what: str, *, total: int | None = None, unit: str = "events", stream: TextIO | None = None
     ) -> None:
-        self._what = what
+        self._what = cleaned(what)
         self._total = total
         self._unit = unit
         self._stream = sys.stderr if stream is None else stream

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import enum
 import json
-import math
 import sys
 from collections.abc import Iterator
-from datetime import date, time, timedelta
-from typing import Any, cast
 
+from eventstore.cli.telling import complain
+from eventstore.codec.showing import LINE, cleaned, cleaned_json, json_of, jsonable
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
 from eventstore.store import EventStore
@@ -42,7 +38,7 @@ def run(
             print(show(event))
         if shown or store.read(stream_id, limit=1):
             return 0
-    print(f"eventstore: there is no stream {stream_id!r} in schema {schema!r}", file=sys.stderr)
+    complain(f"there is no stream {stream_id!r} in schema {schema!r}")
     return 1
 
 
@@ -65,13 +61,8 @@ def _read(
 
 def as_line(event: Event) -> str:
     """An event for people: on one line, and with nothing that a terminal would obey."""
-    data = json.dumps(jsonable(event.data, readable=True), ensure_ascii=False)
-    line = f"{event.version:>6}  {event.timestamp.isoformat(' ', 'microseconds')}  {event.event_type}  {data}"
-    return line if line.isprintable() else "".join(map(_printable, line))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    moment = event.timestamp.isoformat(" ", "microseconds")
+    return cleaned(f"{event.version:>6}  {moment}  {event.event_type}  {json_of(event.data, LINE)}")
 
 
 def as_json_line(event: Event) -> str:
@@ -86,45 +77,4 @@ def as_json_line(event: Event) -> str:
         "data": jsonable(event.data),
         "metadata": jsonable(event.metadata),
     }
-    return json.dumps(record, ensure_ascii=False, allow_nan=False)
-
-
-def jsonable(value: Any, *, readable: bool = False) -> Any:  # noqa: C901, PLR0911 one branch a kind
-    """A stored value as JSON can say it; the help of ``eventstore read`` tells how. ``readable``: without any bytes."""
-
-    def inner(part: Any) -> Any:
-        return jsonable(part, readable=readable)
-
-    match value:
-        case enum.Enum():  # before the plain types: it may be an int or a str as well
-            return value.name or value.value  # a Flag of none has no name
-        case float() if not math.isfinite(value):
-            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-        case None | bool() | int() | float() | str():
-            return value
-        case date() | time():
-            return value.isoformat()
-        case timedelta():
-            return _duration(value)
-        case bytes():
-            return f"<{len(value):,} bytes>" if readable else base64.b64encode(value).decode()
-        case dict():
-            items = cast("dict[Any, Any]", value)
-            if all(isinstance(key, str) for key in items):
-                return {key: inner(item) for key, item in items.items()}
-            return [[inner(key), inner(item)] for key, item in items.items()]
-        case list() | tuple():
-            return [inner(item) for item in cast("list[Any]", value)]
-        case set() | frozenset():
-            return sorted((inner(item) for item in cast("set[Any]", value)), key=json.dumps)
-        case _ if dataclasses.is_dataclass(value):
-            return {field.name: inner(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        case _:
-            return str(value)  # UUID, Decimal
-
-
-def _duration(value: timedelta) -> str:
-    """ISO 8601, in seconds: ``PT90.5S``, ``-PT1S``."""
-    microseconds = abs(value) // timedelta(microseconds=1)
-    seconds = f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06}".rstrip("0").rstrip(".")
-    return f"{'-' if value < timedelta() else ''}PT{seconds}S"
+    return cleaned_json(json.dumps(record, ensure_ascii=False, allow_nan=False))

@@ -22,6 +22,7 @@ from eventstore.names import check_category, check_name
 _NAMESPACE = UUID("6f3c7a52-0d0b-5d4e-9a60-5b0f6f0e7a11")
 """Of the ids of imported events. Another one would import every file a second time."""
 _BEYOND_MICROSECONDS = re.compile(r"[.,]\d{6}\d*[1-9]")
+_OTHER_DELIMITERS = {";": ("semicolon", "';'"), "\t": ("tab", "tab"), "|": ("bar", "'|'"), ",": ("comma", "','")}
 _TOO_DEEP = "the row is nested too deeply"
 
 
@@ -61,6 +62,8 @@ class Source:
     columns: Columns
     zone: tzinfo | None
     """Of times that don't say their own."""
+    delimiter: str = ","
+    """What stands between the fields of a CSV file."""
     bytes_read: int = 0
 
     def __post_init__(self) -> None:
@@ -140,6 +143,7 @@ class Source:
         line, header = next(rows, (1, list[str]()))
         if not header:
             raise RowError(self.path, line, "the file is empty: its first row names the columns")
+        self._check_delimiter(header, line)
         twice = {name for name in header if header.count(name) > 1}
         if twice:
             raise RowError(self.path, line, f"two columns have one name: {_listed(twice)}")
@@ -151,9 +155,19 @@ class Source:
                 raise RowError(self.path, line, f"{len(fields)} fields, where the header has {len(header)}")
             yield line, dict(zip(header, fields, strict=True))
 
+    def _check_delimiter(self, header: list[str], line: int) -> None:
+        found = [delimiter for delimiter in _OTHER_DELIMITERS if delimiter in header[0]]
+        if len(header) == 1 and header[0] not in self.columns and found:
+            name, option = _OTHER_DELIMITERS[found[0]]
+            raise RowError(
+                self.path,
+                line,
+                f"the header is one column, with a {name} in it: say --delimiter {option} if that is it",
+            )
+
     def _csv_records(self, file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
         """The records that have any field, with the lines on which they begin."""
-        reader = csv.reader(self._lines(file), strict=True)
+        reader = csv.reader(self._lines(file), strict=True, delimiter=self.delimiter)
         while True:
             line = reader.line_num + 1
             limit = csv.field_size_limit(MAX_BYTES)  # it is one for the whole process

@@ -32,7 +32,15 @@ from eventstore.codec.format import (
     untyped_msgpack,
 )
 from eventstore.codec.registry import registered_class
-from eventstore.codec.values import MICROSECOND, default_of, fixed_zone, is_required, uuid_of
+from eventstore.codec.values import (
+    MAX_COLLISIONS,
+    MICROSECOND,
+    check_hashes,
+    default_of,
+    fixed_zone,
+    is_required,
+    uuid_of,
+)
 from eventstore.errors import DeserializationError
 
 
@@ -51,13 +59,16 @@ _WITH_OFFSET = struct.Struct(">qi")
 class _Level:
     """How deep a payload stands in others. Each level is a call of the parser in C, which must not go on for ever."""
 
-    def __init__(self, below: _Level | None, *, lenient: bool) -> None:
+    def __init__(self, below: _Level | None, *, lenient: bool, wary: bool) -> None:
         self.below = below
         self.lenient = lenient
+        # timestamp=3: msgpack's own, which other writers may use, is a datetime in UTC.
+        self._options: dict[str, Any] = {"ext_hook": self._from_extension, "strict_map_key": False, "timestamp": 3}
+        if wary:  # Slower, as every map is made here then.
+            self._options["object_pairs_hook"] = _checked_map
 
     def unpack(self, packed: bytes) -> Any:
-        # timestamp=3: msgpack's own, which other writers may use, is a datetime in UTC.
-        return untyped_msgpack.unpackb(packed, ext_hook=self._from_extension, strict_map_key=False, timestamp=3)
+        return untyped_msgpack.unpackb(packed, **self._options)
 
     def _from_extension(self, code: int, payload: bytes) -> Any:
         reader = _READERS.get(code)
@@ -71,11 +82,25 @@ class _Level:
         return container_reader(payload, self.below)
 
 
-def _outermost(*, lenient: bool) -> _Level:
+def _outermost(*, lenient: bool, wary: bool) -> _Level:
     level = None
     for _ in range(MAX_DEPTH + 2):
-        level = _Level(level, lenient=lenient)
+        level = _Level(level, lenient=lenient, wary=wary)
     return cast("_Level", level)
+
+
+def _checked_map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if len(pairs) > MAX_COLLISIONS:
+        check_hashes([key for key, _ in pairs])
+    return dict(pairs)
+
+
+_MAY_COLLIDE = bytes([0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8])
+"""The first bytes of extension types: many keys of them may share a hash. Of integers of eight bytes at most 16 do."""
+
+
+def _is_suspicious(packed: bytes) -> bool:
+    return len(packed) - len(packed.translate(None, _MAY_COLLIDE)) > MAX_COLLISIONS
 
 
 def _read_uuid(payload: bytes) -> UUID:
@@ -127,6 +152,7 @@ def _read_list(payload: bytes, level: _Level) -> list[Any]:
 
 def _read_set(payload: bytes, level: _Level, kind: type[set[Any] | frozenset[Any]]) -> Any:
     items = _read_list(payload, level)
+    check_hashes(items)
     found = kind(items)
     if len(found) != len(items):
         raise ValueError("a set holds a member twice")
@@ -181,7 +207,9 @@ _CONTAINER_READERS: dict[int, Callable[[bytes, _Level], Any]] = {
 }
 
 
-_STRICT, _LENIENT = _outermost(lenient=False), _outermost(lenient=True)
+_LEVELS = {
+    (lenient, wary): _outermost(lenient=lenient, wary=wary) for lenient in (False, True) for wary in (False, True)
+}
 
 
 def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
@@ -190,9 +218,11 @@ def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
     ``lenient`` reads members and dataclasses of classes that are not registered here as Unregistered.
     """
     try:
+        wary = False
         if len(packed) > HARMLESS_BYTES:
             check_size(packed)
-        value: dict[Any, Any] = (_LENIENT if lenient else _STRICT).unpack(packed)
+            wary = _is_suspicious(packed)
+        value: dict[Any, Any] = _LEVELS[lenient, wary].unpack(packed)
     except Exception as error:  # whatever damaged bytes lead to is one error for the caller
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
     if type(value) is not dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
@@ -34,7 +34,7 @@ from eventstore.codec.format import (
     untyped_msgpack,
 )
 from eventstore.codec.registry import registered_class, registered_name
-from eventstore.codec.values import IMMUTABLE, MICROSECOND
+from eventstore.codec.values import IMMUTABLE, MAX_COLLISIONS, MICROSECOND, check_hashes
 from eventstore.errors import SerializationError
 
 _BUFFER = 512
@@ -48,6 +48,7 @@ _type_of: Callable[[Any], type[Any]] = type
 """What a cast would say to type checkers, without the call that it costs for each value."""
 _pack_long = struct.Struct(">q").pack
 _pack_int = struct.Struct(">i").pack
+_HASHED = frozenset({dict, set, frozenset})
 _REFUSED_IN_PACKING = frozenset({str, datetime, time})
 """Types of which packing refuses some values (no UTF-8, an odd time zone), without knowing where they stand."""
 
@@ -69,6 +70,8 @@ def _check(value: Any, depth: int, plain: frozenset[type] = IMMUTABLE) -> None:
         raise _Refused(f"nested more than {MAX_DEPTH} deep, or inside itself")
     kind = _type_of(value)
     parts: Iterable[tuple[Any, Any]]
+    if kind in _HASHED and len(value) > MAX_COLLISIONS:
+        _check_hashes(value)
     if kind is dict:
         parts = value.items()
     elif kind is list or kind is tuple:
@@ -87,6 +90,13 @@ def _check(value: Any, depth: int, plain: frozenset[type] = IMMUTABLE) -> None:
     except _Refused as refused:
         refused.path.append(_written(kind, step))
         raise
+
+
+def _check_hashes(members: Collection[Any]) -> None:
+    try:
+        check_hashes(members)
+    except ValueError as error:
+        raise _Refused(str(error)) from None
 
 
 def _written(kind: type, step: object) -> str:

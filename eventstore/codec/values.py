@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Collection
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
@@ -14,6 +15,13 @@ IMMUTABLE: frozenset[type] = frozenset(
     {str, int, float, bool, type(None), bytes, UUID, Decimal, date, datetime, time, timedelta}
 )
 """The types themselves: a class below one of them may well have attributes that change."""
+
+MAX_COLLISIONS = 100
+"""How many members of one set, or keys of one dict, may share their hash with another one.
+
+Integers (Decimals and UUIDs too) that differ by a multiple of 2**61 - 1 have the same hash in every process. Python
+compares each of them with all others: 100,000 of them, one megabyte, would take minutes.
+"""
 
 MICROSECOND = timedelta(microseconds=1)
 """A number times this is made in half the time of ``timedelta(microseconds=number)``."""
@@ -70,3 +78,9 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
     """The value of a field that is not required, where none is given."""
     factory = field.default_factory
     return field.default if factory is dataclasses.MISSING else factory()
+
+
+def check_hashes(members: Collection[Any]) -> None:
+    """Raise ValueError for members of a set, or keys of a dict, too many of which have one hash."""
+    if len(members) > MAX_COLLISIONS and len(members) - len({hash(each) for each in members}) > MAX_COLLISIONS:
+        raise ValueError(f"more than {MAX_COLLISIONS} members of one set, or keys of one map, share a hash")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from eventstore.cli import main
+from eventstore.cli import DATABASE_COMMANDS, main
+from eventstore.cli.telling import complain
+from eventstore.errors import EventStoreError
 
-_WITH_DATABASE = {"import", "migrate", "parked", "read", "status"}
 _WITH_WORKERS = {"rebuild", "retry", "run"}
 
 
@@ -18,13 +18,26 @@ def run(arguments: Sequence[str], dsn: Callable[[], str], schema: str, targets: 
     may be given instead; ``run`` alone runs them all.
     """
     command, *rest = arguments or ["--help"]
-    if command in _WITH_DATABASE:
-        rest = ["--dsn", dsn(), "--schema", schema, *rest]
+    if command in DATABASE_COMMANDS:
+        where: list[str] = []
+        if "-h" not in rest and "--help" not in rest:
+            try:
+                where = ["--dsn", dsn()]
+            except EventStoreError as error:
+                complain(error)
+                return 1
+        rest = [*where, "--schema", schema, *rest]
     elif command in _WITH_WORKERS:
+        named = rest if command == "run" else rest[:1]
+        for name in named:
+            if targets and ":" not in name and not name.startswith("-") and name not in targets:
+                there = ", ".join(map(repr, sorted(targets)))
+                complain(f"there is no subscription {name!r}: there are {there}")
+                return 1
         rest = [targets.get(argument, argument) for argument in rest]
         if command == "run" and not rest:
             rest = list(targets.values())
             if not rest:
-                print("eventstore: there is no subscription to run", file=sys.stderr)  # noqa: T201 a command line prints
+                complain("there is no subscription to run")
                 return 1
     return main([command, *rest])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 import flask
@@ -19,9 +19,12 @@ from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.event import Event
+from eventstore.memory import InMemoryEventStore, InMemorySnapshotStore
+from eventstore.postgres.dsn import checked_dsn
+from eventstore.postgres.statements import check_schema
 from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
 from eventstore.repository import Repository
-from eventstore.store import EventStore
+from eventstore.store import EventStore, SnapshotStore
 
 if TYPE_CHECKING:
     from eventstore.contrib.sqlalchemy import Host
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound=Aggregate[Any])
 R = TypeVar("R")
 
+MEMORY = "memory:"
+"""The EVENTSTORE_DSN of a store that lives in the process: empty for each app, for tests."""
 _EXTENSION = "eventstore"
 
 
@@ -36,27 +41,52 @@ class _OfApp:
     """What one app has: nothing is connected before the first use, and each process connects for itself."""
 
     def __init__(self, app: flask.Flask) -> None:
-        config = cast("dict[str, Any]", app.config)
+        config = self._config = cast("dict[str, Any]", app.config)
         config.setdefault("EVENTSTORE_DSN", os.environ.get("EVENTSTORE_DSN"))
         config.setdefault("EVENTSTORE_SCHEMA", "eventstore")
         config.setdefault("EVENTSTORE_POOL_SIZE", 10)
         config.setdefault("EVENTSTORE_SNAPSHOT_FREQUENCY", 100)
         config.setdefault("EVENTSTORE_NOTIFY", False)
-        if not isinstance(config["EVENTSTORE_DSN"], str) or not config["EVENTSTORE_DSN"]:
-            raise InvalidArgument(
-                f"EVENTSTORE_DSN is {config['EVENTSTORE_DSN']!r}: set it in the app's configuration, or the "
-                "environment, to postgresql://user@host/database"
-            )
         if config["EVENTSTORE_SNAPSHOT_FREQUENCY"] is not None:
             _check_positive(config, "EVENTSTORE_SNAPSHOT_FREQUENCY")
         _check_positive(config, "EVENTSTORE_POOL_SIZE")
-        self.dsn: str = config["EVENTSTORE_DSN"]
-        self.schema: str = config["EVENTSTORE_SCHEMA"]
+        self.schema: str = check_schema(config["EVENTSTORE_SCHEMA"])
         self.frequency: int | None = config["EVENTSTORE_SNAPSHOT_FREQUENCY"]
-        self.store = PostgresEventStore.connect(
-            self.dsn, self.schema, notify=bool(config["EVENTSTORE_NOTIFY"]), max_size=config["EVENTSTORE_POOL_SIZE"]
-        )
-        self.snapshots = PostgresSnapshotStore(self.store.connections, self.schema)  # An app has one pool.
+        if config["EVENTSTORE_DSN"] not in {None, "", MEMORY}:
+            checked_dsn(config["EVENTSTORE_DSN"])
+
+    @property
+    def dsn(self) -> str:
+        """Raises InvalidOperation where there is none, or none that leads to a database."""
+        dsn: str | None = self._config["EVENTSTORE_DSN"]
+        if not dsn:
+            raise InvalidOperation(
+                "this app has no database for its events: set EVENTSTORE_DSN, in its configuration or in the "
+                f"environment, to postgresql://user@host/database, or in tests to {MEMORY!r}"
+            )
+        if dsn == MEMORY:
+            raise InvalidOperation(f"EVENTSTORE_DSN is {MEMORY!r}: only the app's own process has that store")
+        return checked_dsn(dsn)
+
+    @property
+    def stores(self) -> _Stores:
+        """Made when they are first asked for: an app can be imported and configured without a database."""
+        found: _Stores | None = vars(self).get("_stores")
+        return found if found is not None else vars(self).setdefault("_stores", self._made())
+
+    def _made(self) -> _Stores:
+        if self._config["EVENTSTORE_DSN"] == MEMORY:
+            return _Stores(InMemoryEventStore(), InMemorySnapshotStore())
+        notify, size = bool(self._config["EVENTSTORE_NOTIFY"]), self._config["EVENTSTORE_POOL_SIZE"]
+        store = PostgresEventStore.connect(self.dsn, self.schema, notify=notify, max_size=size)
+        snapshots = PostgresSnapshotStore(store.connections, self.schema)  # An app has one pool.
+        store.statements.migrate_with = snapshots.statements.migrate_with = "flask eventstore migrate"
+        return _Stores(store, snapshots)
+
+
+class _Stores(NamedTuple):
+    events: PostgresEventStore | InMemoryEventStore
+    snapshots: SnapshotStore
 
 
 def _check_positive(config: dict[str, Any], name: str) -> None:
@@ -67,9 +97,9 @@ def _check_positive(config: dict[str, Any], name: str) -> None:
 class FlaskEventStore(FollowableStore):
     """The event store of the current app, to be made at the top of a module and used in views and workers.
 
-    ``app.config`` says where: EVENTSTORE_DSN (default: the environment's), EVENTSTORE_SCHEMA ("eventstore"),
-    EVENTSTORE_POOL_SIZE (10 connections for each process), EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions; None: no
-    snapshots), EVENTSTORE_NOTIFY (False: workers in other processes look for themselves).
+    ``app.config`` says where: EVENTSTORE_DSN (default: the environment's; "memory:" for tests), EVENTSTORE_SCHEMA
+    ("eventstore"), EVENTSTORE_POOL_SIZE (10 connections for each process), EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions;
+    None: no snapshots), EVENTSTORE_NOTIFY (False: workers in other processes look for themselves).
     """
 
     strict = False
@@ -80,27 +110,34 @@ class FlaskEventStore(FollowableStore):
             self.init_app(app)
 
     def init_app(self, app: flask.Flask) -> None:
-        """Make it the store of an app. Raises InvalidArgument, which names the setting that is wrong."""
+        """Make it the store of an app. Raises InvalidArgument, which names the setting that is wrong.
+
+        Called again it reads the settings again; a store in memory is empty then.
+        """
         app.extensions[_EXTENSION] = _OfApp(app)
         app.cli.add_command(_command)
-        self._apps.append(app)
+        if app not in self._apps:
+            self._apps.append(app)
 
     @property
-    def store(self) -> PostgresEventStore:
-        """The store of the current app; outside of any app's context that of the only one that there is."""
-        return _of(self._app()).store
+    def store(self) -> PostgresEventStore | InMemoryEventStore:
+        """The store of the current app; outside of any app's context that of the only one that there is.
+
+        Raises InvalidOperation where EVENTSTORE_DSN is not set.
+        """
+        return _of(self._app()).stores.events
 
     def repository(self, aggregate_type: type[A], session: Host | None = None) -> Repository[A]:
         """A repository of the current app's; with a SQLAlchemy session, in that one's transaction."""
         of_app = _of(self._app())
-        store: EventStore = of_app.store if session is None else self.bind(session)
+        store: EventStore = self.store if session is None else self.bind(session)
         if of_app.frequency is None:
             return Repository(store, aggregate_type)
-        if session is None:
-            return Repository(store, aggregate_type, of_app.snapshots, of_app.frequency)
-        from eventstore.contrib.sqlalchemy import SessionSnapshotStore  # noqa: PLC0415 only who uses it has it
+        snapshots = of_app.stores.snapshots
+        if session is not None:
+            from eventstore.contrib.sqlalchemy import SessionSnapshotStore  # noqa: PLC0415 only who uses it has it
 
-        snapshots = SessionSnapshotStore(session, of_app.store.statements)
+            snapshots = SessionSnapshotStore(session, self._on_postgresql().statements)
         return Repository(store, aggregate_type, snapshots, of_app.frequency)
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
@@ -108,22 +145,34 @@ class FlaskEventStore(FollowableStore):
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
-        """As EventStore's. In a worker's thread, the block is in the app's context."""
+        """As EventStore's. In a worker's thread, the block is in the app's context.
+
+        What a store in memory gives has no ``connection``.
+        """
         app = self._app()
         context: AbstractContextManager[object] = nullcontext() if flask.has_app_context() else app.app_context()
-        with context, _of(app).store.transaction() as transaction:
-            yield transaction
+        with context, _of(app).stores.events.transaction() as transaction:
+            yield cast("PostgresTransaction", transaction)
 
     def bind(self, connection: Host | psycopg.Connection[Any]) -> EventStore:
         """The same store inside the transaction of ``db.session``, or of another session or connection.
 
         It is SQLAlchemy's Session, scoped_session or Connection, or a psycopg connection. They commit and roll back.
         """
+        store = self._on_postgresql()
         if isinstance(connection, psycopg.Connection):
-            return self.store.bind(connection)
+            return store.bind(connection)
         from eventstore.contrib.sqlalchemy import SessionEventStore  # noqa: PLC0415 only who uses it has it
 
-        return SessionEventStore(self.store, connection)
+        return SessionEventStore(store, connection)
+
+    def _on_postgresql(self) -> PostgresEventStore:
+        store = self.store
+        if not isinstance(store, PostgresEventStore):
+            raise InvalidOperation(
+                "a store in memory can't join the transaction of a session or connection: test that on PostgreSQL"
+            )
+        return store
 
     @property
     def categories(self) -> dict[str, type[Any]]:

@@ -5,7 +5,6 @@ The operations ask for calls of a store's methods, which a driver makes, or make
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -13,6 +12,8 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from eventstore.aggregate import Aggregate, stream_id_of
+from eventstore.codec.showing import cleaned
+from eventstore.core.logs import log as _log
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
 from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
@@ -23,8 +24,6 @@ A = TypeVar("A", bound=Aggregate[Any])
 
 PAGE = 4000
 """Events that a load holds in memory at once."""
-
-_log = logging.getLogger("eventstore")
 
 
 class RepositoryOperations(Generic[A]):
@@ -48,7 +47,7 @@ class RepositoryOperations(Generic[A]):
         # From the event that the snapshot stands at, which shows that it is of this stream as it is now.
         events = yield from self._page(self._store, stream_id, max(started_at - 1, 0))
         if started_at and _place_of(next(events, None)) != (started_at, aggregate._event_id):
-            _log.warning("the snapshot of %s is not of this stream as it is now; it is replaced", stream_id)
+            _log.warning("the snapshot of %s is not of this stream as it is now; it is replaced", cleaned(stream_id))
             aggregate, void, started_at = self._type(aggregate_id), True, 0
             events = yield from self._page(self._store, stream_id, 0)
         end = max(started_at - 1, 0) + PAGE
@@ -148,10 +147,12 @@ class RepositoryOperations(Generic[A]):
                 if snapshot is not None:
                     return aggregate_from(self._type, aggregate_id, snapshot), False
             except SnapshotError as error:
-                _log.warning("%s; the events are replayed and it is replaced", error)
+                _log.warning("%s; the events are replayed and it is replaced", cleaned(str(error)))
                 return self._type(aggregate_id), True
             except Exception:  # noqa: BLE001 a snapshot is only a shorter way: no error of its store stops a load
-                _log.warning("no snapshot of %s %s could be loaded", category, aggregate_id, exc_info=True)
+                _log.warning(
+                    "no snapshot of %s %s could be loaded", category, cleaned(str(aggregate_id)), exc_info=True
+                )
         return self._type(aggregate_id), False
 
     def _snapshot_after(self, before: int, aggregate: A) -> Operation[None]:
@@ -166,7 +167,9 @@ class RepositoryOperations(Generic[A]):
             snapshot = snapshot_of(aggregate)
             yield from ask(Call(lambda: self._snapshots.save(snapshot)))
         except Exception:  # noqa: BLE001 a snapshot is only a shorter way: failing to write one never fails the save
-            _log.warning("no snapshot of %s %s could be stored", aggregate.category, aggregate.id, exc_info=True)
+            _log.warning(
+                "no snapshot of %s %s could be stored", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
+            )
 
 
 def _place_of(event: Event | None) -> tuple[int, UUID] | None:

@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.postgres._forks import Forkable, tell_after_forks
 from eventstore.postgres.connections import OPTIONS, PATIENCE
+from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.failures import unavailable
 from eventstore.postgres.notifications import Server
 
@@ -59,7 +60,7 @@ class OwnPool(Forkable):
     """A pool for each process and event loop, opened when first used there."""
 
     def __init__(self, dsn: str, max_size: int) -> None:
-        self._dsn = dsn
+        self._dsn = checked_dsn(dsn)
         self._max_size = max_size
         self._pools: dict[AbstractEventLoop, Pool] = {}
         # The pools of parents are kept: to let one go would end the parent's sessions.

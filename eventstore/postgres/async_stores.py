@@ -50,7 +50,7 @@ async def execute(connection: AsyncConnection[TupleRow], request: Request[R], st
         await cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
         rows = await cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
     except psycopg.Error as error:
-        return resolve(error, request, statement, broken=connection.broken, schema=statements.schema)
+        return resolve(error, request, statement, statements, broken=connection.broken)
     return statement.reply(rows)
 
 

@@ -13,6 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.postgres._forks import Forkable, tell_after_forks
+from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.failures import unavailable
 from eventstore.postgres.notifications import Server
 
@@ -63,7 +64,7 @@ class OwnPool(Forkable):
     """A pool for each process, opened when first used: after a fork the child opens its own."""
 
     def __init__(self, dsn: str, max_size: int) -> None:
-        self._dsn = dsn
+        self._dsn = checked_dsn(dsn)
         self._max_size = max_size
         self._lock = threading.Lock()
         self._pool: Pool | None = None

@@ -21,7 +21,7 @@ from eventstore.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from eventstore.postgres.statements import Statement
+from eventstore.postgres.statements import Statement, Statements
 
 R = TypeVar("R")
 
@@ -50,25 +50,29 @@ _LOGIN_REFUSED = re.compile(
 """What the server says then. libpq gives no code for it; in another language it is taken for something that passes."""
 
 
-def resolve(error: psycopg.Error, request: Request[R], statement: Statement[R], *, broken: bool, schema: str) -> R:
+def resolve(
+    error: psycopg.Error, request: Request[R], statement: Statement[R], statements: Statements, *, broken: bool
+) -> R:
     """Return the reply of a conflict, where that is what an append met; else raise the error that it is here."""
     if statement.conflict is not None and error.sqlstate in _CONFLICTS:
         return statement.conflict
     if isinstance(request, BeginRebuild) and error.sqlstate in _NO_TABLE:
         raise InvalidArgument(f"tables {', '.join(request.tables)}: {_first_line(error)}") from error
-    raise translated(error, broken=broken, schema=schema) from error
+    raise translated(error, broken=broken, schema=statements.schema, migrate_with=statements.migrate_with) from error
 
 
-def translated(error: psycopg.Error, *, broken: bool, schema: str) -> EventStoreError:
-    """The library's error for a driver's. ``broken``: the connection is, so that nobody knows what became of it."""
+def translated(error: psycopg.Error, *, broken: bool, schema: str, migrate_with: str | None = None) -> EventStoreError:
+    """The library's error for a driver's. ``broken``: the connection is, so that nobody knows what became of it.
+
+    ``migrate_with`` is the command that brings the schema up to date, where a framework has one of its own.
+    """
     sqlstate = error.sqlstate
     message = _first_line(error)
     if broken or sqlstate in _SHUTTING_DOWN:
         return ConnectionLost(f"the connection to the server was lost: {message}", sqlstate=sqlstate)
     if sqlstate in _SCHEMA_MISSING:
-        return SchemaError(
-            schema, f"{message}: run `eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
-        )
+        usual = f"`eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
+        return SchemaError(schema, f"{message}: run {f'`{migrate_with}`' if migrate_with else usual}")
     if sqlstate == _TRANSACTION_FAILED:
         return transaction_failed()
     if isinstance(error, psycopg.DataError):
@@ -91,9 +95,11 @@ def _refusal(error: psycopg.Error, message: str, schema: str) -> EventStoreError
 
 def unavailable(error: psycopg.Error) -> StoreUnavailable | AccessDenied:
     """The error for one that kept a connection from being had at all."""
-    if error.sqlstate in _ACCESS_DENIED or _LOGIN_REFUSED.search(str(error)):
-        return AccessDenied(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
-    return StoreUnavailable(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
+    refused = error.sqlstate in _ACCESS_DENIED or _LOGIN_REFUSED.search(str(error))
+    kind = AccessDenied if refused else StoreUnavailable
+    unavailable = kind(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
+    error._pgconn = None  # It has the DSN, password included, which whoever logs the cause would see.
+    return unavailable
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -15,6 +15,7 @@ from psycopg.rows import tuple_row
 
 from eventstore.errors import SchemaError
 from eventstore.postgres._sql import sql_directory
+from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.failures import translated, unavailable
 from eventstore.postgres.statements import check_schema, for_schema
 
@@ -122,6 +123,7 @@ def _cursor(dsn_or_connection: str | Connection[Any], schema: str) -> Generator[
 
 
 def _connection(dsn: str) -> Connection[Any]:
+    checked_dsn(dsn)
     try:
         connection = psycopg.connect(dsn)
     except psycopg.Error as error:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -42,8 +42,8 @@ _BY_SCHEMA: dict[str, WakeUps] = {}
 class Server:
     """How to get a connection of one's own to where a pool's connections go."""
 
-    conninfo: str
-    options: dict[str, Any]
+    conninfo: str = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
 
     @classmethod
     def of(cls, pool: Any) -> Server | None:

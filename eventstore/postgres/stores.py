@@ -50,7 +50,7 @@ def execute(connection: Connection[TupleRow], request: Request[R], statements: S
         cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
         rows = cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
     except psycopg.Error as error:
-        return resolve(error, request, statement, broken=connection.broken, schema=statements.schema)
+        return resolve(error, request, statement, statements, broken=connection.broken)
     return statement.reply(rows)
 
 

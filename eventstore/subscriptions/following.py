@@ -7,14 +7,15 @@ connection; and what a projection writes in that transaction is stored together 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from eventstore.codec.record import POSITION, Row
+from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState
+from eventstore.core.logs import log as _log
 from eventstore.core.operations import check_number
 from eventstore.core.records import decode_events
 from eventstore.core.refusals import needs_read_committed
@@ -55,8 +56,6 @@ MAX_ERROR = 2000
 """Characters of an error's text that are kept."""
 
 T = TypeVar("T")
-
-_log = logging.getLogger("eventstore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,9 @@ class Follower:
                 except HandlingFailed as failure:
                     yield from self.retry(failure)
                 except (StoreUnavailable, AppendOutcomeUnknown) as error:
-                    _log.warning("subscription %s: %s; it goes on in %.1f s", self.name, error, delay)
+                    _log.warning(
+                        "subscription %s: %s; it resumes in %.1f s", cleaned(self.name), cleaned(str(error)), delay
+                    )
                     yield from ask(Rest(delay))
                     delay = min(delay * 2, LAST_DELAY)
                 else:
@@ -320,11 +321,12 @@ class Follower:
         text = error_text(failure.cause)
         _log.warning(
             "subscription %s: attempt %d of %d at position %d failed: %s",
-            self.name,
+            cleaned(self.name),
             tries,
             self._settings.attempts,
             position,
-            text,
+            cleaned(text),
+            exc_info=failure.cause,
         )
         try:
             if tries >= self._settings.attempts:

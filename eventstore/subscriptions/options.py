@@ -74,14 +74,16 @@ class Settings:
 
 def check_tables(tables: object) -> tuple[str, ...]:
     """Return the names of tables; raise InvalidArgument for anything else, such as a class of Django's models."""
-    if isinstance(tables, Iterable) and not isinstance(tables, str):
-        for table in cast("Iterable[object]", tables):
-            if not isinstance(table, str):
-                raise InvalidArgument(
-                    f"tables must be a list of names, such as 'totals', not {table!r}: of a Django model that is "
-                    "Model._meta.db_table"
-                )
-    return tuple(check_names("tables", tables))
+    if isinstance(tables, str) or not isinstance(tables, Iterable):
+        raise InvalidArgument(f"tables must be a list of names, not {type(tables).__name__}")
+    given = list(cast("Iterable[object]", tables))
+    for table in given:
+        if not isinstance(table, str):
+            raise InvalidArgument(
+                f"tables must be a list of names, such as 'totals', not {table!r}: of a Django model that is "
+                "Model._meta.db_table"
+            )
+    return tuple(check_names("tables", given))
 
 
 def spelled_out(method: F) -> F:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +18,30 @@ from psycopg_pool import ConnectionPool
 
 from eventstore.memory import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.postgres import PostgresEventStore, PostgresSnapshotStore, migrate
+from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.embedded import EmbeddedServer
 
 _numbers = itertools.count(1)
+
+
+_OTHER_TABLES = r"""
+    SELECT pg_catalog.format('%I.%I', nspname, relname) FROM pg_catalog.pg_class
+    JOIN pg_catalog.pg_namespace AS schema ON relnamespace = schema.oid
+    WHERE relkind IN ('r', 'p') AND nspname NOT LIKE ALL (ARRAY['test\_%', 'pg\_%', 'information\_schema']) LIMIT 1
+"""
+
+
+def _refuse_real_data(dsn: str) -> None:
+    """Fail where a database is not named as one for tests, and has tables that are not the tests'."""
+    with psycopg.connect(dsn) as connection:
+        name = connection.info.dbname
+        table = connection.execute(_OTHER_TABLES).fetchone()
+    if table is not None and "test" not in name.lower():
+        pytest.fail(
+            f"EVENTSTORE_TEST_DSN leads to the database {name!r}, which has the table {table[0]}: the tests make and "
+            "drop schemas there. Name an empty database, or one with 'test' in its name.",
+            pytrace=False,
+        )
 
 
 @pytest.fixture
@@ -39,6 +61,7 @@ def eventstore_dsn() -> Iterator[str]:
     """A server for the session: EVENTSTORE_TEST_DSN, or one of its own out of the extra ``quickstart``."""
     given = os.environ.get("EVENTSTORE_TEST_DSN")
     if given:
+        _refuse_real_data(checked_dsn(given))
         yield given
         return
     with EmbeddedServer(durable=False) as server:
@@ -58,7 +81,8 @@ def eventstore_pool(eventstore_dsn: str) -> Iterator[ConnectionPool[psycopg.Conn
 @pytest.fixture
 def eventstore_schema(eventstore_pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[str]:
     """An empty schema, up to date, for one test."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
+    # No schema that is there already has this name: it is dropped at the end.
+    name = f"test_{os.getpid()}_{next(_numbers)}_{secrets.token_hex(4)}"
     with eventstore_pool.connection() as connection:
         migrate(connection, name)
     yield name

@@ -22,7 +22,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from eventstore.errors import ConcurrencyError, EventStoreError
+from eventstore.errors import ConcurrencyError, EventAlreadyStored, EventStoreError
 from eventstore.event import Event
 from eventstore.store import EventStore, ExpectedVersion, Snapshot, SnapshotStore
 
@@ -79,7 +79,9 @@ class Model:
             first = expected if expected >= 0 else min(known, default=None)
             if first is not None and wanted and ids[first : first + len(wanted)] == wanted:
                 return first + len(wanted)
-            if first is not None or (expected == ExpectedVersion.STREAM_EXISTS and not last):
+            if expected < 0 and first is not None:
+                raise EventAlreadyStored(stream_id, first + 1, position=0)
+            if expected >= 0 or (expected == ExpectedVersion.STREAM_EXISTS and not last):
                 raise ConcurrencyError(stream_id, expected, last)
         self.log += [Stored(stream_id, version, event) for version, event in enumerate(batch, last + 1)]
         return last + len(batch)
@@ -287,7 +289,8 @@ def outcome(use: Callable[[], object]) -> Outcome:
     try:
         return ("returned", use())
     except EventStoreError as error:
-        return ("raised", type(error), vars(error), str(error))
+        facts = {name: fact for name, fact in vars(error).items() if name != "position"}  # The model has none.
+        return ("raised", type(error), facts)
 
 
 def shown(events: Any) -> list[tuple[str, int, Event]]:

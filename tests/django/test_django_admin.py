@@ -110,10 +110,52 @@ class TestEvents:
         assert '<input type="hidden" name="q" value="a-1">' in text
         assert 'name="from" value="2026-03-01T12:30"' in text
 
-    def test_types_that_a_class_has_can_be_chosen_and_others_asked_for(self, client: Client) -> None:
+    def test_stored_types_can_be_chosen_and_others_asked_for(self, client: Client) -> None:
+        stored("a-1", "Made", "Sold")
         text = page(client, f"{EVENTS}?event_type=Unheard")
-        assert "?event_type=ParcelPosted" in text
-        assert "?event_type=Unheard" in text
+        for chosen in ("Made", "Sold", "Unheard"):
+            assert f"?event_type={chosen}" in text
+        assert "?event_type=ParcelPosted" not in text  # a class has it, but no event
+
+    def test_types_that_no_new_event_has_are_known_from_the_planners_statistics(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admin, "_LOOKED_AT", 2)
+        stored("a-1", "Made", "Made", "Sold", "Sold", "Sent", "Sent")
+        assert "?event_type=Made" not in page(client, EVENTS)
+        connection.cursor().execute('ANALYZE "Event\'s store".events')
+        assert "?event_type=Made" in page(client, EVENTS)
+
+    def test_whatever_can_be_stored_can_be_shown(self, client: Client, other: psycopg.Connection[Any]) -> None:
+        stored("a-1", "Huge", number=10**5000, text="x" * 1_000_000, members=list(range(100_000)))
+        stored("a-2", "Evil\u202e\x1b[31m", text="\u202edesrever\x9b31m")
+        stored("a-3", "Deep")
+        deep = b"\x81\xa1a" + b"\x91" * 900 + b"\x01"
+        other.execute('ALTER TABLE "Event\'s store".events DISABLE TRIGGER USER')
+        other.execute("UPDATE \"Event's store\".events SET data = %s WHERE stream_id = 'a-3'", [deep])
+        other.execute('ALTER TABLE "Event\'s store".events ENABLE TRIGGER USER')
+        other.commit()
+        text = page(client, EVENTS)
+        for position in [event.position for event in event_store().read_all()]:
+            text += page(client, f"{EVENTS}{position}/change/")
+        for cut in (
+            "bytes",
+            "an integer of about 5,000 digits",
+            "90,0",
+            "1,000,000 characters",
+            "nested more than 100",
+        ):
+            assert cut in text
+        assert "\\u202e" in text
+        assert not {"\u202e", "\x1b", "\x9b"} & set(text)
+
+    def test_a_list_decodes_no_large_events(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        stored("a-1", "Large", text="x" * 100_000)
+        stored("a-2", "Small")
+        decoded: list[int] = []
+        monkeypatch.setattr(admin, "decode", lambda data, **_: decoded.append(len(data)) or {})
+        assert "100,011 bytes" in page(client, EVENTS)
+        assert decoded == [1]
 
     def test_what_it_says_can_be_read(self, client: Client) -> None:
         stored("a-1", "Made", price=Decimal("1.50"), of=UUID(int=7), seal=b"\xff", to="<b>Zoë</b>")
@@ -144,7 +186,7 @@ class TestEvents:
             stored(f"b-{number}", "Made")
         with CaptureQueriesContext(connection) as many:
             page(client, EVENTS)
-        assert len(few) == len(many) <= 5
+        assert len(few) == len(many) <= 7
 
     def test_a_log_is_never_counted_to_its_end(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(admin, "_COUNTED", 2)
@@ -158,7 +200,7 @@ class TestStreams:
         stored("c-1", "Made")
         text = page(client, f"{STREAMS}?q=a")
         link = f"{EVENTS}?stream_id__exact={quote('a&b-1')}"
-        assert f'<a class="nowrap" href="{link}">a&amp;b-1</a>' in text
+        assert f'<a href="{link}">a&amp;b-1</a>' in text
         assert '<td class="field-events">2</td>' in text
         assert "c-1" not in text
         assert shown(client, link.removeprefix(EVENTS)) == ["a&b-1 2", "a&b-1 1"]
@@ -170,16 +212,40 @@ class TestStreams:
         assert [stream.stream_id for stream in answer.context_data["cl"].result_list] == ["a-2", "a-1"]
 
 
-def test_subscriptions_show_how_far_they_are(client: Client) -> None:
-    from parcels.subscriptions import arrivals  # noqa: PLC0415 an app's, known once Django is set up
+def parcels_posted(count: int) -> None:
+    for _ in range(count):
+        parcel = Parcel(uuid4())
+        parcel.post("Utrecht")
+        repository(Parcel).save(parcel)
 
-    parcel = Parcel(uuid4())
-    parcel.post("Utrecht")
-    repository(Parcel).save(parcel)
-    arrivals.run_until_caught_up()
-    text = page(client, SUBSCRIPTIONS)
-    assert "arrivals" in text
-    assert "arrivals" in page(client, f"{SUBSCRIPTIONS}arrivals/change/")
+
+class TestSubscriptions:
+    def test_a_healthy_one_has_no_red_cross(self, client: Client) -> None:
+        from parcels.subscriptions import arrivals  # noqa: PLC0415 an app's, known once Django is set up
+
+        parcels_posted(1)
+        arrivals.run_until_caught_up()
+        text = page(client, SUBSCRIPTIONS) + page(client, f"{SUBSCRIPTIONS}arrivals/change/")
+        assert "icon-no" not in text
+        assert '<td class="field-state">stopped</td>' in text
+        assert '<td class="field-behind">nothing</td>' in text
+
+    def test_parked_events_are_shown_with_what_happened(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        from parcels.models import Note  # noqa: PLC0415 as above
+        from parcels.subscriptions import notes  # noqa: PLC0415 as above
+
+        parcels_posted(4)  # one note each, whose text must be unique
+        notes.run_until_caught_up()
+        Note.objects.all().delete()
+        link = f"{SUBSCRIPTIONS}notes/change/"
+        assert f'<a href="{link}">3</a>' in page(client, SUBSCRIPTIONS)
+        text = page(client, link)
+        positions = [event.position for event in notes.parked()]
+        assert all(f'<a href="{EVENTS}{position}/change/">{position}</a>' in text for position in positions)
+        assert "IntegrityError" in text
+        assert "ParcelPosted" in text
+        monkeypatch.setattr(admin, "_PARKED_SHOWN", 1)
+        assert "and 2 more" in page(client, link)
 
 
 class TestNothingCanBeChanged:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 from psycopg.conninfo import make_conninfo
 
 PREFIX = "EVENTSTORE_"
@@ -38,3 +39,14 @@ def conninfo(using: str) -> str:
     if role:
         parameters["options"] = f"{parameters.get('options', '')} -c role={role}".strip()
     return make_conninfo(**parameters)
+
+
+def is_test_database(using: str) -> bool:
+    """Whether an alias leads to a database that has the name of its test database."""
+    settings = connections[using].settings_dict
+    return str(settings["NAME"]).startswith(settings["TEST"]["NAME"] or TEST_DATABASE_PREFIX)
+
+
+def database_name(using: str) -> str:
+    """The name of the database that an alias leads to."""
+    return str(connections[using].settings_dict["NAME"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.exceptions import IrreversibleError
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from psycopg import Cursor
@@ -13,8 +15,8 @@ from psycopg.rows import tuple_row
 
 from eventstore.contrib.django import conf
 from eventstore.contrib.django.stores import DjangoSnapshotStore
-from eventstore.postgres.migrations import LOCK, missing_steps
-from eventstore.postgres.statements import check_schema
+from eventstore.postgres.migrations import LOCK, migrate, migrations, missing_steps
+from eventstore.postgres.statements import check_schema, for_schema
 
 
 class SqlFile(Operation):
@@ -41,6 +43,10 @@ class SqlFile(Operation):
         if using != conf.setting("DATABASE"):
             return
         schema = check_schema(conf.setting("SCHEMA"))
+        if schema_editor.collect_sql:  # sqlmigrate shows what the file is, wherever it has been run.
+            (file,) = (file for file in migrations() if f"{file.number:04}_{file.name}" == self.file)
+            schema_editor.execute(for_schema(file.text, schema), params=None)
+            return
         cursor: Cursor[Any] = Cursor(DjangoSnapshotStore(using, schema).connection, row_factory=tuple_row)
         cursor.execute(LOCK)
         for name, text in missing_steps(cursor, schema, triggers=True):
@@ -62,3 +68,15 @@ class SqlFile(Operation):
 
     def describe(self) -> str:
         return f"Runs sql/{self.file}.sql"
+
+
+def make_schema_without_migrations(using: str, **_: Any) -> None:
+    """Before `migrate`: run all files where the app's migrations are switched off.
+
+    pytest's ``--nomigrations``, ``MIGRATE: False`` of a test database and ``MIGRATION_MODULES`` do that. Django makes
+    the tables of the models then, and these are not Django's to make.
+    """
+    if using == conf.setting("DATABASE") and MigrationLoader.migrations_module("eventstore")[0] is None:
+        schema = conf.setting("SCHEMA")
+        with transaction.atomic(using=using):
+            migrate(DjangoSnapshotStore(using, schema).connection, schema)

@@ -12,7 +12,9 @@ from uuid import UUID
 from django.db import models
 
 from eventstore import codec
+from eventstore.codec.showing import cleaned
 from eventstore.contrib.django.conf import db_table
+from eventstore.core.checkpoints import SubscriptionRow, SubscriptionStatus
 
 
 class Event(models.Model):
@@ -33,7 +35,7 @@ class Event(models.Model):
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return f"{self.stream_id} {self.version}: {self.event_type}"
+        return cleaned(f"{self.stream_id} {self.version}: {self.event_type}")
 
     @property
     def contents(self) -> dict[str, Any]:
@@ -54,7 +56,7 @@ class Stream(Event):
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return self.stream_id
+        return cleaned(self.stream_id)
 
 
 class Subscription(models.Model):
@@ -71,7 +73,7 @@ class Subscription(models.Model):
     failed: models.BooleanField[bool, bool] = models.BooleanField("given up")
     error: models.TextField[str | None, str | None] = models.TextField(null=True)  # noqa: DJ001 it is so in the view
     error_position: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
-    parked: models.BigIntegerField[int, int] = models.BigIntegerField("events put aside")
+    parked: models.BigIntegerField[int, int] = models.BigIntegerField("parked events")
     rebuilt_to: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
 
     class Meta:
@@ -81,3 +83,26 @@ class Subscription(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def status(self) -> SubscriptionStatus:
+        """Where it stands, as `eventstore status` says."""
+        return SubscriptionRow(**{name: getattr(self, name) for name in SubscriptionRow._fields}).status()
+
+
+class ParkedEvent(models.Model):
+    """An event that a subscription has parked. Its key is ``name`` and ``position`` together."""
+
+    position: models.BigIntegerField[int, int] = models.BigIntegerField(primary_key=True)
+    name: models.CharField[str, str] = models.CharField(max_length=255)
+    attempts: models.IntegerField[int, int] = models.IntegerField()
+    error: models.TextField[str, str] = models.TextField()
+    parked_at: models.DateTimeField[datetime, datetime] = models.DateTimeField()
+
+    class Meta:
+        managed = False
+        db_table = db_table("parked_events")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.position}"

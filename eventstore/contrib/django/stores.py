@@ -46,6 +46,7 @@ class _DjangoClient:
     def __init__(self, using: str, schema: str) -> None:
         self.using = using
         self.statements = Statements(schema)
+        self.statements.migrate_with = "manage.py migrate"
 
     @property
     def connection(self) -> Connection[Any]:
@@ -219,7 +220,10 @@ class DjangoSnapshotStore(_DjangoClient, RequestSnapshotStore):
 
 def event_store(using: str | None = None) -> DjangoEventStore:
     """The project's store: in the schema EVENTSTORE_SCHEMA of the database EVENTSTORE_DATABASE, or of another alias."""
-    return _event_store(using or conf.setting("DATABASE"), conf.setting("SCHEMA"), notify=conf.setting("NOTIFY"))
+    alias: str = using or conf.setting("DATABASE")
+    # A connection that only notifies would keep a test database from being dropped.
+    notify = conf.setting("NOTIFY") and not conf.is_test_database(alias)
+    return _event_store(alias, conf.setting("SCHEMA"), notify=notify)
 
 
 def snapshot_store(using: str | None = None) -> DjangoSnapshotStore:

@@ -69,6 +69,15 @@ targets: dict[str, str] = {}
 """Where each of them is, as ``package.module:name``."""
 
 
+def the_worker(name: str) -> Worker:
+    """The one of this name. Raises InvalidArgument, which lists those that there are."""
+    found = workers.get(name)
+    if found is None:
+        there = f"there are {', '.join(map(repr, sorted(workers)))}" if workers else "it has none"
+        raise InvalidArgument(f"the project has no subscription {name!r}: {there}")
+    return found
+
+
 def subscription(
     name: str, *, using: str | None = None, **options: Unpack[Options]
 ) -> Callable[[Callable[[Event], object]], DjangoSubscription]:

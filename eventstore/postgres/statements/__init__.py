@@ -43,6 +43,8 @@ class Statements:
 
     def __init__(self, schema: str) -> None:
         self.schema = check_schema(schema)
+        self.migrate_with: str | None = None
+        """The command that brings the schema up to date, where a framework has one of its own."""
         doubled = schema.replace("%", "%%")
         self.channel = for_schema(events.CHANNEL, doubled).encode()
         self.notification = for_schema(events.NOTIFY, doubled).encode()
@@ -52,6 +54,7 @@ class Statements:
     def in_transaction(self) -> Statements:
         """The statements for a connection that is in a transaction which goes on."""
         twin = Statements(self.schema)
+        twin.migrate_with = self.migrate_with
         twin._statements |= _by_kind(events.IN_TRANSACTION, self.schema)
         twin.in_transaction = twin
         return twin

@@ -24,9 +24,20 @@ class Migration(migrations.Migration):
                 ("failed", models.BooleanField("given up")),
                 ("error", models.TextField(null=True)),
                 ("error_position", models.BigIntegerField(null=True)),
-                ("parked", models.BigIntegerField("events put aside")),
+                ("parked", models.BigIntegerField("parked events")),
                 ("rebuilt_to", models.BigIntegerField(null=True)),
             ],
             options={"db_table": db_table("subscription_status"), "managed": False, "default_permissions": ("view",)},
+        ),
+        migrations.CreateModel(
+            name="ParkedEvent",
+            fields=[
+                ("position", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=255)),
+                ("attempts", models.IntegerField()),
+                ("error", models.TextField()),
+                ("parked_at", models.DateTimeField()),
+            ],
+            options={"db_table": db_table("parked_events"), "managed": False, "default_permissions": ()},
         ),
     )

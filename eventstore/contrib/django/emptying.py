@@ -1,0 +1,48 @@
+"""Removing everything from a store: what tests do after each other, and `flush --events`."""
+
+from __future__ import annotations
+
+from django.db.transaction import atomic
+from psycopg.sql import SQL, Identifier, Literal
+
+from eventstore.contrib.django import conf
+from eventstore.contrib.django.stores import event_store
+from eventstore.errors import InvalidOperation
+
+_IS_THERE = SQL("SELECT to_regclass({})")
+_HOLDS_ANYTHING = SQL("""
+    SELECT EXISTS (SELECT FROM {0}.events) OR EXISTS (SELECT FROM {0}.snapshots)
+        OR EXISTS (SELECT FROM {0}.subscriptions)
+""")
+_EMPTY = SQL("""
+    ALTER TABLE {0}.events DISABLE TRIGGER USER;
+    TRUNCATE {0}.events, {0}.snapshots, {0}.subscriptions, {0}.parked_events RESTART IDENTITY;
+    ALTER TABLE {0}.events ENABLE TRIGGER USER;
+""")
+
+
+def holds_anything(using: str) -> bool:
+    """Whether the schema is there, with an event, a snapshot or a checkpoint in it."""
+    schema = Identifier(conf.setting("SCHEMA"))
+    cursor = event_store(using).connection.cursor()
+    there = cursor.execute(_IS_THERE.format(Literal(f"{schema.as_string(None)}.events"))).fetchone()
+    found = cursor.execute(_HOLDS_ANYTHING.format(schema)).fetchone() if there and there[0] else None
+    return bool(found and found[0])
+
+
+def remove_everything(using: str) -> None:
+    """Remove all events, snapshots and checkpoints, whichever database it is."""
+    with atomic(using=using):
+        if holds_anything(using):
+            event_store(using).connection.cursor().execute(_EMPTY.format(Identifier(conf.setting("SCHEMA"))))
+
+
+def empty_store(using: str | None = None) -> None:
+    """Remove all events, snapshots and checkpoints of the project's store, in a test database.
+
+    Raises InvalidOperation where the database is not named as test databases are.
+    """
+    using = event_store(using).using
+    if not conf.is_test_database(using):
+        raise InvalidOperation(f"{conf.database_name(using)!r} is not named as a test database: its events stay")
+    remove_everything(using)

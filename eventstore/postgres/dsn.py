@@ -1,0 +1,46 @@
+"""Data source names, checked where they come in. They may hold a password, so no error repeats any part of one."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from eventstore.errors import InvalidArgument
+
+_FORMS = "write postgresql://user@host/database, or host=... dbname=... user=..."
+_PASSWORDS = re.compile(r"(?<=://)([^\s:/@]*):\S*@|(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
+
+
+def checked_dsn(dsn: object) -> str:
+    """A DSN that libpq understands. Raises InvalidArgument, which says nothing of what is in it."""
+    if not isinstance(dsn, str):
+        raise InvalidArgument(f"the DSN must be a str, not {type(dsn).__name__}: {_FORMS}")
+    fault = _fault(dsn)
+    # Raised here, not where the driver's error is at hand: that would be its context, with the DSN in its text.
+    if fault is not None:
+        raise InvalidArgument(f"the DSN is malformed: {fault}")
+    return dsn
+
+
+def _fault(dsn: str) -> str | None:
+    if re.match(r"postgres(ql)?\+\w+:", dsn):
+        return "it is of SQLAlchemy's form; write postgresql:// without the driver's name"
+    if "\0" in dsn:
+        return _FORMS
+    try:
+        parameters = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        return _FORMS
+    # A special character in a password, as it stands, ends up in these, and so in the server's or the driver's errors.
+    # Hosts that begin with / or @ are directories of sockets and abstract sockets.
+    hosts, ports = str(parameters.get("host", "")).split(","), str(parameters.get("port", ""))
+    if any("@" in host for host in hosts if not host.startswith(("/", "@"))) or not re.fullmatch(r"[0-9,]*", ports):
+        return "percent-encode special characters in its user name and password, such as %40 for @"
+    return None
+
+
+def without_passwords(text: str) -> str:
+    """A text in which a DSN may occur, as something that may be shown."""
+    return _PASSWORDS.sub(lambda found: f"{found[1]}:***@" if found[1] is not None else f"{found[2]}***", text)
