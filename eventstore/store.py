@@ -7,10 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from eventstore.event import Event
+
+EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
+"""Types of events to read: names, or classes of events; one or several."""
+Categories: TypeAlias = str | Iterable[str]
+"""Categories of streams to read: one or several."""
 
 
 class ExpectedVersion(enum.IntEnum):
@@ -107,14 +112,15 @@ class EventStore(_KnownToRepositories, ABC):
         batch_size: int = 1000,
         *,
         to_position: int | None = None,
-        event_types: Sequence[str] | None = None,
-        category: str | None = None,
+        event_types: EventTypes | None = None,
+        categories: Categories | None = None,
     ) -> Iterator[Event]:
         """The events of all streams with positions above ``from_position``, in the order of their positions.
 
         Ends where, at its start, no transaction could commit a lower position any more: a reader that goes on from the
         last position later never misses one. Reads ``batch_size`` events at a time. With ``event_types`` only those of
-        these types, with ``category`` only those of streams whose id begins with it and "-".
+        these types, with ``categories`` only those of streams whose id begins
+        with one of them and "-". Both are one or several: an event type is a name or a class of events.
         """
 
     @abstractmethod
@@ -180,8 +186,8 @@ class AsyncEventStore(_KnownToRepositories, ABC):
         batch_size: int = 1000,
         *,
         to_position: int | None = None,
-        event_types: Sequence[str] | None = None,
-        category: str | None = None,
+        event_types: EventTypes | None = None,
+        categories: Categories | None = None,
     ) -> AsyncIterator[Event]:
         """As EventStore.read_all."""
 

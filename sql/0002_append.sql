@@ -99,14 +99,18 @@ DECLARE
     _locked text := pg_advisory_xact_lock(hashtextextended(_stream_id, {event_positions}::regclass::oid::bigint))::text;
     _drawn bigint := pg_sequence_last_value({event_positions}::regclass);
     _registered text;
+    _used boolean;
+    _called boolean;
 BEGIN
     IF _drawn IS NULL THEN  -- Nobody has appended yet.
-        IF EXISTS (SELECT FROM {schema}.events) THEN
+        -- The events first, then the sequence, as others may append the first events just now.
+        _used := EXISTS (SELECT FROM {schema}.events);
+        SELECT last_value - (NOT is_called)::integer, is_called INTO _drawn, _called FROM {schema}.event_positions;
+        IF _used AND NOT _called THEN
             RAISE 'the sequence event_positions has drawn nothing, though there are events: positions would be used twice'
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Append on the node that has drawn them; on a logical replica that takes over, setval it first.';
         END IF;
-        SELECT last_value - (NOT is_called)::integer INTO _drawn FROM {schema}.event_positions;
     END IF;
     -- Register: tells readers that this transaction may commit positions above the last one drawn, and none below. An
     -- advisory ShareLock; its key is 24 bits of the sequence's oid, then 40 bits of that position.

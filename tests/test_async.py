@@ -377,7 +377,7 @@ class TestPostgres:
                 batch = events(25)
                 await store.append("Order-1", batch, 0)
                 assert await collect(store.read_all(batch_size=10)) == batch
-                assert await collect(store.read_all(category="Invoice")) == []
+                assert await collect(store.read_all(categories="Invoice")) == []
 
         asyncio.run(work())
 

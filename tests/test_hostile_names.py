@@ -51,7 +51,7 @@ def test_categories_and_types_do_not_mix(store: InMemoryEventStore | PostgresEve
     categories = {name.partition("-")[0] for name in NAMES if "-" in name} - {""}
     assert len(categories) > 50
     for category in categories:
-        assert [event.stream_id for event in store.read_all(category=category)] == [
+        assert [event.stream_id for event in store.read_all(categories=category)] == [
             name for name in NAMES if name.startswith(f"{category}-")
         ]
     for name in NAMES[::25]:
@@ -93,5 +93,5 @@ def test_stores_live_side_by_side_in_schemas_of_such_names(pool: ConnectionPool)
         for number, name in enumerate(chosen):
             store = PostgresEventStore(pool, name)
             assert [event.data for event in store.read_all()] == [{"number": number}] * 2
-            assert [event.event_type for event in store.read_all(category="s")] == ["U"]
+            assert [event.event_type for event in store.read_all(categories="s")] == ["U"]
             assert [event.stream_id for event in store.read_all(event_types=["T"])] == ["s"]

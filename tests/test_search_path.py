@@ -136,7 +136,7 @@ def test_nothing_that_the_library_does_runs_them(attacked: str) -> None:
             store.bind(connection).append("Order-3", [Event(event_type="T")], 0)
         assert len(store.read("Order-1")) == len(store.read("Order-1", backwards=True, limit=5)) == 5
         assert len(list(store.read_all())) == 7
-        assert len(list(store.read_all(event_types=["T"], category="Order"))) == 7
+        assert len(list(store.read_all(event_types=["T"], categories="Order"))) == 7
         snapshot = Snapshot("Order", "1", "schema", 2, uuid4(), b"state", b"checksum")
         snapshots.save(snapshot)
         assert snapshots.load("Order", "1", "schema") == snapshot

@@ -565,7 +565,6 @@ WRONG: list[dict[str, Any]] = [
     {"name": ""},
     {"name": "x" * 256},
     {"name": 7},
-    {"event_types": "Numbered"},
     {"event_types": [7]},
     {"event_types": 7},
     {"categories": ["a-b"]},

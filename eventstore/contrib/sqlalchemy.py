@@ -82,6 +82,8 @@ class SessionEventStore(_SessionClient, RequestStore):
     woken when the session commits.
     """
 
+    in_transaction = True
+
     def __init__(self, store: PostgresEventStore, host: Host) -> None:
         super().__init__(host, store.statements)
         self._store = store

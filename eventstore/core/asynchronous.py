@@ -7,15 +7,16 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from eventstore.core import operations
 from eventstore.core.operations import LogReader
+from eventstore.core.own_transactions import check_not_held
 from eventstore.core.records import decode_each, decode_events
 from eventstore.core.requests import Call, Operation, Pause, Request, WithTransaction
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
-from eventstore.store import AsyncEventStore, AsyncSnapshotStore, Snapshot
+from eventstore.store import AsyncEventStore, AsyncSnapshotStore, Categories, EventTypes, Snapshot
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -61,6 +62,8 @@ async def run(operation: Operation[T], execute: Callable[[Request[Any]], Awaitab
 class AsyncRequestStore(AsyncEventStore):
     """A store that carries out requests one by one."""
 
+    in_transaction: ClassVar[bool] = False
+    """Whether it is one transaction, which somebody commits later."""
     strict: bool
     """Whether events of unknown types are refused on reading."""
 
@@ -69,7 +72,10 @@ class AsyncRequestStore(AsyncEventStore):
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        return await run(operations.append(stream_id, events, expected_version), self.execute)
+        if not self.in_transaction:
+            check_not_held(self, asyncio.current_task(), stream_id)
+        operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
+        return await run(operation, self.execute)
 
     async def read(
         self,
@@ -95,10 +101,10 @@ class AsyncRequestStore(AsyncEventStore):
         batch_size: int = 1000,
         *,
         to_position: int | None = None,
-        event_types: Sequence[str] | None = None,
-        category: str | None = None,
+        event_types: EventTypes | None = None,
+        categories: Categories | None = None,
     ) -> AsyncIterator[Event]:
-        pages = LogReader(from_position, batch_size, to_position, event_types, category, strict=self.strict)
+        pages = LogReader(from_position, batch_size, to_position, event_types, categories, strict=self.strict)
         return self._events(pages)
 
     async def _events(self, pages: LogReader) -> AsyncIterator[Event]:

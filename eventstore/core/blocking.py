@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from eventstore.core import operations
 from eventstore.core.operations import LogReader
+from eventstore.core.own_transactions import check_not_held
 from eventstore.core.records import decode_each, decode_events
 from eventstore.core.requests import Call, Operation, Pause, Request, WithTransaction
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
-from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.store import Categories, EventStore, EventTypes, Snapshot, SnapshotStore
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -59,6 +61,8 @@ def run(operation: Operation[T], execute: Callable[[Request[Any]], Any] = _refus
 class RequestStore(EventStore):
     """A store that carries out requests one by one."""
 
+    in_transaction: ClassVar[bool] = False
+    """Whether it is one transaction, which somebody commits later."""
     strict: bool
     """Whether events of unknown types are refused on reading."""
 
@@ -67,7 +71,10 @@ class RequestStore(EventStore):
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        return run(operations.append(stream_id, events, expected_version), self.execute)
+        if not self.in_transaction:
+            check_not_held(self, threading.get_ident(), stream_id)
+        operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
+        return run(operation, self.execute)
 
     def read(
         self,
@@ -93,10 +100,10 @@ class RequestStore(EventStore):
         batch_size: int = 1000,
         *,
         to_position: int | None = None,
-        event_types: Sequence[str] | None = None,
-        category: str | None = None,
+        event_types: EventTypes | None = None,
+        categories: Categories | None = None,
     ) -> Iterator[Event]:
-        pages = LogReader(from_position, batch_size, to_position, event_types, category, strict=self.strict)
+        pages = LogReader(from_position, batch_size, to_position, event_types, categories, strict=self.strict)
         return self._events(pages)
 
     def _events(self, pages: LogReader) -> Iterator[Event]:

@@ -6,7 +6,7 @@ decision stands once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -38,7 +38,7 @@ from eventstore.errors import (
 )
 from eventstore.event import Event
 from eventstore.names import check_category, check_name, check_names
-from eventstore.store import ExpectedVersion, Snapshot
+from eventstore.store import Categories, EventTypes, ExpectedVersion, Snapshot
 
 R = TypeVar("R")
 
@@ -47,15 +47,33 @@ RETRY_DELAYS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds to wait before each attempt: the first, and those after a connection was lost."""
 
 
+MOST_OLD_SNAPSHOTS = 100
+"""Times that an append is sent again whose statement saw the stream as it was before it waited for others."""
+
+
 class ConnectionLost(StoreUnavailable):
     """The connection broke under a request that may or may not have been carried out. Operations resolve it."""
 
 
-def append(stream_id: str, events: Sequence[Event], expected_version: int) -> Operation[int]:
-    """EventStore.append."""
+def append(
+    stream_id: str, events: Sequence[Event], expected_version: int, *, in_transaction: bool = False
+) -> Operation[int]:
+    """EventStore.append.
+
+    A conflict whose version the store can't tell is asked about again, unless all attempts see the same, as those of
+    a transaction do: where the default isolation is higher than READ COMMITTED, an attempt may see what was there
+    before it waited for the stream's lock.
+    """
     check_name("stream_id", stream_id)
     _check_expected_version(expected_version)
-    reply = yield from _resolved(Append(stream_id, int(expected_version), encode_events(events)))
+    if isinstance(events, Event) or not isinstance(events, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+        raise InvalidArgument(f"events must be a list of events, not {type(events).__name__}: put it in a list")
+    request = Append(stream_id, int(expected_version), encode_events(events))
+    reply = yield from _resolved(request)
+    for _ in range(0 if in_transaction else MOST_OLD_SNAPSHOTS):
+        if reply != Conflict(None):
+            break
+        reply = yield from _resolved(request)
     if isinstance(reply, Conflict):
         raise ConcurrencyError(stream_id, expected_version, reply.version)
     if isinstance(reply, AlreadyStored):
@@ -143,16 +161,16 @@ class LogReader:
         from_position: int,
         batch_size: int,
         to_position: int | None,
-        event_types: Sequence[str] | None,
-        category: str | None,
+        event_types: EventTypes | None,
+        categories: Categories | None,
         *,
         strict: bool,
     ) -> None:
         self._after = check_number("from_position", from_position)
         self._batch_size = check_number("batch_size", batch_size, least=1)
         self._to_position = MAX_VERSION if to_position is None else check_number("to_position", to_position)
-        self._event_types = None if event_types is None else check_names("event_types", event_types)
-        self._categories = None if category is None else [check_category(category)]
+        self._event_types = None if event_types is None else check_event_types(event_types)
+        self._categories = None if categories is None else check_categories(categories)
         self._strict = strict
         self._upto: int | None = None
 
@@ -174,6 +192,28 @@ class LogReader:
     def events(self, page: Sequence[Row]) -> Iterator[Event]:
         """The events of a page, each decoded when it is its turn: one that is let go at once costs no collection."""
         return decode_each(page, strict=self._strict)
+
+
+def check_event_types(event_types: EventTypes) -> list[str]:
+    """Return the names of types of events, given as names or classes. Raises InvalidArgument."""
+    several = [event_types] if isinstance(event_types, (str, type)) else event_types
+    if not isinstance(several, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+        raise InvalidArgument(f"event_types must be names or classes of events, not {type(event_types).__name__}")
+    names: list[str] = []
+    for each in several:
+        if isinstance(each, type) and issubclass(each, Event) and each is not Event:  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            names.append(each.event_type)
+        elif isinstance(each, str):
+            names.append(check_name("an event type", each))
+        else:
+            raise InvalidArgument(f"event_types must be names or classes of events, not {each!r}")
+    return names
+
+
+def check_categories(categories: Categories) -> list[str]:
+    """Return categories as a list. Raises InvalidArgument."""
+    several = [categories] if isinstance(categories, str) else check_names("categories", categories)
+    return [check_category(each) for each in several]
 
 
 def _check_expected_version(expected_version: object) -> None:

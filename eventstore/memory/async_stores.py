@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore
+from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
 from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
+from eventstore.event import Event
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import AsyncEventStore
 
@@ -38,8 +40,9 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
         async with _transaction(self._engine) as transaction:
-            store = _TransactionStore(self, transaction)
-            yield store
+            with own_transaction(self, asyncio.current_task()) as own:
+                store = _TransactionStore(self, transaction, own)
+                yield store
         store.committed()
 
     def bind(self, connection: Any) -> AsyncEventStore:
@@ -50,12 +53,19 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
 
 
 class _TransactionStore(AsyncRequestStore):
-    def __init__(self, store: AsyncInMemoryEventStore, transaction: Transaction) -> None:
+    in_transaction = True
+
+    def __init__(self, store: AsyncInMemoryEventStore, transaction: Transaction, own: OwnTransaction) -> None:
+        self._own = own
         self.strict = store.strict
         self._store = store
         self._engine = store._engine
         self._transaction = transaction
         self._callbacks: list[Callable[[], object]] = []
+
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        self._own.streams |= {stream_id}
+        return await super().append(stream_id, events, expected_version)
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -76,11 +86,12 @@ class _TransactionStore(AsyncRequestStore):
     async def transaction(self) -> AsyncGenerator[AsyncEventStore, None]:
         with self._engine.changed:
             savepoint = self._engine.savepoint(self._transaction)
-        callbacks = len(self._callbacks)
+        callbacks, held = len(self._callbacks), self._own.streams
         try:
             yield self
         except BaseException:
             del self._callbacks[callbacks:]
+            self._own.streams = held
             with self._engine.changed:
                 self._engine.rollback_to(savepoint, self._transaction)
             raise

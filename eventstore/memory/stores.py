@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import threading
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
+from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
 from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
+from eventstore.event import Event
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import EventStore
 
@@ -36,8 +39,8 @@ class InMemoryEventStore(FollowableStore):
 
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
-        with _transaction(self._engine) as transaction:
-            store = _TransactionStore(self, transaction)
+        with _transaction(self._engine) as transaction, own_transaction(self, threading.get_ident()) as own:
+            store = _TransactionStore(self, transaction, own)
             yield store
         store.committed()
 
@@ -49,12 +52,19 @@ class InMemoryEventStore(FollowableStore):
 
 
 class _TransactionStore(RequestStore):
-    def __init__(self, store: InMemoryEventStore, transaction: Transaction) -> None:
+    in_transaction = True
+
+    def __init__(self, store: InMemoryEventStore, transaction: Transaction, own: OwnTransaction) -> None:
+        self._own = own
         self.strict = store.strict
         self._store = store
         self._engine = store._engine
         self._transaction = transaction
         self._callbacks: list[Callable[[], object]] = []
+
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        self._own.streams |= {stream_id}
+        return super().append(stream_id, events, expected_version)
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -75,11 +85,12 @@ class _TransactionStore(RequestStore):
     def transaction(self) -> Generator[EventStore, None, None]:
         with self._engine.changed:
             savepoint = self._engine.savepoint(self._transaction)
-        callbacks = len(self._callbacks)
+        callbacks, held = len(self._callbacks), self._own.streams
         try:
             yield self
         except BaseException:
             del self._callbacks[callbacks:]
+            self._own.streams = held
             with self._engine.changed:
                 self._engine.rollback_to(savepoint, self._transaction)
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from functools import partial
 from weakref import WeakSet
 
 
@@ -25,6 +26,14 @@ _forkables: WeakSet[Forkable] = WeakSet()
 def tell_after_forks(forkable: Forkable) -> None:
     """Call ``after_fork`` of this object in each child that is forked while it is alive."""
     _forkables.add(forkable)
+
+
+def keep_for_ever(of_parent: object) -> None:
+    """Never let go of something of the parent's, in a child, not even when Python ends.
+
+    A pool that is let go ends its sessions, which are the parent's, and waits for threads that are not here.
+    """
+    os.register_at_fork(after_in_child=partial(id, of_parent))
 
 
 def _tell_all() -> None:

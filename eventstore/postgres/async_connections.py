@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
-from eventstore.postgres._forks import Forkable, tell_after_forks
+from eventstore.postgres._forks import Forkable, keep_for_ever, tell_after_forks
 from eventstore.postgres.connections import OPTIONS, PATIENCE
 from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.failures import unavailable
@@ -63,13 +63,12 @@ class OwnPool(Forkable):
         self._dsn = checked_dsn(dsn)
         self._max_size = max_size
         self._pools: dict[AbstractEventLoop, Pool] = {}
-        # The pools of parents are kept: to let one go would end the parent's sessions.
-        self._of_parents: list[Pool] = []
         self._closed = False
         tell_after_forks(self)
 
     def after_fork(self) -> None:
-        self._of_parents += self._pools.values()
+        for pool in self._pools.values():
+            keep_for_ever(pool)
         self._pools = {}
 
     async def pool(self) -> Pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from types import TracebackType
@@ -14,6 +15,7 @@ from psycopg.rows import TupleRow, tuple_row
 
 from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore, run
 from eventstore.core.operations import ConnectionLost, repeated
+from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
 from eventstore.core.requests import Call, Request
 from eventstore.core.wakeups import WakeUps
@@ -127,7 +129,9 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
         try:
             store = _Transaction(self, loan.connection)
             try:
-                yield store
+                with own_transaction(self, asyncio.current_task()) as own:
+                    store.own = own
+                    yield store
             except BaseException:
                 await store._roll_back()
                 raise
@@ -155,6 +159,8 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
 
 class AsyncPostgresTransaction(AsyncRequestStore):
     """The store in one transaction: what ``transaction()`` and ``bind`` give."""
+
+    in_transaction = True
 
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
         self._store = store
@@ -198,6 +204,8 @@ class AsyncPostgresTransaction(AsyncRequestStore):
 class _Transaction(AsyncPostgresTransaction):
     """The store in a transaction of its own."""
 
+    own: OwnTransaction
+
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
         super().__init__(store, connection)
         self._elsewhere = store.execute
@@ -211,16 +219,18 @@ class _Transaction(AsyncPostgresTransaction):
         self._log.callbacks.append(callback)
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        self.own.streams |= {stream_id}
         return self._log.note(stream_id, await super().append(stream_id, events, expected_version), events)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
-        mark = self._log.mark()
+        mark, held = self._log.mark(), self.own.streams
         try:
             async with super().transaction():
                 yield self
         except BaseException:
             self._log.go_back(mark)
+            self.own.streams = held
             raise
 
     @property

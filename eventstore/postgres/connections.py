@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any, Self, TypeAlias
+from weakref import finalize
 
 import psycopg
 from psycopg import Connection
@@ -12,7 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from eventstore.errors import InvalidArgument, InvalidOperation
-from eventstore.postgres._forks import Forkable, tell_after_forks
+from eventstore.postgres._forks import Forkable, keep_for_ever, tell_after_forks
 from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.failures import unavailable
 from eventstore.postgres.notifications import Server
@@ -68,16 +69,16 @@ class OwnPool(Forkable):
         self._max_size = max_size
         self._lock = threading.Lock()
         self._pool: Pool | None = None
-        # The pools of parents are kept: to let one go would end the parent's sessions.
-        self._of_parents: list[Pool] = []
+        self._end: finalize[..., OwnPool] | None = None
         self._closed = False
         tell_after_forks(self)
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()  # A thread of the parent's may have held it.
-        if self._pool is not None:
-            self._of_parents.append(self._pool)
-            self._pool = None
+        if self._end is not None:
+            self._end.detach()
+            keep_for_ever(self._pool)
+            self._pool = self._end = None
 
     def pool(self) -> Pool:
         pool = self._pool
@@ -96,6 +97,8 @@ class OwnPool(Forkable):
                 self._pool = Pool(
                     self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=OPTIONS
                 )
+                # Let go without being closed, a pool waits for its threads in vain when Python ends.
+                self._end = finalize(self, self._pool.close)
             return self._pool
 
     def server(self) -> Server:
@@ -105,9 +108,9 @@ class OwnPool(Forkable):
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+            end, self._pool, self._end = self._end, None, None
+        if end is not None:
+            end()
 
 
 Connections: TypeAlias = CallersPool | OwnPool

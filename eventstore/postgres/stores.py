@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
@@ -14,6 +15,7 @@ from psycopg.rows import TupleRow, tuple_row
 
 from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore, run
 from eventstore.core.operations import ConnectionLost, repeated
+from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
 from eventstore.core.requests import Call, Request
 from eventstore.core.wakeups import WakeUps
@@ -130,7 +132,9 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         try:
             store = _Transaction(self, loan.connection)
             try:
-                yield store
+                with own_transaction(self, threading.get_ident()) as own:
+                    store.own = own
+                    yield store
             except BaseException:
                 store._roll_back()
                 raise
@@ -161,6 +165,8 @@ class PostgresEventStore(_PoolClient, FollowableStore):
 
 class PostgresTransaction(RequestStore):
     """The store in one transaction: what ``transaction()`` and ``bind`` give."""
+
+    in_transaction = True
 
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
         self._store = store
@@ -204,6 +210,8 @@ class PostgresTransaction(RequestStore):
 class _Transaction(PostgresTransaction):
     """The store in a transaction of its own."""
 
+    own: OwnTransaction
+
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
         super().__init__(store, connection)
         self._elsewhere = store.execute
@@ -217,16 +225,18 @@ class _Transaction(PostgresTransaction):
         self._log.callbacks.append(callback)
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+        self.own.streams |= {stream_id}
         return self._log.note(stream_id, super().append(stream_id, events, expected_version), events)
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
-        mark = self._log.mark()
+        mark, held = self._log.mark(), self.own.streams
         try:
             with super().transaction():
                 yield self
         except BaseException:
             self._log.go_back(mark)
+            self.own.streams = held
             raise
 
     @property

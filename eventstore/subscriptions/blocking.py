@@ -10,6 +10,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
+from eventstore.core.arguments import check_blocking
 from eventstore.core.blocking import FollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.core.operations import repeated
@@ -196,9 +197,10 @@ class Subscription(_Following):
         self,
         store: EventStore,
         name: str,
-        handler: Callable[[Event], object],
+        handler: Callable[[Event], None],
         **options: Unpack[Options],
     ) -> None:
+        check_blocking("handler", handler, instead="AsyncSubscription")
         super().__init__(store, name, lambda event, _: handler(event), options)
 
 
@@ -220,11 +222,12 @@ class Projection(_Following, Generic[T]):
         self,
         store: TransactionalStore[T],
         name: str,
-        handler: Callable[[Event, T], object],
+        handler: Callable[[Event, T], None],
         *,
         tables: Iterable[str] = (),
         **options: Unpack[Options],
     ) -> None:
+        check_blocking("handler", handler, instead="AsyncProjection")
         self.handler = handler
         super().__init__(store, name, handler, options, tables)
 

@@ -10,7 +10,7 @@ from typing import Any
 from eventstore.core import asynchronous, blocking
 from eventstore.core.requests import Call, Operation, ask
 from eventstore.event import Event
-from eventstore.store import AsyncEventStore, EventStore, ExpectedVersion
+from eventstore.store import AsyncEventStore, Categories, EventStore, EventTypes, ExpectedVersion
 from eventstore.subscriptions.asynchronous import AsyncProjection
 from eventstore.subscriptions.blocking import Projection
 
@@ -84,11 +84,11 @@ class _Inline(EventStore):
         batch_size: int = 1000,
         *,
         to_position: int | None = None,
-        event_types: Sequence[str] | None = None,
-        category: str | None = None,
+        event_types: EventTypes | None = None,
+        categories: Categories | None = None,
     ) -> Iterator[Event]:
         return self._store.read_all(
-            from_position, batch_size, to_position=to_position, event_types=event_types, category=category
+            from_position, batch_size, to_position=to_position, event_types=event_types, categories=categories
         )
 
     @contextmanager
@@ -134,11 +134,11 @@ class _AsyncInline(AsyncEventStore):
         batch_size: int = 1000,
         *,
         to_position: int | None = None,
-        event_types: Sequence[str] | None = None,
-        category: str | None = None,
+        event_types: EventTypes | None = None,
+        categories: Categories | None = None,
     ) -> AsyncIterator[Event]:
         return self._store.read_all(
-            from_position, batch_size, to_position=to_position, event_types=event_types, category=category
+            from_position, batch_size, to_position=to_position, event_types=event_types, categories=categories
         )
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:

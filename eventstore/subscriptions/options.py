@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast
 
 from eventstore.core.checkpoints import MAX_PARTITIONS
-from eventstore.core.operations import check_number
+from eventstore.core.operations import check_categories, check_event_types, check_number
 from eventstore.errors import InvalidArgument
-from eventstore.names import check_category, check_names
+from eventstore.names import check_names
+from eventstore.store import Categories, EventTypes
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -19,9 +20,9 @@ OnFailure: TypeAlias = Literal["stop", "park"]
 class Options(TypedDict, total=False):
     """The keyword arguments that every subscription and projection takes."""
 
-    event_types: Iterable[str] | None
-    """Handle only events of these types; None: of all."""
-    categories: Iterable[str] | None
+    event_types: EventTypes | None
+    """Handle only events of these types, given as names or classes; None: of all."""
+    categories: Categories | None
     """Handle only events of streams whose id begins with one of these and "-"; None: of all."""
     from_position: int
     """A subscription of a new name begins above this position."""
@@ -43,8 +44,8 @@ class Settings:
     def __init__(
         self,
         *,
-        event_types: Iterable[str] | None = None,
-        categories: Iterable[str] | None = None,
+        event_types: EventTypes | None = None,
+        categories: Categories | None = None,
         from_position: int = 0,
         partitions: int = 1,
         batch_size: int = 1000,
@@ -53,12 +54,8 @@ class Settings:
         poll_interval: float = 0.5,
     ) -> None:
         self.batch_size = check_number("batch_size", batch_size, least=1)
-        self.event_types: Sequence[str] | None = (
-            None if event_types is None else check_names("event_types", event_types)
-        )
-        self.categories: Sequence[str] | None = (
-            None if categories is None else [check_category(each) for each in check_names("categories", categories)]
-        )
+        self.event_types: Sequence[str] | None = None if event_types is None else check_event_types(event_types)
+        self.categories: Sequence[str] | None = None if categories is None else check_categories(categories)
         self.from_position = check_number("from_position", from_position)
         self.partitions = check_number("partitions", partitions, least=1)
         if partitions > MAX_PARTITIONS:

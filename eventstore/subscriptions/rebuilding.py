@@ -93,6 +93,8 @@ class Rebuild:
         self._events = 0
         self._position = self._first
         self._started = 0.0
+        self._troubled = False
+        """Whether an event has failed, and not all that is left has been handled since."""
 
     def run(self) -> Operation[None]:
         """Raises SubscriptionFailed, and InvalidOperation for what makes a rebuild impossible."""
@@ -116,6 +118,7 @@ class Rebuild:
             except HandlingFailed as failure:
                 if not self._follower.parks:
                     raise SubscriptionFailed(name, failure.position, error_text(failure.cause)) from failure.cause
+                self._troubled = True
                 yield from self._follower.retry(failure)
             except (StoreUnavailable, AppendOutcomeUnknown) as error:
                 _log.warning("rebuild of %s: %s; it resumes in %.1f s", name, error, delay)
@@ -131,7 +134,14 @@ class Rebuild:
         safe = yield from self._safe_position()
         seconds_left = self._tell(safe).seconds_left
         near = safe - self._position <= self._follower.batch_size or (seconds_left or FINISH_SECONDS) < FINISH_SECONDS
-        return (yield from ask(InTransaction(self._finish() if near else self._next(safe))))
+        # What came before an event that fails is committed first: not in the transaction that does all the rest.
+        finishing = near and not self._troubled
+        before = self._position, self._events
+        try:
+            return (yield from ask(InTransaction(self._finish() if finishing else self._next(safe))))
+        except BaseException:
+            self._position, self._events = before  # It was rolled back.
+            raise
 
     def _tell(self, target: int) -> RebuildProgress:
         seconds = time.monotonic() - self._started
@@ -152,7 +162,8 @@ class Rebuild:
         return safe
 
     def _next(self, safe: int) -> Operation[bool]:
-        yield from self._handle_next(safe)
+        if not (yield from self._handle_next(safe)):
+            self._troubled = False
         return False
 
     def _handle_next(self, safe: int) -> Operation[bool]:

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from eventstore.event import Event
-from eventstore.store import AsyncEventStore, AsyncSnapshotStore, EventStore, Snapshot, SnapshotStore
+from eventstore.store import (
+    AsyncEventStore,
+    AsyncSnapshotStore,
+    Categories,
+    EventStore,
+    EventTypes,
+    Snapshot,
+    SnapshotStore,
+)
 
 T = TypeVar("T")
 
@@ -63,11 +71,11 @@ class SyncFromAsyncEventStore(EventStore):
         batch_size: int = 1000,
         *,
         to_position: int | None = None,
-        event_types: Sequence[str] | None = None,
-        category: str | None = None,
+        event_types: EventTypes | None = None,
+        categories: Categories | None = None,
     ) -> Iterator[Event]:
         found = self._store.read_all(
-            from_position, batch_size, to_position=to_position, event_types=event_types, category=category
+            from_position, batch_size, to_position=to_position, event_types=event_types, categories=categories
         )
 
         async def next_event() -> Event | None:

@@ -181,7 +181,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert positions == sorted(set(positions))
             first = positions[min(start, len(positions) - 1)]
             last = None if length is None else positions[min(start + length, len(positions) - 1)]
-            return shown(store.read_all(first, batch_size, to_position=last, event_types=types, category=category))
+            return shown(store.read_all(first, batch_size, to_position=last, event_types=types, categories=category))
 
         self.agree(self.stores, read_all, ("returned", expected))
 

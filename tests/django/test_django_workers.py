@@ -113,7 +113,7 @@ class TestProjections:
             transaction.append(f"Thanks-{event.event_id}", [Event(event_type="Thanked")], 0)
 
         a_projection(handle).run_until_caught_up()
-        assert len(list(event_store().read_all(category="Thanks"))) == 1
+        assert len(list(event_store().read_all(categories="Thanks"))) == 1
 
     def test_a_rebuild_replaces_what_the_orm_sees(self) -> None:
         deliver("a", "b")

@@ -196,7 +196,7 @@ def stores(pool: ConnectionPool[Connection[TupleRow]], connection: Connection[Tu
         store.append("Order-1", [], expected_version=ExpectedVersion.STREAM_EXISTS)
         assert_type(store.read("Order-1"), list[Event])
         assert_type(store.read("Order-1", 5, 10, backwards=True, limit=3), list[Event])
-        assert_type(store.read_all(event_types=["OrderShipped"], category="Order"), Iterator[Event])
+        assert_type(store.read_all(event_types=["OrderShipped"], categories="Order"), Iterator[Event])
         with store.transaction() as both:
             assert_type(both, PostgresTransaction)
             both.append("Order-2", [Event(event_type="a")], ExpectedVersion.ANY)

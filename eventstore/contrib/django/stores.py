@@ -161,6 +161,8 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
 class DjangoTransaction(RequestStore):
     """The store in a block of its ``transaction()``. Appends through the store itself take part in it as well."""
 
+    in_transaction = True
+
     def __init__(self, store: DjangoEventStore) -> None:
         self._store = store
         self.strict = store.strict

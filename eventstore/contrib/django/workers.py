@@ -30,7 +30,7 @@ class DjangoSubscription(Subscription):
 
     @spelled_out
     def __init__(
-        self, store: DjangoEventStore, name: str, handler: Callable[[Event], object], **options: Unpack[Options]
+        self, store: DjangoEventStore, name: str, handler: Callable[[Event], None], **options: Unpack[Options]
     ) -> None:
         self._using = store.using
         super().__init__(store, name, _fresh(atomic(using=store.using)(handler)), **options)
@@ -48,7 +48,7 @@ class DjangoProjection(Projection[DjangoTransaction]):
         self,
         store: DjangoEventStore,
         name: str,
-        handler: Callable[[Event, DjangoTransaction], object],
+        handler: Callable[[Event, DjangoTransaction], None],
         *,
         tables: Iterable[str] = (),
         **options: Unpack[Options],
@@ -80,10 +80,10 @@ def the_worker(name: str) -> Worker:
 
 def subscription(
     name: str, *, using: str | None = None, **options: Unpack[Options]
-) -> Callable[[Callable[[Event], object]], DjangoSubscription]:
+) -> Callable[[Callable[[Event], None]], DjangoSubscription]:
     """Make a handler of events a subscription, which ``manage.py eventstore run`` runs. Options: Subscription's."""
 
-    def decorate(handler: Callable[[Event], object]) -> DjangoSubscription:
+    def decorate(handler: Callable[[Event], None]) -> DjangoSubscription:
         return _registered(handler, DjangoSubscription(event_store(using), name, handler, **options))
 
     return decorate
@@ -91,10 +91,10 @@ def subscription(
 
 def projection(
     name: str, *, tables: Iterable[str] = (), using: str | None = None, **options: Unpack[Options]
-) -> Callable[[Callable[[Event, DjangoTransaction], object]], DjangoProjection]:
+) -> Callable[[Callable[[Event, DjangoTransaction], None]], DjangoProjection]:
     """Make a handler of events and their transaction a projection, which ``manage.py eventstore run`` runs."""
 
-    def decorate(handler: Callable[[Event, DjangoTransaction], object]) -> DjangoProjection:
+    def decorate(handler: Callable[[Event, DjangoTransaction], None]) -> DjangoProjection:
         made = DjangoProjection(event_store(using), name, handler, tables=tables, **options)
         return _registered(handler, made)
 

@@ -45,9 +45,9 @@ class BadInputContract(Topic):
     def test_read_all_refuses_at_once_not_when_it_is_iterated(self, store: EventStore) -> None:
         wrong: list[dict[str, Any]] = [
             {"batch_size": 0},
-            {"event_types": "T"},
+            {"event_types": 7},
             {"event_types": [""]},
-            {"category": "a-b"},
+            {"categories": "a-b"},
         ]
         for arguments in wrong:
             with pytest.raises(InvalidArgument):

@@ -66,11 +66,11 @@ class OrderContract(Topic):
         assert list(log.read_all(event_types=[])) == []
 
     def test_only_a_category(self, log: EventStore) -> None:
-        assert [e.stream_id for e in log.read_all(category="Order")] == ["Order-1", "Order-1", "Order-2", "Order-1"]
-        assert list(log.read_all(category="Ord")) == []
+        assert [e.stream_id for e in log.read_all(categories="Order")] == ["Order-1", "Order-1", "Order-2", "Order-1"]
+        assert list(log.read_all(categories="Ord")) == []
 
     def test_types_of_a_category(self, log: EventStore) -> None:
-        found = log.read_all(category="Order", event_types=["Created"], batch_size=1)
+        found = log.read_all(categories="Order", event_types=["Created"], batch_size=1)
         assert [e.stream_id for e in found] == ["Order-1", "Order-2"]
 
     def test_it_ends_where_the_log_ended_when_it_began(self, store: EventStore) -> None:
