@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from eventstore.core import operations
 from eventstore.core.operations import LogReader
@@ -62,7 +62,7 @@ async def run(operation: Operation[T], execute: Callable[[Request[Any]], Awaitab
 class AsyncRequestStore(AsyncEventStore):
     """A store that carries out requests one by one."""
 
-    in_transaction: ClassVar[bool] = False
+    in_transaction: bool = False
     """Whether it is one transaction, which somebody commits later."""
     strict: bool
     """Whether events of unknown types are refused on reading."""

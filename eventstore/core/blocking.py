@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from eventstore.core import operations
 from eventstore.core.operations import LogReader
@@ -61,7 +61,7 @@ def run(operation: Operation[T], execute: Callable[[Request[Any]], Any] = _refus
 class RequestStore(EventStore):
     """A store that carries out requests one by one."""
 
-    in_transaction: ClassVar[bool] = False
+    in_transaction: bool = False
     """Whether it is one transaction, which somebody commits later."""
     strict: bool
     """Whether events of unknown types are refused on reading."""

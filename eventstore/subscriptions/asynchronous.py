@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from inspect import isawaitable
@@ -179,7 +179,7 @@ class AsyncSubscription(_Following):
         self,
         store: AsyncEventStore,
         name: str,
-        handler: Callable[[Event], object],
+        handler: Callable[[Event], Awaitable[None] | None],
         **options: Unpack[Options],
     ) -> None:
         super().__init__(store, name, lambda event, _: handler(event), options)
@@ -195,7 +195,7 @@ class AsyncProjection(_Following, Generic[T]):
         self,
         store: AsyncTransactionalStore[T],
         name: str,
-        handler: Callable[[Event, T], object],
+        handler: Callable[[Event, T], Awaitable[None] | None],
         *,
         tables: Iterable[str] = (),
         **options: Unpack[Options],

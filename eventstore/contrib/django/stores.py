@@ -107,6 +107,11 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
         self._announcements = Announcements(self._server, self.statements, notify=notify)
 
     @property
+    def in_transaction(self) -> bool:  # type: ignore[override] # it depends on where it is used
+        """Whether this thread is inside of ``transaction.atomic()``."""
+        return connections[self.using].in_atomic_block
+
+    @property
     def wakeups(self) -> WakeUps:
         return self._announcements.wakeups
 
