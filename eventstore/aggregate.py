@@ -13,6 +13,7 @@ from uuid import UUID
 
 from eventstore.codec.annotations import is_class_variable, own_annotations
 from eventstore.codec.registry import described_fields, learn
+from eventstore.codec.showing import represented
 from eventstore.errors import InvalidArgument, UnknownEventType
 from eventstore.event import Event, detached
 from eventstore.names import check_category, check_name
@@ -101,6 +102,14 @@ class Aggregate(Generic[A]):
                 )
             cls._defaults |= _own_defaults(base)
             cls._handlers |= _own_handlers(base)
+
+    def __repr__(self) -> str:
+        """Where it stands, and its public state; long values are cut."""
+        shown: dict[str, Any] = {"id": self.id, "version": self._version}
+        if self._pending_events:
+            shown["pending"] = len(self._pending_events)
+        shown |= {name: value for name, value in self.__dict__.items() if name != "id" and not name.startswith("_")}
+        return f"{type(self).__name__}({', '.join(f'{name}={represented(value)}' for name, value in shown.items())})"
 
     @property
     def version(self) -> int:

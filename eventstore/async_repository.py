@@ -30,6 +30,9 @@ class AsyncRepository(Generic[A]):
             check_instance("snapshot_store", snapshot_store, AsyncSnapshotStore)
         self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._operations.described()})"
+
     async def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """As Repository.load."""
         return await run(self._operations.load(id))

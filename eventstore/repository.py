@@ -35,6 +35,9 @@ class Repository(Generic[A]):
             check_instance("snapshot_store", snapshot_store, SnapshotStore)
         self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._operations.described()})"
+
     def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """The aggregate at its newest version. Raises AggregateNotFound, and what EventStore.read does."""
         return run(self._operations.load(id))

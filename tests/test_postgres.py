@@ -176,6 +176,16 @@ class TestCallersTransaction:
             list(bound.read_all())
         assert bound.append("s", events(1), 0) == 1
 
+    def test_pipeline_mode_is_refused_before_anything_is_stored(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
+        with connection.pipeline():
+            with pytest.raises(InvalidOperation, match="pipeline mode"):
+                store.bind(connection).append("s", events(1), 0)
+            connection.execute("SELECT 1")
+        connection.commit()
+        assert store.read("s") == []
+
     def test_other_streams_writers_are_not_held_up(
         self, store: PostgresEventStore, connection: psycopg.Connection
     ) -> None:

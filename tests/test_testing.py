@@ -5,17 +5,29 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from eventstore import Aggregate, Event, InvalidOperation, handles
-from eventstore.testing import given, plugin
+from eventstore import (
+    Aggregate,
+    Event,
+    InMemoryEventStore,
+    InvalidOperation,
+    PostgresEventStore,
+    PostgresTransaction,
+    Projection,
+    handles,
+)
+from eventstore.testing import given, given_log, plugin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from psycopg_pool import ConnectionPool
 
 
 class ScenarioOpened(Event):
@@ -93,6 +105,65 @@ def test_a_failure_shows_what_differs_field_by_field() -> None:
         asked.then(ScenarioDrawn(amount=1))
     with pytest.raises(AssertionError, match=r"expected 2 event\(s\), but 1 were recorded"):
         asked.then(ScenarioOpened(owner="ann", limit=5), ScenarioDrawn(amount=1))
+
+
+Accounts: TypeAlias = Projection[PostgresTransaction]
+
+
+@pytest.fixture
+def accounts(pool: ConnectionPool, schema: str) -> Accounts:
+    """How much was drawn from each account, in a table of the test's own schema."""
+    with pool.connection() as connection:
+        connection.execute(f"CREATE TABLE {schema}.accounts (id text PRIMARY KEY, drawn int NOT NULL)")
+
+    def keep(event: Event, transaction: PostgresTransaction) -> None:
+        if isinstance(event, ScenarioDrawn) and event.amount > 10:
+            raise InvalidOperation("too much at once")
+        amount = event.amount if isinstance(event, ScenarioDrawn) else 0
+        transaction.connection.execute(
+            f"INSERT INTO {schema}.accounts AS old VALUES (%s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET drawn = old.drawn + EXCLUDED.drawn",
+            [event.aggregate_id, amount],
+        )
+
+    return Projection(PostgresEventStore(pool, schema), "accounts", keep, categories="Account")
+
+
+def rows(schema: str) -> Callable[[PostgresTransaction], object]:
+    return lambda transaction: transaction.connection.execute(f"SELECT * FROM {schema}.accounts ORDER BY id").fetchall()
+
+
+def test_a_read_model_is_compared_after_a_log_and_more_events(accounts: Accounts, schema: str) -> None:
+    log = given_log(accounts, {"Account-7": [OPENED], "Other-8": [OPENED]})
+    log.then(rows(schema), [("7", 0)])
+    drawn = log.when({"Account-7": [ScenarioDrawn(amount=3), ScenarioDrawn(amount=4)], "Account-9": [OPENED]})
+    drawn.then(rows(schema), [("7", 7), ("9", 0)])
+    with pytest.raises(AssertionError, match=r"expected \[\], found \[\('7', 7\)"):
+        drawn.then(rows(schema), [])
+    with pytest.raises(AssertionError, match="nothing was raised"):
+        drawn.then_raised(InvalidOperation)
+
+
+def test_what_the_handler_of_a_projection_raises_is_compared(accounts: Accounts, schema: str) -> None:
+    log = given_log(accounts, {"Account-7": [OPENED]})
+    failed = log.when({"Account-7": [ScenarioDrawn(amount=1), ScenarioDrawn(amount=11)]})
+    failed.then_raised(InvalidOperation)
+    with pytest.raises(AssertionError, match="expected KeyError, but it raised InvalidOperation"):
+        failed.then_raised(KeyError)
+    with pytest.raises(AssertionError, match="but it raised InvalidOperation"):
+        failed.then(rows(schema), [])
+    log.then(rows(schema), [("7", 0)])
+
+
+def test_a_projection_in_memory_can_be_tried_too() -> None:
+    seen: list[str] = []
+    projection = Projection(InMemoryEventStore(), "seen", lambda event, _: seen.append(event.event_type))
+    given_log(projection).when({"Account-7": [OPENED]}).then(lambda _: seen, ["ScenarioOpened"])
+
+
+def test_aggregates_and_projections_are_tried_without_pytest() -> None:
+    program = "import sys; sys.modules['pytest'] = None; from eventstore.testing import given, given_log"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_fixtures_give_empty_stores(tmp_path: Path, dsn: str) -> None:

@@ -40,6 +40,13 @@ class RepositoryOperations(Generic[A]):
         self._snapshots = snapshot_store
         self._frequency = snapshot_frequency
 
+    def described(self) -> str:
+        """What the repository was made of."""
+        made_of = f"{self._store!r}, {self._type.__name__}"
+        if self._snapshots is not None:
+            made_of += f", snapshot_store={self._snapshots!r}, snapshot_frequency={self._frequency}"
+        return made_of
+
     def load(self, aggregate_id: UUID | str) -> Operation[A]:
         stream_id = stream_id_of(self._type, aggregate_id)
         aggregate, void = yield from self._from_snapshot(aggregate_id)

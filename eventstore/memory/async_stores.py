@@ -27,6 +27,9 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
         self._engine = MemoryEngine()
         self.strict = strict
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._engine.described()}>"
+
     @property
     def wakeups(self) -> WakeUps:
         return self._engine.wakeups

@@ -89,6 +89,10 @@ class MemoryEngine:
             ),
         }
 
+    def described(self) -> str:
+        """How much is stored."""
+        return f"{len(self._log):,} events in {len(self._streams):,} streams"
+
     def begin(self) -> Transaction:
         transaction = Transaction()
         self._open.add(transaction)

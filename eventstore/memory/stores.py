@@ -27,6 +27,9 @@ class InMemoryEventStore(FollowableStore):
         self._engine = MemoryEngine()
         self.strict = strict
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._engine.described()}>"
+
     @property
     def wakeups(self) -> WakeUps:
         return self._engine.wakeups

@@ -106,8 +106,13 @@ def _first_line(error: psycopg.Error) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def check_encoding(connection: BaseConnection[Any]) -> None:
-    """Raise InvalidOperation for a connection whose texts are not in UTF-8: names would be taken for others."""
+def check_connection(connection: BaseConnection[Any]) -> None:
+    """Raise InvalidOperation for a connection that would give no reply, or texts that are not in UTF-8."""
+    if connection.pgconn.pipeline_status:
+        raise InvalidOperation(
+            "this connection is in pipeline mode, in which replies come late: call the store outside of "
+            "`with connection.pipeline()`"
+        )
     encoding = connection.pgconn.parameter_status(b"client_encoding")
     if encoding is not None and encoding != b"UTF8":
         raise InvalidOperation(

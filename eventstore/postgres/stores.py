@@ -24,7 +24,7 @@ from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.connections import CallersPool, Connections, Loan, OwnPool, Pool
-from eventstore.postgres.failures import check_encoding, resolve
+from eventstore.postgres.failures import check_connection, resolve
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.transactions import OnAnotherConnection
@@ -47,7 +47,7 @@ def execute(connection: Connection[TupleRow], request: Request[R], statements: S
     parameters = statement.parameters(request)
     cursor = _Cursor(connection, row_factory=tuple_row)
     try:
-        check_encoding(connection)
+        check_connection(connection)
         # What has no parameters, such as a COMMIT, is not worth a plan that the server keeps.
         cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
         rows = cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
@@ -70,6 +70,9 @@ class _PoolClient:
             return execute(loan.connection, request, self.statements)
         finally:
             loan.give_back()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(schema={self.statements.schema!r})"
 
     def close(self) -> None:
         """Close the connections of its own; those of a caller's pool are left alone."""

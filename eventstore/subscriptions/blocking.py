@@ -228,6 +228,7 @@ class Projection(_Following, Generic[T]):
         **options: Unpack[Options],
     ) -> None:
         check_blocking("handler", handler, instead="AsyncProjection")
+        self.store = store
         self.handler = handler
         super().__init__(store, name, handler, options, tables)
 

@@ -82,6 +82,7 @@ def subscription(
     name: str, *, using: str | None = None, **options: Unpack[Options]
 ) -> Callable[[Callable[[Event], None]], DjangoSubscription]:
     """Make a handler of events a subscription, which ``manage.py eventstore run`` runs. Options: Subscription's."""
+    _check_named("subscription", name)
 
     def decorate(handler: Callable[[Event], None]) -> DjangoSubscription:
         return _registered(handler, DjangoSubscription(event_store(using), name, handler, **options))
@@ -93,12 +94,20 @@ def projection(
     name: str, *, tables: Iterable[str] = (), using: str | None = None, **options: Unpack[Options]
 ) -> Callable[[Callable[[Event, DjangoTransaction], None]], DjangoProjection]:
     """Make a handler of events and their transaction a projection, which ``manage.py eventstore run`` runs."""
+    _check_named("projection", name)
 
     def decorate(handler: Callable[[Event, DjangoTransaction], None]) -> DjangoProjection:
         made = DjangoProjection(event_store(using), name, handler, tables=tables, **options)
         return _registered(handler, made)
 
     return decorate
+
+
+def _check_named(decorator: str, name: object) -> None:
+    """Raise InvalidArgument where the decorator got the handler itself: its name would tie the checkpoint to the code."""
+    if callable(name):
+        handler = getattr(name, "__name__", repr(name))
+        raise InvalidArgument(f'@{decorator} needs a name that stays: write @{decorator}("{handler}") above {handler}')
 
 
 W = TypeVar("W", DjangoSubscription, DjangoProjection)

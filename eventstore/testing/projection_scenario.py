@@ -1,0 +1,87 @@
+"""Tests of projections in three words: given a log, when more events are appended, then the read model says this.
+
+::
+
+    totals = Projection(store, "totals", add_up, tables=["totals"])
+    given_log(totals, {"Order-7": [created]}).when({"Order-7": [shipped]}).then(
+        lambda transaction: transaction.connection.execute("SELECT orders, shipped FROM totals").fetchall(), [(1, 1)]
+    )
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+from eventstore.event import Event
+from eventstore.store import ExpectedVersion
+from eventstore.subscriptions.blocking import Projection
+from eventstore.subscriptions.inline import inline
+
+T = TypeVar("T")
+
+Streams: TypeAlias = Mapping[str, Sequence[Event]]
+"""Events to append, by the id of the stream they belong to."""
+
+
+def given_log(projection: Projection[T], streams: Streams | None = None) -> GivenLog[T]:
+    """Append events to the projection's store and give them to its handler.
+
+    Each event is handled in the transaction that appends it, so nothing has to be waited for, and no checkpoint moves.
+    The filter of the projection applies. Raises what the handler raises.
+    """
+    given = GivenLog(projection)
+    given.project(streams or {})
+    return given
+
+
+class GivenLog(Generic[T]):
+    """A projection that has handled a log."""
+
+    def __init__(self, projection: Projection[T]) -> None:
+        self._projection = projection
+
+    def project(self, streams: Streams) -> None:
+        """Append events, all or none, and give them to the handler."""
+        with inline(self._projection._store, self._projection).transaction() as transaction:
+            for stream_id, events in streams.items():
+                transaction.append(stream_id, events, ExpectedVersion.ANY)
+
+    def when(self, streams: Streams) -> WhenProjected[T]:
+        """Append more events and give them to the handler; ``then`` looks at what came of it."""
+        try:
+            self.project(streams)
+        except Exception as error:  # noqa: BLE001 it may be what is expected; then() says so if it is not
+            return WhenProjected(self._projection, error)
+        return WhenProjected(self._projection, None)
+
+    def then(self, look: Callable[[T], object], expected: object) -> None:
+        """As ``when({}).then(look, expected)``: the read model after the log that was given."""
+        WhenProjected(self._projection, None).then(look, expected)
+
+
+class WhenProjected(Generic[T]):
+    """What came of the events."""
+
+    def __init__(self, projection: Projection[T], error: Exception | None) -> None:
+        self._projection = projection
+        self._error = error
+
+    def then(self, look: Callable[[T], object], expected: object) -> None:
+        """What ``look`` finds, in a transaction of the store, is equal to ``expected``.
+
+        Raises AssertionError, which shows both, or whose cause is what the handler raised.
+        """
+        if self._error is not None:
+            raise AssertionError(f"expected {expected!r}, but it raised {self._error!r}") from self._error
+        with self._projection.store.transaction() as transaction:
+            found = look(transaction)
+        if found != expected:
+            raise AssertionError(f"expected {expected!r}, found {found!r}")
+
+    def then_raised(self, expected: type[Exception]) -> None:
+        """The handler raised an error of this class, and nothing of the events is stored. Raises AssertionError."""
+        if self._error is None:
+            raise AssertionError(f"expected {expected.__name__}, but nothing was raised")
+        if not isinstance(self._error, expected):
+            raise AssertionError(f"expected {expected.__name__}, but it raised {self._error!r}") from self._error  # noqa: TRY004
