@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -11,27 +10,12 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from eventstore.event import Event
+from eventstore.versions import StreamVersion
 
 EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
 """Types of events to read: names, or classes of events; one or several."""
 Categories: TypeAlias = str | Iterable[str]
 """Categories of streams to read: one or several."""
-
-
-class ExpectedVersion(enum.IntEnum):
-    """Where an append expects the stream to be, other than at a certain version."""
-
-    NO_STREAM = 0
-    """The stream must not exist yet. The same as the version 0."""
-    ANY = -1
-    """Anywhere. Events that the stream holds already, by their ids, are not appended again."""
-    STREAM_EXISTS = -2
-    """Anywhere, but it must exist."""
-
-    def __repr__(self) -> str:
-        return f"ExpectedVersion.{self.name}"
-
-    __str__ = __repr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +58,8 @@ class EventStore(_KnownToRepositories, ABC):
     """A log of events in streams. Safe to be used by many threads at once, unless it is bound to a transaction."""
 
     @abstractmethod
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        """Append events to a stream, all or none, and return the version of the last of them.
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
+        """Append events to a stream, all or none, and return the version of the last of them, which has its position.
 
         ``expected_version`` is the version that the stream must have (0: it must not exist), or an ExpectedVersion.
         Events with the same ids at the same place already are the same success again. No events: only the check.
@@ -160,7 +144,7 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     """EventStore in async. Safe to be used by many tasks of one event loop, unless it is bound to a transaction."""
 
     @abstractmethod
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         """As EventStore.append. Cancelled, it has stored all or nothing; the same events can be appended again."""
 
     @abstractmethod

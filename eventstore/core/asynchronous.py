@@ -17,6 +17,7 @@ from eventstore.core.requests import Call, Operation, Pause, Request, WithTransa
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore, AsyncSnapshotStore, Categories, EventTypes, Snapshot
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -71,7 +72,7 @@ class AsyncRequestStore(AsyncEventStore):
     async def execute(self, request: Request[R]) -> R:
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         if not self.in_transaction:
             check_not_held(self, asyncio.current_task(), stream_id)
         operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)

@@ -38,7 +38,8 @@ from eventstore.errors import (
 )
 from eventstore.event import Event
 from eventstore.names import check_category, check_name, check_names
-from eventstore.store import Categories, EventTypes, ExpectedVersion, Snapshot
+from eventstore.store import Categories, EventTypes, Snapshot
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 R = TypeVar("R")
 
@@ -57,7 +58,7 @@ class ConnectionLost(StoreUnavailable):
 
 def append(
     stream_id: str, events: Sequence[Event], expected_version: int, *, in_transaction: bool = False
-) -> Operation[int]:
+) -> Operation[StreamVersion]:
     """EventStore.append.
 
     A conflict whose version the store can't tell is asked about again, unless all attempts see the same, as those of
@@ -78,7 +79,7 @@ def append(
         raise ConcurrencyError(stream_id, expected_version, reply.version)
     if isinstance(reply, AlreadyStored):
         raise EventAlreadyStored(stream_id, reply.version, reply.position)
-    return reply.version
+    return StreamVersion(reply.version, reply.position)
 
 
 def attempts() -> Iterator[Operation[None]]:
@@ -223,8 +224,8 @@ def _check_expected_version(expected_version: object) -> None:
 
 def check_number(what: str, number: object, *, least: int = 0, hint: str = "") -> int:
     """Return ``number`` if it is an int that can be a version, a position or a count; else raise InvalidArgument."""
-    if type(number) is not int:
+    if type(number) is not int and type(number) is not StreamVersion:
         raise InvalidArgument(f"{what} must be an int{hint}, not {type(number).__name__}")
     if not least <= number <= MAX_VERSION:
         raise InvalidArgument(f"{what} must be from {least} to 2**63 - 1{hint}, not {number}")
-    return number
+    return int(number)

@@ -18,7 +18,7 @@ from eventstore.core.requests import Call, Operation, Pause, WithTransaction, as
 from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
 from eventstore.event import Event, detached
-from eventstore.store import ExpectedVersion
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
 
@@ -53,10 +53,16 @@ class RepositoryOperations(Generic[A]):
         started_at = aggregate.version
         # From the event that the snapshot stands at, which shows that it is of this stream as it is now.
         events = yield from self._page(self._store, stream_id, max(started_at - 1, 0))
-        if started_at and _place_of(next(events, None)) != (started_at, aggregate._event_id):
-            _log.warning("the snapshot of %s is not of this stream as it is now; it is replaced", cleaned(stream_id))
-            aggregate, void, started_at = self._type(aggregate_id), True, 0
-            events = yield from self._page(self._store, stream_id, 0)
+        if started_at:
+            there = next(events, None)
+            if there is not None and (there.version, there.event_id) == (started_at, aggregate._event_id):
+                aggregate._version = StreamVersion(started_at, there.position)
+            else:
+                _log.warning(
+                    "the snapshot of %s is not of this stream as it is now; it is replaced", cleaned(stream_id)
+                )
+                aggregate, void, started_at = self._type(aggregate_id), True, StreamVersion(0)
+                events = yield from self._page(self._store, stream_id, 0)
         end = max(started_at - 1, 0) + PAGE
         aggregate.replay(events)
         if aggregate.version == end:
@@ -67,12 +73,13 @@ class RepositoryOperations(Generic[A]):
             yield from self._take_snapshot(aggregate)  # The next load need not go the whole way again.
         return aggregate
 
-    def save(self, aggregate: A, metadata: Mapping[str, Any] | None = None) -> Operation[None]:
+    def save(self, aggregate: A, metadata: Mapping[str, Any] | None = None) -> Operation[StreamVersion]:
         if not isinstance(aggregate, self._type):
             raise InvalidArgument(f"this repository keeps {self._type.__name__}s, not a {type(aggregate).__name__}")
         before = aggregate.version
         yield from self._store_events(self._store, aggregate, _checked_metadata(metadata))
         yield from self._snapshot_after(before, aggregate)
+        return aggregate.version
 
     def exists(self, aggregate_id: UUID | str) -> Operation[bool]:
         stream_id = stream_id_of(self._type, aggregate_id)
@@ -129,8 +136,8 @@ class RepositoryOperations(Generic[A]):
             return
         if metadata:
             events = tuple(_with_metadata(event, metadata) for event in events)
-        yield from ask(Call(partial(store.append, stream_id, events, aggregate.version)))
-        aggregate._mark_stored(events)
+        version: StreamVersion = yield from ask(Call(partial(store.append, stream_id, events, aggregate.version)))
+        aggregate._mark_stored(events, version)
         store.when_committed(partial(aggregate._confirm, aggregate.version))
 
     def _catch_up(self, store: Any, stream_id: str, aggregate: A) -> Operation[None]:
@@ -177,10 +184,6 @@ class RepositoryOperations(Generic[A]):
             _log.warning(
                 "no snapshot of %s %s could be stored", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
             )
-
-
-def _place_of(event: Event | None) -> tuple[int, UUID] | None:
-    return None if event is None else (event.version, event.event_id)
 
 
 def _checked_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:

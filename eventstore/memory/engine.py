@@ -28,7 +28,8 @@ from eventstore.core.subscription_requests import BeginRebuild
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidOperation
 from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
-from eventstore.store import ExpectedVersion, Snapshot
+from eventstore.store import Snapshot
+from eventstore.versions import ExpectedVersion
 
 R = TypeVar("R")
 

@@ -24,7 +24,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from eventstore.errors import ConcurrencyError, EventAlreadyStored, EventStoreError
 from eventstore.event import Event
-from eventstore.store import EventStore, ExpectedVersion, Snapshot, SnapshotStore
+from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.versions import ExpectedVersion
 
 Outcome: TypeAlias = tuple[object, ...]
 """What an operation gave: ("returned", value), or ("raised", type, what it carries)."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from eventstore.errors import ConcurrencyError, EventAlreadyStored
-from eventstore.store import EventStore, ExpectedVersion
+from eventstore.store import EventStore
 from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import events
+from eventstore.versions import ExpectedVersion
 
 MODES = [ExpectedVersion.ANY, ExpectedVersion.STREAM_EXISTS]
 
