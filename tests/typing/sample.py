@@ -166,6 +166,9 @@ class Basket(Aggregate["Basket"]):
     def _mistaken(self, event: OrderPaid) -> None:
         self._paid(event)
 
+    def undecided(self) -> list[Event]:
+        return self._pending_events
+
     def snapshot_state(self) -> dict[str, Any]:
         return {"paid": self.paid}
 
@@ -178,7 +181,6 @@ def aggregates(order_id: UUID, found: list[Event]) -> None:
     assert_type(order.id, UUID | str)
     assert_type(order.version, StreamVersion)
     assert_type(order.version.position, int)
-    assert_type(order._pending_events, list[Event])
     assert_type(order.clear_pending(), list[Event])
     assert_type(order.pending, tuple[Event, ...])
     assert_type(Order.from_events("1", found), Order)

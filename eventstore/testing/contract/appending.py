@@ -17,13 +17,10 @@ class AppendingContract(Topic):
         assert store.append("s", events(1), 0) == 1
         assert store.append("s", events(3), 1) == 4
 
-    def test_append_returns_the_position_of_its_last_event_stored_now_or_before(self, store: EventStore) -> None:
-        batch = events(3)
-        stored = store.append("s", batch, 0)
-        assert stored.position == store.read("s")[-1].position > 0
-        store.append("other", events(1), 0)
-        for again in (store.append("s", batch, 0), store.append("s", batch, ExpectedVersion.ANY)):
-            assert (again, again.position) == (3, stored.position)
+    def test_append_returns_the_position_of_its_last_event(self, store: EventStore) -> None:
+        for count in (1, 3):
+            stored = store.append("s", events(count), ExpectedVersion.ANY)
+            assert stored.position == store.read("s")[-1].position > 0
 
     def test_appending_nothing_returns_the_position_of_the_streams_last_event(self, store: EventStore) -> None:
         assert store.append("s", [], 0).position == 0

@@ -23,6 +23,14 @@ class IdempotencyContract(Topic):
         assert store.read("s") == batch
 
     @needs("idempotency")
+    def test_the_same_append_again_returns_the_same_position(self, store: EventStore) -> None:
+        batch = events(3)
+        position = store.append("s", batch, 0).position
+        store.append("s", events(1), 3)
+        assert store.append("s", batch, 0).position == position
+        assert store.append("s", batch, ExpectedVersion.ANY).position == position
+
+    @needs("idempotency")
     def test_also_after_others_have_appended(self, store: EventStore) -> None:
         first, second, third = events(2), events(1), events(4)
         store.append("s", first, 0)
