@@ -53,6 +53,7 @@ class AsyncRepository(Generic[A]):
         attempts: int = 5,
         *,
         metadata: Mapping[str, Any] | None = None,
+        command_id: UUID | str | None = None,
     ) -> A:
         """As Repository.update; ``change`` may be async."""
-        return await run(self._operations.update(id, change, attempts, metadata))
+        return await run(self._operations.update(id, change, attempts, metadata, command_id))

@@ -69,12 +69,20 @@ class Repository(Generic[A]):
         attempts: int = 5,
         *,
         metadata: Mapping[str, Any] | None = None,
+        command_id: UUID | str | None = None,
     ) -> A:
         """Load, change, save; and again after a conflict, ``attempts`` times in all. Returns the aggregate as saved.
 
         ``change`` is called once for each attempt, so it should do nothing but change the aggregate. The last of
         several attempts holds the stream's lock, so that it can't meet another conflict. ``metadata`` is that of
-        ``save``. Raises what ``change`` raises, and what ``load`` and ``save`` do.
+        ``save``.
+
+        With ``command_id``, a UUID or a text such as a message's id, a command that is delivered again is carried out
+        once: the events get ids that follow from it and their order, whatever ids they had. If the stream holds the
+        first of them already, ``change`` is not called, and the aggregate is returned as it is. A command that
+        recorded nothing leaves no trace: delivered again, it is tried again.
+
+        Raises what ``change`` raises, and what ``load`` and ``save`` do.
         """
         check_blocking("change", change, instead="AsyncRepository")
-        return run(self._operations.update(id, change, attempts, metadata))
+        return run(self._operations.update(id, change, attempts, metadata, command_id))

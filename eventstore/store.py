@@ -89,6 +89,13 @@ class EventStore(_KnownToRepositories, ABC):
         """As ``read``, for a repository, which lets an event go once it is applied: it may be decoded only then."""
         return self.read(stream_id, from_version, limit=limit)
 
+    def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        """As ``_read_page``, and whether the whole stream holds an event id."""
+        events = self.read(stream_id)
+        return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
+
     @abstractmethod
     def read_all(
         self,
@@ -162,6 +169,13 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
         """As EventStore._read_page."""
         return await self.read(stream_id, from_version, limit=limit)
+
+    async def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        """As EventStore._read_page_and_find."""
+        events = await self.read(stream_id)
+        return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
 
     @abstractmethod
     def read_all(

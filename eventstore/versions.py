@@ -34,7 +34,11 @@ class StreamVersion(int):
     position: int
     """The event's place in the log of all streams; 0 if the stream has no event, or none that a store has seen."""
 
-    def __new__(cls, version: int, position: int = 0) -> Self:
+    repeated: bool
+    """Whether an earlier append had stored the events: the same ids, at the same place. An append may also be its own
+    repetition, when the answer to its first attempt was lost."""
+
+    def __new__(cls, version: int, position: int = 0, *, repeated: bool = False) -> Self:
         made = super().__new__(cls, version)
-        made.position = position
+        made.position, made.repeated = position, repeated
         return made

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
 from typing import Any, TypeVar
+from uuid import UUID
 
 from eventstore.core import operations
 from eventstore.core.operations import LogReader
@@ -95,6 +96,13 @@ class AsyncRequestStore(AsyncEventStore):
         operation = operations.read(stream_id, from_version, None, limit, backwards=False)
         records = await run(operation, self.execute)
         return decode_each(records, strict=self.strict)
+
+    async def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        operation = operations.read_page_and_find(stream_id, from_version, limit, event_id)
+        found, records = await run(operation, self.execute)
+        return found, decode_each(records, strict=self.strict)
 
     def read_all(
         self,

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
+from uuid import UUID
 
 from eventstore.core import operations
 from eventstore.core.operations import LogReader
@@ -94,6 +95,13 @@ class RequestStore(EventStore):
         operation = operations.read(stream_id, from_version, None, limit, backwards=False)
         records = run(operation, self.execute)
         return decode_each(records, strict=self.strict)
+
+    def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        operation = operations.read_page_and_find(stream_id, from_version, limit, event_id)
+        found, records = run(operation, self.execute)
+        return found, decode_each(records, strict=self.strict)
 
     def read_all(
         self,
