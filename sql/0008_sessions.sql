@@ -30,7 +30,9 @@ BEGIN
         SELECT FROM pg_locks
         WHERE locktype = 'relation' AND database = _database AND relation = _events AND mode = 'AccessExclusiveLock'
     ) THEN
-        _highest := coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0);
+        -- Below the end of the numbers, where a position that was inserted by hand may stand: what follows adds to it.
+        _highest := least(
+            coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0), 9223370937343148031);
     END IF;
     RETURN QUERY
     WITH locks AS MATERIALIZED (
