@@ -11,7 +11,16 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from eventstore import AccessDenied, Event, PostgresEventStore, PostgresSnapshotStore, Projection, Snapshot
+from eventstore import (
+    AccessDenied,
+    Event,
+    InvalidOperation,
+    PostgresEventStore,
+    PostgresSnapshotStore,
+    Projection,
+    Snapshot,
+)
+from eventstore.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,3 +124,19 @@ def in_a_transaction(store: PostgresEventStore) -> Callable[..., int]:
             return transaction.append(*arguments)
 
     return append
+
+
+def test_followers_say_so_where_the_owner_has_inserted_an_impossible_position(
+    dsn: str, schema: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The attack: with a position at the end of the numbers, followers would walk through empty windows for ever."""
+    with PostgresEventStore.connect(dsn, schema) as owner, psycopg.connect(dsn, autocommit=True) as connection:
+        owner.append("Order-1", [Event(event_type="T")], 0)
+        connection.execute(f"SET search_path = {schema}")
+        connection.execute(FORGED.format(2, 2**63 - 1))
+        with pytest.raises(InvalidOperation, match=f"has not drawn: it is at 1, the newest event at {2**63 - 1}: "):
+            Projection(owner, "p", lambda *_: None).run_until_caught_up()
+        with pytest.raises(InvalidOperation, match="An event that was inserted by hand is for the owner to remove"):
+            list(owner.read_all())
+        assert main(["status", "--dsn", dsn, "--schema", schema]) == 0
+        assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["p", "stopped", "0"]

@@ -295,6 +295,9 @@ def test_a_store_that_declares_what_it_lacks_fails(verdicts: str, what: str) -> 
         ("shop", None, False),
         ("shop", "test_7_1_abcd.events", False),
         ("shop_test", "public.orders", False),
+        ("test2", "public.orders", False),
+        ("latest", "public.orders", True),
+        ("contest_entries", "public.orders", True),
     ],
 )
 def test_a_database_that_may_hold_real_data_is_refused(
@@ -312,8 +315,8 @@ def test_a_database_that_may_hold_real_data_is_refused(
                 with pytest.raises(
                     pytest.fail.Exception, match=f"the database '{database}', which has the table {table}"
                 ):
-                    plugin._refuse_real_data(other)
+                    plugin.refuse_real_data(other)
             else:
-                plugin._refuse_real_data(other)
+                plugin.refuse_real_data(other)
         finally:
             connection.execute(f"DROP DATABASE {database} WITH (FORCE)")

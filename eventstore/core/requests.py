@@ -14,6 +14,7 @@ from uuid import UUID
 
 from eventstore.codec.record import Row
 from eventstore.core.records import NewRecords
+from eventstore.core.sessions import BlockingSession
 from eventstore.store import Snapshot
 
 Q = TypeVar("Q", bound="Request[Any]")
@@ -152,6 +153,13 @@ class ReadLog(Request[Sequence[Row]]):
     def filtered(self) -> bool:
         """Whether anything is left out."""
         return not (self.event_types is None and self.categories is None and self.partition is None)
+
+
+@dataclass(frozen=True, slots=True)
+class ListBlockingSessions(Request[list[BlockingSession]]):
+    """List who holds readers of the log, or writers, back; with a stream also who holds its lock, waited for or not."""
+
+    stream_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
