@@ -139,7 +139,10 @@ class SafePosition(Request[int | None]):
 
 @dataclass(frozen=True, slots=True)
 class ReadLog(Request[Sequence[Row]]):
-    """Read the rows of all streams above one position, up to and with another, in the order of their positions."""
+    """Read the rows of all streams above one position, up to and with another, in the order of their positions.
+
+    Backwards, the first are those with the highest positions.
+    """
 
     after: int
     upto: int
@@ -148,6 +151,7 @@ class ReadLog(Request[Sequence[Row]]):
     categories: Sequence[str] | None
     partition: tuple[int, int] | None = None
     """Read only the streams of this partition, of so many."""
+    backwards: bool = False
 
     @property
     def filtered(self) -> bool:

@@ -232,9 +232,10 @@ class MemoryEngine:
         found: list[Record] = []
         log = self._visible(transaction)
         categories = None if request.categories is None else set(request.categories)
-        for index in range(bisect_right(log, request.after, key=_position), len(log)):
+        first, end = (bisect_right(log, bound, key=_position) for bound in (request.after, request.upto))
+        for index in reversed(range(first, end)) if request.backwards else range(first, end):
             record = log[index]
-            if record.position > request.upto or len(found) == request.limit:
+            if len(found) == request.limit:
                 break
             category, dash, _ = record.stream_id.partition("-")
             if (
