@@ -20,6 +20,7 @@ from eventstore import (
     InMemoryEventStore,
     PostgresEventStore,
     Projection,
+    StoreUnavailable,
     Subscription,
     SubscriptionBehind,
 )
@@ -149,6 +150,17 @@ def test_a_role_that_only_took_the_locks_is_named_as_well(
             assert (session.pid, session.state) == (other.info.backend_pid, "idle")
             other.execute("SELECT pg_advisory_unlock_all()")
             other.commit()
+
+
+def test_a_lock_timeout_ends_the_wait_for_a_lock_and_nothing_is_stored(
+    store: PostgresEventStore, other: psycopg.Connection, dsn: str, schema: str
+) -> None:
+    other.execute(f"SELECT pg_advisory_lock(hashtextextended('s', '{schema}.event_positions'::regclass::oid::bigint))")
+    with PostgresEventStore.connect(make_conninfo(dsn, options="-c lock_timeout=50"), schema) as limited:
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            limited.append("s", [event()], 0)
+        assert limited.append("t", [event()], 0) == 1
+    assert store.read("s") == []
 
 
 def test_the_holder_of_one_streams_lock_is_named_without_a_wait(
