@@ -13,7 +13,7 @@ from psycopg import sql
 
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
-from eventstore import event as events_module
+from eventstore import event_types as events_module
 from eventstore.core.subscription_requests import (
     Claim,
     DropParked,

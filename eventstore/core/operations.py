@@ -37,6 +37,7 @@ from eventstore.errors import (
     StoreUnavailable,
 )
 from eventstore.event import Event
+from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
 from eventstore.store import Categories, EventTypes, ExpectedVersion, Snapshot
 
@@ -183,7 +184,8 @@ class LogReader:
             self._upto = min(safe, self._to_position)
         if self._after >= self._upto:
             return []
-        request = ReadLog(self._after, self._upto, self._batch_size, self._event_types, self._categories)
+        event_types = None if self._event_types is None else stored_types(self._event_types)
+        request = ReadLog(self._after, self._upto, self._batch_size, event_types, self._categories)
         records = yield from repeated(request)
         full = len(records) == self._batch_size
         self._after = records[-1][POSITION] if full else self._upto
