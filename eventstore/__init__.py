@@ -35,7 +35,8 @@ from eventstore.errors import (
 from eventstore.event import Event
 from eventstore.memory.stores import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.repository import Repository
-from eventstore.store import EventStore, ExpectedVersion, Snapshot, SnapshotStore
+from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 if TYPE_CHECKING:
     from eventstore.async_repository import AsyncRepository
@@ -93,6 +94,7 @@ __all__ = [
     "SnapshotStore",
     "StoreRefused",
     "StoreUnavailable",
+    "StreamVersion",
     "Subscription",
     "SubscriptionBehind",
     "SubscriptionFailed",

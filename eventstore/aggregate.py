@@ -19,6 +19,7 @@ from eventstore.errors import InvalidArgument, UnknownEventType
 from eventstore.event import Event, detached
 from eventstore.event_types import ignore_types
 from eventstore.names import check_category, check_name, check_names
+from eventstore.versions import StreamVersion
 
 A = TypeVar("A", bound="Aggregate[Any]")
 S = TypeVar("S", bound="Aggregate[Any]")
@@ -85,7 +86,7 @@ class Aggregate(Generic[A]):
         if not isinstance(id, UUID):
             check_name(f"the id of {type(self).__name__}", id)
         self.id = id
-        self._version = 0
+        self._version = StreamVersion(0)
         self._event_id: UUID | None = None
         self._pending_events: list[Event] = []
         self._unconfirmed: list[Unconfirmed] = []
@@ -118,8 +119,11 @@ class Aggregate(Generic[A]):
         return f"{type(self).__name__}({', '.join(f'{name}={represented(value)}' for name, value in shown.items())})"
 
     @property
-    def version(self) -> int:
-        """The version of its stream that it stands at: what is stored, without what is pending."""
+    def version(self) -> StreamVersion:
+        """The version of its stream that it stands at: what is stored, without what is pending.
+
+        ``version.position`` is the position of the event there.
+        """
         return self._version
 
     @property
@@ -187,19 +191,19 @@ class Aggregate(Generic[A]):
     def replay(self, events: Iterable[Event]) -> None:
         """Apply events that follow on its version, as they were read."""
         apply = self._apply_unless_ignored if self.ignored else self.apply
-        version = self._version
+        version: int = self._version
         last: Event | None = None
         for last in events:
             apply(last)
             version += 1
         if last is not None:
-            self._version, self._event_id = version, last.event_id
+            self._version, self._event_id = StreamVersion(version, last.position), last.event_id
 
-    def _mark_stored(self, events: Sequence[Event]) -> None:
+    def _mark_stored(self, events: Sequence[Event], version: StreamVersion) -> None:
         """Note that the first pending events are stored, as these are, unless their transaction is rolled back."""
         self._unconfirmed.append(Unconfirmed(self._version, events))
         del self._pending_events[: len(events)]
-        self._version += len(events)
+        self._version = version
         self._event_id = events[-1].event_id
 
     def _confirm(self, version: int) -> None:

@@ -11,6 +11,7 @@ from eventstore.core.arguments import check_instance
 from eventstore.core.asynchronous import run
 from eventstore.core.repositories import RepositoryOperations
 from eventstore.store import AsyncEventStore, AsyncSnapshotStore
+from eventstore.versions import StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
 
@@ -37,9 +38,9 @@ class AsyncRepository(Generic[A]):
         """As Repository.load."""
         return await run(self._operations.load(id))
 
-    async def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> None:
+    async def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> StreamVersion:
         """As Repository.save."""
-        await run(self._operations.save(aggregate, metadata))
+        return await run(self._operations.save(aggregate, metadata))
 
     async def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """As Repository.exists."""
@@ -52,6 +53,7 @@ class AsyncRepository(Generic[A]):
         attempts: int = 5,
         *,
         metadata: Mapping[str, Any] | None = None,
+        command_id: UUID | str | None = None,
     ) -> A:
         """As Repository.update; ``change`` may be async."""
-        return await run(self._operations.update(id, change, attempts, metadata))
+        return await run(self._operations.update(id, change, attempts, metadata, command_id))

@@ -35,7 +35,7 @@ _RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
 ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position", "revision"})
 """The attributes that every event has beside its own fields."""
 
-_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record", "aggregate_id", "sealed", "tags"}
+_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record", "_id_given", "aggregate_id", "sealed", "tags"}
 """What a class of events can't define. The last two are for later versions of the library."""
 
 
@@ -46,10 +46,13 @@ def new_event_id() -> UUID:
 
 
 def _checked_envelope(event_id: object, timestamp: object, metadata: object) -> dict[str, Any]:
+    envelope: dict[str, Any] = {}
     if event_id is None:
         event_id = new_event_id()
     elif not isinstance(event_id, UUID):
         raise InvalidArgument(f"event_id must be a UUID, not {type(event_id).__name__}")
+    else:
+        envelope["_id_given"] = True
     if timestamp is None:
         timestamp = datetime.now(UTC)
     elif not isinstance(timestamp, datetime):
@@ -60,11 +63,12 @@ def _checked_envelope(event_id: object, timestamp: object, metadata: object) -> 
             raise InvalidArgument(f"timestamp {timestamp} has no time zone; use datetime.now(UTC), or give it one")
         if offset.microseconds:
             raise InvalidArgument(f"timestamp {timestamp} has an offset that is not whole seconds")
+    envelope |= {"event_id": event_id, "timestamp": timestamp}
     if metadata is None:
-        return {"event_id": event_id, "timestamp": timestamp}
+        return envelope
     if not isinstance(metadata, dict):
         raise InvalidArgument(f"metadata must be a dict, not {type(metadata).__name__}")
-    return {"event_id": event_id, "timestamp": timestamp, "metadata": metadata}
+    return {**envelope, "metadata": metadata}
 
 
 class _EnvelopeAttribute:

@@ -11,6 +11,7 @@ from eventstore.core.arguments import check_blocking, check_instance
 from eventstore.core.blocking import run
 from eventstore.core.repositories import RepositoryOperations
 from eventstore.store import EventStore, SnapshotStore
+from eventstore.versions import StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
 
@@ -42,8 +43,11 @@ class Repository(Generic[A]):
         """The aggregate at its newest version. Raises AggregateNotFound, and what EventStore.read does."""
         return run(self._operations.load(id))
 
-    def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> None:
+    def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> StreamVersion:
         """Append the pending events at the aggregate's version, and clear them once they are stored.
+
+        Returns the new version, an int that also has the ``position`` of its event: ``wait_until_processed`` of a
+        subscription takes it.
 
         ``metadata`` is added to that of each event, whose own wins. In a transaction that is rolled back afterwards
         nothing is forgotten: the next save stores those events as well. After a rollback either save the same
@@ -52,7 +56,7 @@ class Repository(Generic[A]):
         Raises what EventStore.append does, and then leaves the aggregate as it is. After ConcurrencyError, load it
         again; after AppendOutcomeUnknown, the same aggregate can be saved again.
         """
-        run(self._operations.save(aggregate, metadata))
+        return run(self._operations.save(aggregate, metadata))
 
     def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """Whether any event of this aggregate is stored."""
@@ -65,12 +69,20 @@ class Repository(Generic[A]):
         attempts: int = 5,
         *,
         metadata: Mapping[str, Any] | None = None,
+        command_id: UUID | str | None = None,
     ) -> A:
         """Load, change, save; and again after a conflict, ``attempts`` times in all. Returns the aggregate as saved.
 
         ``change`` is called once for each attempt, so it should do nothing but change the aggregate. The last of
         several attempts holds the stream's lock, so that it can't meet another conflict. ``metadata`` is that of
-        ``save``. Raises what ``change`` raises, and what ``load`` and ``save`` do.
+        ``save``.
+
+        With ``command_id``, a UUID or a text such as a message's id, a command that is delivered again is carried out
+        once: the events get ids that follow from it and their order, whatever ids they had. If the stream holds the
+        first of them already, ``change`` is not called, and the aggregate is returned as it is. A command that
+        recorded nothing leaves no trace: delivered again, it is tried again.
+
+        Raises what ``change`` raises, and what ``load`` and ``save`` do.
         """
         check_blocking("change", change, instead="AsyncRepository")
-        return run(self._operations.update(id, change, attempts, metadata))
+        return run(self._operations.update(id, change, attempts, metadata, command_id))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -11,27 +10,12 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from eventstore.event import Event
+from eventstore.versions import StreamVersion
 
 EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
 """Types of events to read: names, or classes of events; one or several."""
 Categories: TypeAlias = str | Iterable[str]
 """Categories of streams to read: one or several."""
-
-
-class ExpectedVersion(enum.IntEnum):
-    """Where an append expects the stream to be, other than at a certain version."""
-
-    NO_STREAM = 0
-    """The stream must not exist yet. The same as the version 0."""
-    ANY = -1
-    """Anywhere. Events that the stream holds already, by their ids, are not appended again."""
-    STREAM_EXISTS = -2
-    """Anywhere, but it must exist."""
-
-    def __repr__(self) -> str:
-        return f"ExpectedVersion.{self.name}"
-
-    __str__ = __repr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +58,8 @@ class EventStore(_KnownToRepositories, ABC):
     """A log of events in streams. Safe to be used by many threads at once, unless it is bound to a transaction."""
 
     @abstractmethod
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        """Append events to a stream, all or none, and return the version of the last of them.
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
+        """Append events to a stream, all or none, and return the version of the last of them, which has its position.
 
         ``expected_version`` is the version that the stream must have (0: it must not exist), or an ExpectedVersion.
         Events with the same ids at the same place already are the same success again. No events: only the check.
@@ -104,6 +88,13 @@ class EventStore(_KnownToRepositories, ABC):
     def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
         """As ``read``, for a repository, which lets an event go once it is applied: it may be decoded only then."""
         return self.read(stream_id, from_version, limit=limit)
+
+    def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        """As ``_read_page``, and whether the whole stream holds an event id."""
+        events = self.read(stream_id)
+        return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
 
     @abstractmethod
     def read_all(
@@ -160,7 +151,7 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     """EventStore in async. Safe to be used by many tasks of one event loop, unless it is bound to a transaction."""
 
     @abstractmethod
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         """As EventStore.append. Cancelled, it has stored all or nothing; the same events can be appended again."""
 
     @abstractmethod
@@ -178,6 +169,13 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
         """As EventStore._read_page."""
         return await self.read(stream_id, from_version, limit=limit)
+
+    async def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        """As EventStore._read_page_and_find."""
+        events = await self.read(stream_id)
+        return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
 
     @abstractmethod
     def read_all(

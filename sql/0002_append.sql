@@ -8,10 +8,10 @@
 CREATE TYPE {schema}.append_reply AS (version bigint, position bigint, outcome text);
 
 COMMENT ON TYPE {schema}.append_reply IS
-    'What became of an append. outcome is "stored", with the version and the position of the last of its events, whether they '
-    'were stored now or, with the same ids at the same place, before; "conflict", with the version that the stream is at '
-    'instead, or NULL where this transaction cannot see it; or "already stored", with the version and the position of the '
-    'event that has one of the ids, elsewhere in the stream.';
+    'What became of an append. outcome is "stored", with the version and the position of the last of its events; "repeated", '
+    'with the same, where they were stored before, with the same ids at the same place; "conflict", with the version that the '
+    'stream is at instead, or NULL where this transaction cannot see it; or "already stored", with the version and the '
+    'position of the event that has one of the ids, elsewhere in the stream.';
 
 CREATE FUNCTION {schema}.write_events(
     _stream_id text,
@@ -50,7 +50,7 @@ BEGIN
         ) THEN
             SELECT version, position INTO _version, _position FROM {schema}.events
             WHERE stream_id = _stream_id AND version = _before + cardinality(_event_ids);
-            RETURN (_version, _position, 'stored'::text);
+            RETURN (_version, _position, 'repeated'::text);
         END IF;
         SELECT version, position INTO _version, _position FROM {schema}.events
         WHERE event_id = ANY (CASE WHEN _expected_version < 0 THEN _event_ids ELSE _given_ids END)

@@ -311,6 +311,18 @@ def test_recording_applies_at_once_and_keeps_the_event() -> None:
     assert [event.data for event in account.pending] == [{"amount": 1}, {"amount": 2}]
 
 
+def test_the_repr_shows_where_an_aggregate_stands_and_its_state_cut_where_it_is_long() -> None:
+    counter = Counter.from_events("one", [])
+    assert repr(counter) == "Counter(id='one', version=0, count=0)"
+    account = Account("two")
+    account.pay(3)
+    account.nested = {"a": list(range(5000))}
+    shown = repr(account)
+    assert shown.startswith("Account(id='two', version=0, pending=1, owner=None, payments=[3], nested={'a': [0, 1, 2")
+    assert "more)" in shown
+    assert len(shown) < 20_000
+
+
 def test_pending_events_do_not_count_in_the_version() -> None:
     account = Account.from_events("1", [AggregatesPaid(amount=1)] * 3)
     assert (account.version, account.pending) == (3, ())

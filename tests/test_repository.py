@@ -32,6 +32,8 @@ from eventstore import (
     InMemorySnapshotStore,
     InvalidArgument,
     InvalidOperation,
+    PostgresEventStore,
+    PostgresSnapshotStore,
     Repository,
     SnapshotStore,
 )
@@ -74,6 +76,35 @@ def test_a_save_clears_what_was_pending_and_sets_the_version(baskets: Repository
     basket.add(4)
     baskets.save(basket)
     assert (basket.version, baskets.load("1").version) == (4, 4)
+
+
+def test_a_save_returns_the_version_and_the_position_of_its_last_event(
+    events: Watched, baskets: Repository[Basket]
+) -> None:
+    basket = Basket("b")
+    assert (baskets.save(basket), basket.version.position) == (0, 0)
+    for number in range(21):  # A snapshot is taken at 10 and at 20.
+        basket.add(number)
+        saved = baskets.save(basket)
+        there = events.read("Basket-b")[-1]
+        assert (saved, saved.position) == (there.version, there.position)
+        assert baskets.save(basket).position == there.position
+        assert baskets.load("b").version.position == there.position
+    changed = baskets.update("b", lambda basket: basket.add(1))
+    assert changed.version.position == events.read("Basket-b")[-1].position
+
+
+def test_the_repr_of_a_repository_says_what_it_keeps_and_where() -> None:
+    store = InMemoryEventStore()
+    store.append("Basket-1", [Event(event_type="T")], 0)
+    assert repr(store) == "<InMemoryEventStore: 1 events in 1 streams>"
+    assert repr(Repository(store, Basket)) == f"Repository({store!r}, Basket)"
+    snapshots = PostgresSnapshotStore.connect("host=nowhere password=s3cret", "shop")
+    shown = repr(Repository(PostgresEventStore.connect("host=nowhere password=s3cret"), Basket, snapshots, 50))
+    assert shown == (
+        "Repository(PostgresEventStore(schema='eventstore'), Basket, "
+        "snapshot_store=PostgresSnapshotStore(schema='shop'), snapshot_frequency=50)"
+    )
 
 
 def test_only_its_own_class_can_be_saved(store: EventStore) -> None:

@@ -54,7 +54,7 @@ def test_memory_replies_to_an_append_with_the_version_and_position_of_its_last_e
     first, second = Event(event_type="A"), Event(event_type="B")
     assert store.execute(append("other", 0, Event(event_type="C"))) == Stored(1, 1)
     assert store.execute(append("s", 0, first, second)) == Stored(2, 3)
-    assert store.execute(append("s", 0, first)) == Stored(1, 2)
+    assert store.execute(append("s", 0, first)) == Stored(1, 2, repeated=True)
     assert store.execute(append("s", ExpectedVersion.ANY)) == Stored(2, 3)
     assert store.execute(append("new", ExpectedVersion.ANY)) == Stored(0, 0)
     assert store.execute(append("s", 1, Event(event_type="D"))) == Conflict(2)

@@ -22,6 +22,7 @@ from eventstore import (
 from eventstore.postgres import migrate
 from eventstore.testing import EventLoopThread, SyncFromAsyncEventStore
 from eventstore.testing.state_machine import StoreMachine
+from eventstore.versions import StreamVersion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,7 @@ def test_postgres_memory_and_async_memory_are_like_the_model(pool: ConnectionPoo
 class Forgetful(InMemoryEventStore):
     """Answers a conflict as a success, and stores nothing."""
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         try:
             return super().append(stream_id, events, expected_version)
         except ConcurrencyError as error:
@@ -90,7 +91,7 @@ class Forgetful(InMemoryEventStore):
 class Doubling(InMemoryEventStore):
     """Does not know again what it has stored."""
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         known = (
             {event.event_id for event in self.read(stream_id)} if isinstance(stream_id, str) and stream_id else set()
         )

@@ -37,6 +37,7 @@ from eventstore.codec.registry import registered_class, registered_name
 from eventstore.codec.upcasting import chain_of, revision_of
 from eventstore.codec.values import IMMUTABLE, MAX_COLLISIONS, MICROSECOND, check_hashes
 from eventstore.errors import RevisionError, SerializationError
+from eventstore.versions import StreamVersion
 
 _BUFFER = 512
 """Bytes that a packer begins with. Its own default, 256 KiB, costs more than packing most events."""
@@ -131,7 +132,7 @@ def _parts_of_other(value: Any) -> Iterable[tuple[str, Any]]:
             raise _Refused(f"{value!r} is not found by its name")
     elif dataclasses.is_dataclass(cls):
         return _fields_of(value)
-    else:
+    elif cls is not StreamVersion:
         raise _Refused(_advice(cls))
     return ()
 
@@ -175,8 +176,10 @@ def _pack(value: Any) -> bytes:
     return packed
 
 
-def _to_extension(value: Any) -> msgpack.ExtType:
+def _to_extension(value: Any) -> msgpack.ExtType | int:
     kind = _type_of(value)
+    if kind is StreamVersion:
+        return int(value)  # All of it that an event's field means.
     writer = _WRITERS.get(kind)
     if writer is not None:
         code, write = writer

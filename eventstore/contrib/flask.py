@@ -25,6 +25,7 @@ from eventstore.postgres.statements import check_schema
 from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
 from eventstore.repository import Repository
 from eventstore.store import EventStore, SnapshotStore
+from eventstore.versions import StreamVersion
 
 if TYPE_CHECKING:
     from eventstore.contrib.sqlalchemy import Host
@@ -140,7 +141,7 @@ class FlaskEventStore(FollowableStore):
             snapshots = SessionSnapshotStore(session, self._on_postgresql().statements)
         return Repository(store, aggregate_type, snapshots, of_app.frequency)
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self.store.append(stream_id, events, expected_version)
 
     @contextmanager

@@ -22,6 +22,7 @@ from eventstore.event import Event
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import PostgresEventStore
 from eventstore.store import EventStore
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -90,7 +91,7 @@ class SessionEventStore(_SessionClient, RequestStore):
         self.strict = store.strict
         self._announces = False
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         version = super().append(stream_id, events, expected_version)
         if not self._announces:
             self._announces = True

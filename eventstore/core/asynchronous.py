@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
 from typing import Any, TypeVar
+from uuid import UUID
 
 from eventstore.core import operations
 from eventstore.core.operations import LogReader
@@ -17,6 +18,7 @@ from eventstore.core.requests import Call, Operation, Pause, Request, WithTransa
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore, AsyncSnapshotStore, Categories, EventTypes, Snapshot
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -71,7 +73,7 @@ class AsyncRequestStore(AsyncEventStore):
     async def execute(self, request: Request[R]) -> R:
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         if not self.in_transaction:
             check_not_held(self, asyncio.current_task(), stream_id)
         operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
@@ -94,6 +96,13 @@ class AsyncRequestStore(AsyncEventStore):
         operation = operations.read(stream_id, from_version, None, limit, backwards=False)
         records = await run(operation, self.execute)
         return decode_each(records, strict=self.strict)
+
+    async def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        operation = operations.read_page_and_find(stream_id, from_version, limit, event_id)
+        found, records = await run(operation, self.execute)
+        return found, decode_each(records, strict=self.strict)
 
     def read_all(
         self,

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
+from uuid import UUID
 
 from eventstore.core import operations
 from eventstore.core.operations import LogReader
@@ -17,6 +18,7 @@ from eventstore.core.requests import Call, Operation, Pause, Request, WithTransa
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.store import Categories, EventStore, EventTypes, Snapshot, SnapshotStore
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -70,7 +72,7 @@ class RequestStore(EventStore):
     def execute(self, request: Request[R]) -> R:
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         if not self.in_transaction:
             check_not_held(self, threading.get_ident(), stream_id)
         operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
@@ -93,6 +95,13 @@ class RequestStore(EventStore):
         operation = operations.read(stream_id, from_version, None, limit, backwards=False)
         records = run(operation, self.execute)
         return decode_each(records, strict=self.strict)
+
+    def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        operation = operations.read_page_and_find(stream_id, from_version, limit, event_id)
+        found, records = run(operation, self.execute)
+        return found, decode_each(records, strict=self.strict)
 
     def read_all(
         self,

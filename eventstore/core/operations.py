@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from eventstore.codec.record import POSITION, Row
-from eventstore.core.records import decode_each, encode_events
+from eventstore.codec.record import EVENT_ID, POSITION, VERSION, Row
+from eventstore.core.records import decode_each, encode_events, given_ids
 from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import (
     AlreadyStored,
@@ -22,6 +22,7 @@ from eventstore.core.requests import (
     Operation,
     Pause,
     ReadLog,
+    ReadPageAndFind,
     ReadStream,
     Request,
     SafePosition,
@@ -39,7 +40,8 @@ from eventstore.errors import (
 from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
-from eventstore.store import Categories, EventTypes, ExpectedVersion, Snapshot
+from eventstore.store import Categories, EventTypes, Snapshot
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 R = TypeVar("R")
 
@@ -58,7 +60,7 @@ class ConnectionLost(StoreUnavailable):
 
 def append(
     stream_id: str, events: Sequence[Event], expected_version: int, *, in_transaction: bool = False
-) -> Operation[int]:
+) -> Operation[StreamVersion]:
     """EventStore.append.
 
     A conflict whose version the store can't tell is asked about again, unless all attempts see the same, as those of
@@ -69,7 +71,8 @@ def append(
     _check_expected_version(expected_version)
     if isinstance(events, Event) or not isinstance(events, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"events must be a list of events, not {type(events).__name__}: put it in a list")
-    request = Append(stream_id, int(expected_version), encode_events(events))
+    events = tuple(events)
+    request = Append(stream_id, int(expected_version), encode_events(events), given_ids(events))
     reply = yield from _resolved(request)
     for _ in range(0 if in_transaction else MOST_OLD_SNAPSHOTS):
         if reply != Conflict(None):
@@ -79,7 +82,7 @@ def append(
         raise ConcurrencyError(stream_id, expected_version, reply.version)
     if isinstance(reply, AlreadyStored):
         raise EventAlreadyStored(stream_id, reply.version, reply.position)
-    return reply.version
+    return StreamVersion(reply.version, reply.position, repeated=reply.repeated)
 
 
 def attempts() -> Iterator[Operation[None]]:
@@ -129,6 +132,15 @@ def read(
     if limit is not None:
         check_number("limit", limit)
     return (yield from repeated(ReadStream(stream_id, from_version, to_version, backwards, limit)))
+
+
+def read_page_and_find(
+    stream_id: str, from_version: int, limit: int, event_id: UUID
+) -> Operation[tuple[bool, Sequence[Row]]]:
+    """EventStore._read_page_and_find, without decoding."""
+    rows = yield from repeated(ReadPageAndFind(stream_id, from_version, limit, event_id))
+    found = any(row[EVENT_ID] == event_id.bytes for row in rows)
+    return found, [row for row in rows if from_version < row[VERSION] <= from_version + limit]
 
 
 def load_snapshot(aggregate_type: str, aggregate_id: str, class_schema: str) -> Operation[Snapshot | None]:
@@ -225,8 +237,8 @@ def _check_expected_version(expected_version: object) -> None:
 
 def check_number(what: str, number: object, *, least: int = 0, hint: str = "") -> int:
     """Return ``number`` if it is an int that can be a version, a position or a count; else raise InvalidArgument."""
-    if type(number) is not int:
+    if type(number) is not int and type(number) is not StreamVersion:
         raise InvalidArgument(f"{what} must be an int{hint}, not {type(number).__name__}")
     if not least <= number <= MAX_VERSION:
         raise InvalidArgument(f"{what} must be from {least} to 2**63 - 1{hint}, not {number}")
-    return number
+    return int(number)

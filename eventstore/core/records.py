@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
-_OWN = ENVELOPE | {"event_type", "_record", "_data", "__orig_class__"}
+_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_data", "__orig_class__"}
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
+
+_NEW_ID = frozenset({"_record", "_id_given"})
+"""An event whose id is new has neither as an attribute."""
 
 
 class _Place(TypedDict):
@@ -62,6 +65,11 @@ def encode_events(events: Iterable[Event]) -> NewRecords:
     if size > MAX_BATCH_BYTES:
         raise InvalidArgument(f"this append has {size:,} bytes; at most {MAX_BATCH_BYTES:,} are possible in one")
     return records
+
+
+def given_ids(events: Iterable[Event]) -> list[bytes]:
+    """The ids of events that may stand in a stream already: those that somebody gave, and those that were read."""
+    return [event.event_id.bytes for event in events if not _NEW_ID.isdisjoint(event.__dict__)]
 
 
 def _encode_event(event: Event, records: NewRecords) -> None:

@@ -13,12 +13,13 @@ from uuid import UUID
 
 from eventstore.aggregate import Aggregate, stream_id_of
 from eventstore.codec.showing import cleaned
+from eventstore.core.commands import Command
 from eventstore.core.logs import log as _log
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
 from eventstore.core.snapshots import aggregate_from, snapshot_of
-from eventstore.errors import AggregateNotFound, ConcurrencyError, InvalidArgument, SnapshotError
+from eventstore.errors import AggregateNotFound, ConcurrencyError, EventAlreadyStored, InvalidArgument, SnapshotError
 from eventstore.event import Event, detached
-from eventstore.store import ExpectedVersion
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
 
@@ -48,15 +49,24 @@ class RepositoryOperations(Generic[A]):
         return made_of
 
     def load(self, aggregate_id: UUID | str) -> Operation[A]:
+        aggregate, _ = yield from self._load(aggregate_id, None)
+        return aggregate
+
+    def _load(self, aggregate_id: UUID | str, command: Command | None) -> Operation[tuple[A, bool]]:
+        """The aggregate, and whether its stream shows that a command was carried out."""
         stream_id = stream_id_of(self._type, aggregate_id)
         aggregate, void = yield from self._from_snapshot(aggregate_id)
         started_at = aggregate.version
         # From the event that the snapshot stands at, which shows that it is of this stream as it is now.
-        events = yield from self._page(self._store, stream_id, max(started_at - 1, 0))
-        if started_at and _place_of(next(events, None)) != (started_at, aggregate._event_id):
-            _log.warning("the snapshot of %s is not of this stream as it is now; it is replaced", cleaned(stream_id))
-            aggregate, void, started_at = self._type(aggregate_id), True, 0
-            events = yield from self._page(self._store, stream_id, 0)
+        done, events = yield from self._page(self._store, stream_id, max(started_at - 1, 0), command)
+        if started_at:
+            there = next(events, None)
+            if there is not None and (there.version, there.event_id) == (started_at, aggregate._event_id):
+                aggregate._version = StreamVersion(started_at, there.position)
+            else:
+                _log.warning("the snapshot of %s is not of its stream as it is now; it is replaced", cleaned(stream_id))
+                aggregate, void, started_at = self._type(aggregate_id), True, StreamVersion(0)
+                done, events = yield from self._page(self._store, stream_id, 0, command)
         end = max(started_at - 1, 0) + PAGE
         aggregate.replay(events)
         if aggregate.version == end:
@@ -65,14 +75,15 @@ class RepositoryOperations(Generic[A]):
             raise AggregateNotFound(self._type, aggregate_id)
         if void or aggregate.version - started_at > self._frequency:
             yield from self._take_snapshot(aggregate)  # The next load need not go the whole way again.
-        return aggregate
+        return aggregate, done
 
-    def save(self, aggregate: A, metadata: Mapping[str, Any] | None = None) -> Operation[None]:
+    def save(self, aggregate: A, metadata: Mapping[str, Any] | None = None) -> Operation[StreamVersion]:
         if not isinstance(aggregate, self._type):
             raise InvalidArgument(f"this repository keeps {self._type.__name__}s, not a {type(aggregate).__name__}")
         before = aggregate.version
         yield from self._store_events(self._store, aggregate, _checked_metadata(metadata))
         yield from self._snapshot_after(before, aggregate)
+        return aggregate.version
 
     def exists(self, aggregate_id: UUID | str) -> Operation[bool]:
         stream_id = stream_id_of(self._type, aggregate_id)
@@ -85,40 +96,69 @@ class RepositoryOperations(Generic[A]):
         change: Callable[[A], Any],
         attempts: int,
         metadata: Mapping[str, Any] | None = None,
+        command_id: UUID | str | None = None,
     ) -> Operation[A]:
         if type(attempts) is not int or attempts < 1:
             raise InvalidArgument(f"attempts must be an int of at least 1, not {attempts!r}")
         metadata = _checked_metadata(metadata)
-        for attempt in range(1, attempts):
-            aggregate = yield from self.load(aggregate_id)
+        stream_id = stream_id_of(self._type, aggregate_id)
+        command = None if command_id is None else Command(command_id, stream_id)
+        for attempt in range(1, attempts + 1):
+            aggregate, done = yield from self._load(aggregate_id, command)
+            if done:
+                return aggregate
+            if attempt == attempts > 1:
+                return (yield from self._change_locked(stream_id, aggregate, change, metadata, command))
             yield from ask(Call(partial(change, aggregate)))
             try:
-                yield from self.save(aggregate, metadata)
+                return (yield from self._store_decided(aggregate, metadata, command))
             except ConcurrencyError:
-                # Those who met here should not all meet again.
-                yield from ask(Pause(random.uniform(0, 0.002 * 2 ** min(attempt, 8))))  # noqa: S311 no secret
-            else:
+                if attempt == attempts:
+                    raise
+            # Those who met here should not all meet again.
+            yield from ask(Pause(random.uniform(0, 0.002 * 2 ** min(attempt, 8))))  # noqa: S311 no secret
+        raise AssertionError("the last attempt returns or raises")
+
+    def _store_decided(self, aggregate: A, metadata: Mapping[str, Any], command: Command | None) -> Operation[A]:
+        """Store what was decided. Returns the aggregate; loaded, if somebody else has carried out the command."""
+        before = aggregate.version
+        try:
+            yield from self._store_events(self._store, aggregate, metadata, command)
+        except EventAlreadyStored:
+            if command is None:
+                raise
+        else:
+            if command is None or not aggregate.version.repeated:
+                yield from self._snapshot_after(before, aggregate)
                 return aggregate
-        aggregate = yield from self.load(aggregate_id)
-        if attempts == 1:
-            yield from ask(Call(partial(change, aggregate)))
-            yield from self.save(aggregate, metadata)
-            return aggregate
+        return (yield from self.load(aggregate.id))
+
+    def _change_locked(
+        self,
+        stream_id: str,
+        aggregate: A,
+        change: Callable[[A], Any],
+        metadata: Mapping[str, Any],
+        command: Command | None,
+    ) -> Operation[A]:
+        """Change and store an aggregate with its stream locked, so that nobody can be faster."""
         before = aggregate.version
 
-        def with_the_stream_locked(transaction: Any) -> Operation[None]:
-            stream_id = stream_id_of(self._type, aggregate_id)
-            # No event: takes the stream's lock, so that nobody can be faster any more.
+        def locked(transaction: Any) -> Operation[None]:
+            # No event: takes the stream's lock.
             yield from ask(Call(partial(transaction.append, stream_id, [], ExpectedVersion.ANY)))
-            yield from self._catch_up(transaction, stream_id, aggregate)
+            if (yield from self._catch_up(transaction, stream_id, aggregate, command)):
+                return
             yield from ask(Call(partial(change, aggregate)))
-            yield from self._store_events(transaction, aggregate, metadata)
+            yield from self._store_events(transaction, aggregate, metadata, command)
 
-        yield from ask(WithTransaction(self._store, with_the_stream_locked))
+        yield from ask(WithTransaction(self._store, locked))
         yield from self._snapshot_after(before, aggregate)
         return aggregate
 
-    def _store_events(self, store: Any, aggregate: A, metadata: Mapping[str, Any]) -> Operation[None]:
+    def _store_events(
+        self, store: Any, aggregate: A, metadata: Mapping[str, Any], command: Command | None = None
+    ) -> Operation[None]:
         """Append what is pending, after what a transaction that was not seen to commit may have taken back."""
         stream_id = stream_id_of(self._type, aggregate.id)
         for after, events in tuple(aggregate._unconfirmed):
@@ -129,21 +169,34 @@ class RepositoryOperations(Generic[A]):
             return
         if metadata:
             events = tuple(_with_metadata(event, metadata) for event in events)
-        yield from ask(Call(partial(store.append, stream_id, events, aggregate.version)))
-        aggregate._mark_stored(events)
+        if command is not None:
+            events = command.identify(events)
+        version: StreamVersion = yield from ask(Call(partial(store.append, stream_id, events, aggregate.version)))
+        aggregate._mark_stored(events, version)
         store.when_committed(partial(aggregate._confirm, aggregate.version))
 
-    def _catch_up(self, store: Any, stream_id: str, aggregate: A) -> Operation[None]:
-        """Apply what the stream has above the aggregate's version."""
-        full = True
+    def _catch_up(self, store: Any, stream_id: str, aggregate: A, command: Command | None = None) -> Operation[bool]:
+        """Apply what the stream has above the aggregate's version. Returns whether it shows that a command was done."""
+        was_done, full = False, True
         while full:
             before = aggregate.version
-            aggregate.replay((yield from self._page(store, stream_id, before)))
-            full = aggregate.version == before + PAGE
+            done, events = yield from self._page(store, stream_id, before, command)
+            aggregate.replay(events)
+            was_done, full = was_done or done, aggregate.version == before + PAGE
+        return was_done
 
-    def _page(self, store: Any, stream_id: str, from_version: int) -> Operation[Iterator[Event]]:
-        events: Iterable[Event] = yield from ask(Call(lambda: store._read_page(stream_id, from_version, PAGE)))
-        return iter(events)
+    def _page(
+        self, store: Any, stream_id: str, from_version: int, command: Command | None
+    ) -> Operation[tuple[bool, Iterator[Event]]]:
+        """Events above a version, and whether the stream, wherever, shows that a command was carried out."""
+        done = False
+        events: Iterable[Event]
+        if command is None:
+            events = yield from ask(Call(lambda: store._read_page(stream_id, from_version, PAGE)))
+        else:
+            read = partial(store._read_page_and_find, stream_id, from_version, PAGE, command.mark)
+            done, events = yield from ask(Call(read))
+        return done, iter(events)
 
     def _from_snapshot(self, aggregate_id: UUID | str) -> Operation[tuple[A, bool]]:
         """The aggregate as its snapshot has it, or a new one; and whether there was a snapshot that is void."""
@@ -177,10 +230,6 @@ class RepositoryOperations(Generic[A]):
             _log.warning(
                 "no snapshot of %s %s could be stored", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
             )
-
-
-def _place_of(event: Event | None) -> tuple[int, UUID] | None:
-    return None if event is None else (event.version, event.event_id)
 
 
 def _checked_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+from uuid import UUID
 
 from eventstore.codec.record import Row
 from eventstore.core.records import NewRecords
@@ -75,6 +76,8 @@ class Stored:
     """The version of the last of them."""
     position: int
     """The position of the last of them, or of the stream's last event if there was nothing to append."""
+    repeated: bool = False
+    """Whether an earlier append had stored them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,16 @@ class ReadStream(Request[Sequence[Row]]):
     to_version: int
     backwards: bool
     limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPageAndFind(Request[Sequence[Row]]):
+    """Read the rows of a stream above a version, and the one with an event id, wherever it stands in the stream."""
+
+    stream_id: str
+    from_version: int
+    limit: int
+    event_id: UUID
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from eventstore.codec.registry import described_fields, registered_class, regist
 from eventstore.codec.values import IMMUTABLE
 from eventstore.errors import SnapshotError
 from eventstore.store import Snapshot
+from eventstore.versions import StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
 
@@ -69,7 +70,7 @@ def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -
         raise
     except Exception as error:  # also what a restore_state of the application's raises
         raise SnapshotError(f"{what} can't be used: {error}") from error
-    aggregate._version, aggregate._event_id = snapshot.version, snapshot.event_id
+    aggregate._version, aggregate._event_id = StreamVersion(snapshot.version), snapshot.event_id
     return aggregate
 
 

@@ -16,6 +16,7 @@ from eventstore.errors import InvalidArgument
 from eventstore.event import Event
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import AsyncEventStore
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -66,7 +67,7 @@ class _TransactionStore(AsyncRequestStore):
         self._transaction = transaction
         self._callbacks: list[Callable[[], object]] = []
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         self._own.streams |= {stream_id}
         return await super().append(stream_id, events, expected_version)
 

@@ -18,6 +18,7 @@ from eventstore.core.requests import (
     DeleteSnapshot,
     LoadSnapshot,
     ReadLog,
+    ReadPageAndFind,
     ReadStream,
     Request,
     SafePosition,
@@ -28,7 +29,8 @@ from eventstore.core.subscription_requests import BeginRebuild
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidOperation
 from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
-from eventstore.store import ExpectedVersion, Snapshot
+from eventstore.store import Snapshot
+from eventstore.versions import ExpectedVersion
 
 R = TypeVar("R")
 
@@ -82,6 +84,7 @@ class MemoryEngine:
                 [
                     Append.answered_by(self._append),
                     ReadStream.answered_by(self._read_stream),
+                    ReadPageAndFind.answered_by(self._read_page_and_find),
                     SafePosition.answered_by(self._safe_position),
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
@@ -171,7 +174,7 @@ class MemoryEngine:
         if expected != last or request.given_ids:
             first = expected + 1 if expected >= 0 else self._first_of(ids, stream, transaction)
             if first is not None and count and [r.event_id for r in stream[first - 1 : first - 1 + count]] == ids:
-                return Stored(first + count - 1, stream[first + count - 2].position)
+                return Stored(first + count - 1, stream[first + count - 2].position, repeated=True)
             there = self._first_of(request.given_ids, stream, transaction) if expected >= 0 else first
             if there is not None:
                 return AlreadyStored(there, stream[there - 1].position)
@@ -197,6 +200,15 @@ class MemoryEngine:
         if request.backwards:
             found = found[::-1]
         return found[: request.limit]
+
+    def _read_page_and_find(self, request: ReadPageAndFind, transaction: Transaction | None) -> Sequence[Record]:
+        stream = self._stream(request.stream_id, transaction)
+        end = request.from_version + request.limit
+        return [
+            record
+            for record in stream
+            if request.from_version < record.version <= end or record.event_id == request.event_id.bytes
+        ]
 
     def _safe_position(self, request: SafePosition, transaction: Transaction | None) -> int | None:
         log = self._visible(transaction)

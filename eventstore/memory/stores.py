@@ -16,6 +16,7 @@ from eventstore.errors import InvalidArgument
 from eventstore.event import Event
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import EventStore
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -65,7 +66,7 @@ class _TransactionStore(RequestStore):
         self._transaction = transaction
         self._callbacks: list[Callable[[], object]] = []
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         self._own.streams |= {stream_id}
         return super().append(stream_id, events, expected_version)
 

@@ -29,6 +29,7 @@ from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.transactions import OnAnotherConnection
 from eventstore.store import AsyncEventStore
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -120,7 +121,7 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
     def listening(self) -> AbstractContextManager[object]:
         return self._announcements.listening()
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         version = await super().append(stream_id, events, expected_version)
         self.announce()
         return version
@@ -221,7 +222,7 @@ class _Transaction(AsyncPostgresTransaction):
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._log.callbacks.append(callback)
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         self.own.streams |= {stream_id}
         return self._log.note(stream_id, await super().append(stream_id, events, expected_version), events)
 

@@ -29,6 +29,7 @@ from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.transactions import OnAnotherConnection
 from eventstore.store import EventStore
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -124,7 +125,7 @@ class PostgresEventStore(_PoolClient, FollowableStore):
     def listening(self) -> AbstractContextManager[object]:
         return self._announcements.listening()
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         version = super().append(stream_id, events, expected_version)
         self.announce()
         return version
@@ -227,7 +228,7 @@ class _Transaction(PostgresTransaction):
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._log.callbacks.append(callback)
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         self.own.streams |= {stream_id}
         return self._log.note(stream_id, super().append(stream_id, events, expected_version), events)
 

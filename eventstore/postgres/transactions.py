@@ -14,6 +14,7 @@ from eventstore.core.requests import Operation, ReadStream, Request, ask
 from eventstore.errors import AppendOutcomeUnknown, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres.statements import RawSql
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -75,7 +76,7 @@ class AppendLog:
         for callback in self.callbacks:
             callback()
 
-    def note(self, stream_id: str, version: int, events: Sequence[Event]) -> int:
+    def note(self, stream_id: str, version: StreamVersion, events: Sequence[Event]) -> StreamVersion:
         """Remember an append, and return its version."""
         if events:
             self.appended.append(Appended(stream_id, version, [event.event_id for event in events]))

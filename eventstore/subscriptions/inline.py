@@ -10,9 +10,10 @@ from typing import Any
 from eventstore.core import asynchronous, blocking
 from eventstore.core.requests import Call, Operation, ask
 from eventstore.event import Event
-from eventstore.store import AsyncEventStore, Categories, EventStore, EventTypes, ExpectedVersion
+from eventstore.store import AsyncEventStore, Categories, EventStore, EventTypes
 from eventstore.subscriptions.asynchronous import AsyncProjection
 from eventstore.subscriptions.blocking import Projection
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 
 def _append(
@@ -21,7 +22,7 @@ def _append(
     stream_id: str,
     events: Sequence[Event],
     expected_version: int,
-) -> Operation[int]:
+) -> Operation[StreamVersion]:
     """In a transaction: append, and give what was not there before to the projections."""
     # No event: locks the stream, and tells its version.
     before = yield from ask(Call(lambda: transaction.append(stream_id, [], ExpectedVersion.ANY)))
@@ -62,7 +63,7 @@ class _Inline(EventStore):
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._store.when_committed(callback)
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         with self._store.transaction() as transaction:
             operation = _append(transaction, self._projections, stream_id, events, expected_version)
             return blocking.run(operation)
@@ -112,7 +113,7 @@ class _AsyncInline(AsyncEventStore):
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._store.when_committed(callback)
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         async with self._store.transaction() as transaction:
             operation = _append(transaction, self._projections, stream_id, events, expected_version)
             return await asynchronous.run(operation)

@@ -18,6 +18,7 @@ from eventstore.store import (
     Snapshot,
     SnapshotStore,
 )
+from eventstore.versions import StreamVersion
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class SyncFromAsyncEventStore(EventStore):
         self._store = store
         self._thread = thread
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self._thread.run(self._store.append(stream_id, events, expected_version))
 
     def read(

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from eventstore.event import Event
-from eventstore.store import ExpectedVersion
 from eventstore.subscriptions.blocking import Projection
 from eventstore.subscriptions.inline import inline
+from eventstore.versions import ExpectedVersion
 
 T = TypeVar("T")
 

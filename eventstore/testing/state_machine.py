@@ -24,7 +24,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from eventstore.errors import ConcurrencyError, EventAlreadyStored, EventStoreError
 from eventstore.event import Event
-from eventstore.store import EventStore, ExpectedVersion, Snapshot, SnapshotStore
+from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.versions import ExpectedVersion
 
 Outcome: TypeAlias = tuple[object, ...]
 """What an operation gave: ("returned", value), or ("raised", type, what it carries)."""
@@ -43,6 +44,7 @@ values = st.one_of(
 batches = st.lists(
     st.builds(
         Event,
+        event_id=st.uuids(version=4),
         event_type=st.sampled_from(TYPES),
         data=st.dictionaries(st.text(max_size=4), values, max_size=2),
     ),
@@ -74,15 +76,14 @@ class Model:
         ids = [stored.event.event_id for stored in stream]
         wanted = [event.event_id for event in batch]
         last = len(stream)
-        if expected != last:
-            known = [ids.index(each) for each in wanted if each in ids]
-            first = expected if expected >= 0 else min(known, default=None)
-            if first is not None and wanted and ids[first : first + len(wanted)] == wanted:
-                return first + len(wanted)
-            if expected < 0 and first is not None:
-                raise EventAlreadyStored(stream_id, first + 1, position=0)
-            if expected >= 0 or (expected == ExpectedVersion.STREAM_EXISTS and not last):
-                raise ConcurrencyError(stream_id, expected, last)
+        there = min((ids.index(each) for each in wanted if each in ids), default=None)
+        first = expected if expected >= 0 else there
+        if first is not None and wanted and ids[first : first + len(wanted)] == wanted:
+            return first + len(wanted)
+        if there is not None:
+            raise EventAlreadyStored(stream_id, there + 1, position=0)
+        if (expected >= 0 and expected != last) or (expected == ExpectedVersion.STREAM_EXISTS and not last):
+            raise ConcurrencyError(stream_id, expected, last)
         self.log += [Stored(stream_id, version, event) for version, event in enumerate(batch, last + 1)]
         return last + len(batch)
 

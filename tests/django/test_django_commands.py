@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,7 @@ class TestOptions:
         ],
     )
     def test_djangos_own_stand_anywhere(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        with mock.patch.dict("os.environ"), mock.patch("sys.path", []):
+        with mock.patch.dict("os.environ"), mock.patch("sys.path", sys.path[:]):
             Command().run_from_argv(["manage.py", "eventstore", *arguments])
         assert capsys.readouterr() == ("", "")
 

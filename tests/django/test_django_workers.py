@@ -24,14 +24,16 @@ from parcels.subscriptions import arrivals, notes
 from parcels.threads import Thread
 from waiting import PATIENCE, eventually
 
-from eventstore import Event, InvalidOperation, SubscriptionFailed
+from eventstore import Event, InvalidArgument, InvalidOperation, SubscriptionFailed
 from eventstore.contrib.django import (
     DjangoProjection,
     DjangoSubscription,
     DjangoTransaction,
     conf,
     event_store,
+    projection,
     repository,
+    subscription,
 )
 from eventstore.contrib.django.test import empty_store
 from eventstore.subscriptions import following
@@ -333,3 +335,11 @@ def test_a_worker_runs_once_at_a_time() -> None:
         mine.wait_until_processed(timeout=PATIENCE)
         with pytest.raises(InvalidOperation, match="runs already"):
             mine.run()
+
+
+@pytest.mark.parametrize("decorator", [projection, subscription])
+def test_a_decorator_without_a_name_is_refused_and_says_how_to_name_it(decorator: Callable[[Any], Any]) -> None:
+    def arrivals(event: Event) -> None: ...
+
+    with pytest.raises(InvalidArgument, match=rf'write @{decorator.__name__}\("arrivals"\) above arrivals'):
+        decorator(arrivals)

@@ -39,6 +39,7 @@ from eventstore import (
     Repository,
     Snapshot,
     SnapshotStore,
+    StreamVersion,
     Subscription,
     SubscriptionState,
     handles,
@@ -205,6 +206,9 @@ class Basket(Aggregate["Basket"]):
     def _mistaken(self, event: OrderPaid) -> None:
         self._paid(event)
 
+    def undecided(self) -> list[Event]:
+        return self._pending_events
+
     def snapshot_state(self) -> dict[str, Any]:
         return {"paid": self.paid}
 
@@ -215,24 +219,28 @@ class Basket(Aggregate["Basket"]):
 def aggregates(order_id: UUID, found: list[Event]) -> None:
     order = Order(order_id)
     assert_type(order.id, UUID | str)
-    assert_type(order.version, int)
+    assert_type(order.version, StreamVersion)
+    assert_type(order.version.position, int)
+    assert_type(order.clear_pending(), list[Event])
     assert_type(order.pending, tuple[Event, ...])
     assert_type(Order.from_events("1", found), Order)
     assert_type(Basket("1").paid, list[Money])
     Order()  # type: ignore[call-arg]
     Order(1)  # type: ignore[arg-type]
-    order.version = 3  # type: ignore[misc]
+    order.version = StreamVersion(3)  # type: ignore[misc]
 
 
 # --- stores -----------------------------------------------------------------------------------------------------------
 
 
-def stores(pool: ConnectionPool[Connection[TupleRow]], connection: Connection[TupleRow], dsn: str) -> Iterator[Event]:
+def stores(
+    pool: ConnectionPool[Connection[TupleRow]], connection: Connection[TupleRow], dsn: str, order: Order
+) -> Iterator[Event]:
     migrate(dsn)
     kept: list[EventStore] = [PostgresEventStore(pool), PostgresEventStore(pool, schema="shop"), InMemoryEventStore()]
     assert_type(kept[0].read("Order-1"), list[Event])
     with PostgresEventStore.connect(dsn) as store:
-        assert_type(store.append("Order-1", [OrderShipped(tracking_number="1Z")], 0), int)
+        assert_type(store.append("Order-1", [OrderShipped(tracking_number="1Z")], 0), StreamVersion)
         store.append("Order-1", [], expected_version=ExpectedVersion.STREAM_EXISTS)
         assert_type(store.read("Order-1"), list[Event])
         assert_type(store.read("Order-1", 5, 10, backwards=True, limit=3), list[Event])
@@ -240,6 +248,7 @@ def stores(pool: ConnectionPool[Connection[TupleRow]], connection: Connection[Tu
         with store.transaction() as both:
             assert_type(both, PostgresTransaction)
             both.append("Order-2", [Event(event_type="a")], ExpectedVersion.ANY)
+            both.append("Order-3", order.clear_pending(), order.version)
         assert_type(store.bind(connection), PostgresTransaction)
         store.append("Order-1", OrderShipped(tracking_number="1Z"), 0)  # type: ignore[arg-type]
         store.append("Order-1", [])  # type: ignore[call-arg]
@@ -297,7 +306,7 @@ async def in_async(store: AsyncEventStore, order_id: UUID) -> AsyncIterator[Even
     assert_type(await orders.load(order_id), Order)
     assert_type(await orders.update(order_id, lambda order: order.ship("1Z")), Order)
     assert_type(await store.read("Order-1"), list[Event])
-    assert_type(await store.append("Order-1", [OrderShipped(tracking_number="1Z")], 0), int)
+    assert_type(await store.append("Order-1", [OrderShipped(tracking_number="1Z")], 0), StreamVersion)
     async for event in store.read_all():
         yield event
 

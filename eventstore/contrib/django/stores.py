@@ -35,6 +35,7 @@ from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import execute
 from eventstore.repository import Repository
 from eventstore.store import EventStore
+from eventstore.versions import StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
 R = TypeVar("R")
@@ -124,7 +125,7 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
     def _server(self) -> Server:
         return Server(conf.conninfo(self.using), {})
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         version = super().append(stream_id, events, expected_version)
         self.when_committed(self.announce)
         return version
@@ -190,7 +191,7 @@ class DjangoTransaction(RequestStore):
         except ConnectionLost as lost:
             raise transactions.rolled_back(lost) from lost
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         version = super().append(stream_id, events, expected_version)
         self._last = stream_id, tuple(event.event_id for event in events)
         self._store.when_committed(self._store.announce)

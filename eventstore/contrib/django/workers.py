@@ -104,7 +104,7 @@ def projection(
 
 
 def _check_named(decorator: str, name: object) -> None:
-    """Raise InvalidArgument where the decorator got the handler itself: its name would tie the checkpoint to the code."""
+    """Raise InvalidArgument where the decorator got the handler itself: the checkpoint would depend on its name."""
     if callable(name):
         handler = getattr(name, "__name__", repr(name))
         raise InvalidArgument(f'@{decorator} needs a name that stays: write @{decorator}("{handler}") above {handler}')

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from eventstore.codec.record import Row
-from eventstore.core.requests import AlreadyStored, Append, Conflict, ReadLog, ReadStream, SafePosition, Stored
+from eventstore.core.requests import (
+    AlreadyStored,
+    Append,
+    Conflict,
+    ReadLog,
+    ReadPageAndFind,
+    ReadStream,
+    SafePosition,
+    Stored,
+)
 from eventstore.postgres.arrays import BYTEA, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, array
 from eventstore.postgres.statements.statement import Parameters, Rows, names, optional_value, statement
 
@@ -34,8 +43,8 @@ def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
         offset = start + max(length, 0)
         fields.append(packed[start:offset] if length >= 0 else None)
     version, position = (0 if field is None else int.from_bytes(field, signed=True) for field in fields[:2])
-    if fields[2] == b"stored":
-        return Stored(version, position)
+    if fields[2] == b"stored" or fields[2] == b"repeated":
+        return Stored(version, position, fields[2] == b"repeated")
     if fields[2] == b"already stored":
         return AlreadyStored(version, position)
     return Conflict(None if fields[0] is None else version)
@@ -78,6 +87,19 @@ STATEMENTS = (
         reply=_rows,
     ),
     statement(ReadStream, f"{_STREAM} ORDER BY version LIMIT %(limit)b", reply=_rows),
+    statement(
+        ReadPageAndFind,
+        f"""
+        SELECT * FROM (
+            ({_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b ORDER BY version LIMIT %(limit)b)
+            UNION ALL
+            {_EVENTS} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
+                AND NOT (version > %(from_version)b AND version <= %(from_version)b + %(limit)b)
+        ) AS page
+        ORDER BY version
+        """,
+        reply=_rows,
+    ),
     statement(SafePosition, "SELECT {schema}.safe_position(%(after)b::bigint)", reply=optional_value(int)),
     statement(
         ReadLog,

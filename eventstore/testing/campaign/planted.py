@@ -16,6 +16,7 @@ from eventstore.core.operations import ConnectionLost
 from eventstore.core.requests import Append, ReadStream, Stored
 from eventstore.event import new_event_id
 from eventstore.testing.campaign import faults
+from eventstore.versions import StreamVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Bug:
 class _CommitsEachEvent(PostgresEventStore):
     """Appends a batch event by event."""
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> int:
-        version = expected_version
+    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
+        version = StreamVersion(expected_version)
         for event in events:
             version = super().append(stream_id, [event], version)
         return version

@@ -6,15 +6,34 @@ import pytest
 
 from eventstore.errors import ConcurrencyError
 from eventstore.event import Event
-from eventstore.store import EventStore, ExpectedVersion
+from eventstore.store import EventStore
 from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import ContractItemAdded, event, events, versions
+from eventstore.versions import ExpectedVersion
 
 
 class AppendingContract(Topic):
     def test_append_returns_the_new_version(self, store: EventStore) -> None:
         assert store.append("s", events(1), 0) == 1
         assert store.append("s", events(3), 1) == 4
+
+    def test_append_returns_the_position_of_its_last_event(self, store: EventStore) -> None:
+        for count in (1, 3):
+            stored = store.append("s", events(count), ExpectedVersion.ANY)
+            assert stored.position == store.read("s")[-1].position > 0
+
+    def test_appending_nothing_returns_the_position_of_the_streams_last_event(self, store: EventStore) -> None:
+        assert store.append("s", [], 0).position == 0
+        position = store.append("s", events(2), 0).position
+        assert store.append("s", [], 2).position == position
+
+    def test_what_an_append_returned_can_be_expected_read_from_and_stored_as_an_int(self, store: EventStore) -> None:
+        version = store.append("s", events(1), 0)
+        store.append("s", [Event(event_type="T", data={"based_on": version, version: 1})], version)
+        found = store.read("s", version)[0].data
+        assert found == {"based_on": 1, 1: 1}
+        assert type(found["based_on"]) is int
+        assert len(store.read("s", 0, version)) == 1
 
     def test_versions_are_1_2_3_without_a_gap(self, store: EventStore) -> None:
         store.append("s", events(2), 0)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from eventstore.errors import ConcurrencyError, EventAlreadyStored
-from eventstore.store import EventStore, ExpectedVersion
+from eventstore.event import Event
+from eventstore.store import EventStore
 from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import events
+from eventstore.versions import ExpectedVersion
 
 MODES = [ExpectedVersion.ANY, ExpectedVersion.STREAM_EXISTS]
 
@@ -20,6 +24,16 @@ class IdempotencyContract(Topic):
         assert store.append("s", batch, 0) == 3
         assert store.append("s", batch, ExpectedVersion.NO_STREAM) == 3
         assert store.read("s") == batch
+
+    @needs("idempotency")
+    def test_the_same_append_again_returns_the_same_version_and_position(self, store: EventStore) -> None:
+        batch = events(3)
+        stored = store.append("s", batch, 0)
+        assert not stored.repeated
+        assert not store.append("s", events(1), 3).repeated
+        for expected in (0, ExpectedVersion.ANY):
+            again = store.append("s", batch, expected)
+            assert (again, again.position, again.repeated) == (3, stored.position, True)
 
     @needs("idempotency")
     def test_also_after_others_have_appended(self, store: EventStore) -> None:
@@ -76,6 +90,17 @@ class IdempotencyContract(Topic):
             assert (caught.value.stream_id, caught.value.version) == ("s", there)
             assert caught.value.position == before[there - 1].position
         assert store.read("s") == before
+
+    @needs("idempotency")
+    def test_an_id_that_was_given_stands_once_in_a_stream_also_at_an_expected_version(self, store: EventStore) -> None:
+        first, second = (Event(event_type="T", event_id=uuid4()) for _ in range(2))
+        store.append("s", [first], 0)
+        for batch, expected in (([first], 1), ([second, first], 1), ([first, second], 0), ([first], 5)):
+            with pytest.raises(EventAlreadyStored) as caught:
+                store.append("s", batch, expected)
+            assert (caught.value.stream_id, caught.value.version) == ("s", 1)
+        assert store.read("s") == [first]
+        assert store.append("s", [second], 1) == 2
 
     @needs("idempotency")
     def test_a_beginning_of_an_append_is_there_already(self, store: EventStore) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from eventstore.errors import ConcurrencyError
-from eventstore.store import EventStore, ExpectedVersion
+from eventstore.store import EventStore
 from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import event, events, versions
+from eventstore.versions import ExpectedVersion
 
 THREADS = 8
 

@@ -10,9 +10,10 @@ from contextlib import suppress
 import pytest
 
 from eventstore.errors import ConcurrencyError, EventStoreError, InvalidOperation
-from eventstore.store import EventStore, ExpectedVersion
+from eventstore.store import EventStore
 from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import event, events
+from eventstore.versions import ExpectedVersion
 
 
 @needs("transactions")
