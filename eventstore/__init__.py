@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 from eventstore.aggregate import Aggregate, handles
 from eventstore.codec.registry import register_type
+from eventstore.codec.upcasting import upcasts
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.errors import (
     AccessDenied,
@@ -20,6 +21,8 @@ from eventstore.errors import (
     EventStoreError,
     InvalidArgument,
     InvalidOperation,
+    NewerRevision,
+    RevisionError,
     SchemaError,
     SerializationError,
     SnapshotError,
@@ -76,12 +79,14 @@ __all__ = [
     "InMemorySnapshotStore",
     "InvalidArgument",
     "InvalidOperation",
+    "NewerRevision",
     "ParkedEvent",
     "PostgresEventStore",
     "PostgresSnapshotStore",
     "PostgresTransaction",
     "Projection",
     "Repository",
+    "RevisionError",
     "SchemaError",
     "SerializationError",
     "Snapshot",
@@ -100,6 +105,7 @@ __all__ = [
     "handles",
     "inline",
     "register_type",
+    "upcasts",
 ]
 
 _LAZY = {

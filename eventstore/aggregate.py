@@ -12,11 +12,13 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
 from eventstore.codec.annotations import is_class_variable, own_annotations
-from eventstore.codec.registry import described_fields, learn
+from eventstore.codec.registry import described_fields, learn, reachable
 from eventstore.codec.showing import represented
+from eventstore.codec.upcasting import revision_of
 from eventstore.errors import InvalidArgument, UnknownEventType
 from eventstore.event import Event, detached
-from eventstore.names import check_category, check_name
+from eventstore.event_types import ignore_types
+from eventstore.names import check_category, check_name, check_names
 from eventstore.versions import StreamVersion
 
 A = TypeVar("A", bound="Aggregate[Any]")
@@ -61,10 +63,12 @@ class Aggregate(Generic[A]):
 
     ``category`` names the aggregate's streams, ``{category}-{id}``; it is the class's name unless its body says
     otherwise. ``snapshot_version`` is to be raised when handlers change so that earlier snapshots are wrong.
+    ``ignored`` lists stored types of events that change nothing, and that need neither a handler nor a class.
     """
 
     category: ClassVar[str] = "Aggregate"
     snapshot_version: ClassVar[int] = 1
+    ignored: ClassVar[Sequence[str]] = ()
     _defaults: ClassVar[dict[str, Callable[[], Any]]] = {}
     _handlers: ClassVar[dict[type[Event], str]] = {}
 
@@ -93,6 +97,8 @@ class Aggregate(Generic[A]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.category = check_category(cls.__dict__.get("category", cls.__name__))
+        cls.ignored = tuple(check_names(f"{cls.__qualname__}.ignored", cls.ignored))
+        ignore_types(cls.ignored)
         cls._defaults, cls._handlers = {}, {}
         for base in reversed(cls.__mro__):  # Not only aggregates: what a mixin declares counts as well.
             if base in Aggregate.__mro__:
@@ -142,6 +148,10 @@ class Aggregate(Generic[A]):
             cls = self._handled_base(event)
         getattr(self, handlers[cls])(event)
 
+    def _apply_unless_ignored(self, event: Event) -> None:
+        if event.event_type not in self.ignored:
+            self.apply(event)
+
     def _handled_base(self, event: Event) -> type[Event]:
         """The nearest class above the event's that a handler is declared for."""
         for base in type(event).__mro__:
@@ -150,7 +160,8 @@ class Aggregate(Generic[A]):
         raise UnknownEventType(
             event.event_type,
             f"{event.event_type} of {type(self).__name__} {self.id}",
-            f"{type(self).__name__} declares no handler for it: add one with @handles, or override apply",
+            f"{type(self).__name__} declares no handler for it: add one with @handles, override apply, or name the "
+            "type in `ignored`",
         )
 
     def _record(self, event: Event) -> None:
@@ -179,7 +190,7 @@ class Aggregate(Generic[A]):
 
     def replay(self, events: Iterable[Event]) -> None:
         """Apply events that follow on its version, as they were read."""
-        apply = self.apply
+        apply = self._apply_unless_ignored if self.ignored else self.apply
         version: int = self._version
         last: Event | None = None
         for last in events:
@@ -225,9 +236,23 @@ class Aggregate(Generic[A]):
 def _schema(cls: Any, category: str, snapshot_version: int) -> str:
     """Once for a class: its annotations take long to resolve."""
     learn(cls)
+    revisions = sorted(_revisions_of(cls._handlers))
+    ignored = [f"ignored {name}" for name in sorted(cls.ignored)]
     defaults = [f"{name}{_written_default(make)}" for name, make in sorted(cls._defaults.items())]
-    text = "\n".join([f"{category} {snapshot_version}", *defaults, *described_fields(cls)])
+    text = "\n".join([f"{category} {snapshot_version}", *defaults, *ignored, *revisions, *described_fields(cls)])
     return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _revisions_of(classes: Iterable[type[Event]]) -> set[str]:
+    """The revisions above 1 of the events that make the state, and of what stands in them: others make other states."""
+    found: set[str] = set()
+    for event_class in classes:
+        for each in reachable(event_class):
+            if revision_of(each) > 1:
+                found.add(f"{each.__name__} of revision {revision_of(each)}")
+        if event_class is not Event:  # Below that is all that the process has imported.
+            found |= _revisions_of(event_class.__subclasses__())
+    return found
 
 
 def _written_default(make: Callable[[], Any]) -> str:

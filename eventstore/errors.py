@@ -22,7 +22,7 @@ class InvalidOperation(EventStoreError):
 
 
 class DuplicateType(EventStoreError):
-    """Two classes claim one stored name.
+    """Two classes claim one stored name, as their present or as a former one.
 
     ``name`` is the name, ``first`` and ``second`` are the classes.
     """
@@ -35,7 +35,7 @@ class DuplicateType(EventStoreError):
             f"the name {name!r} already belongs to {first.__module__}.{first.__qualname__}, so "
             f"{second.__module__}.{second.__qualname__} can't have it too: rename the class, or give it "
             'a name of its own, an event by `event_type: str = "..."` in its body, another type by '
-            '`register_type(cls, name="...")`'
+            '`register_type(cls, name="...")`; a former name can be of one class only'
         )
 
 
@@ -101,20 +101,77 @@ class SerializationError(EventStoreError):
 
 
 class DeserializationError(EventStoreError):
-    """Stored bytes that don't give what they should. ``subject`` names what was read."""
+    """Stored bytes that don't give what they should. ``subject`` names what was read.
 
-    def __init__(self, subject: str, reason: str) -> None:
+    Of an event ``stream_id`` and ``version`` say where it is, and ``revision`` which revision of its class stored it;
+    otherwise they are empty and 0. The cause is what an upcaster or the decoder raised.
+    """
+
+    def __init__(self, subject: str, reason: str, *, stream_id: str = "", version: int = 0, revision: int = 0) -> None:
         self.subject = subject
         self.reason = reason
+        self.stream_id = stream_id
+        self.version = version
+        self.revision = revision
         super().__init__(f"{subject} can't be read: {reason}")
 
 
 class UnknownEventType(DeserializationError):
     """An event type without a class, met by a strict reader or by an aggregate without a handler for it."""
 
-    def __init__(self, event_type: str, subject: str, reason: str) -> None:
+    def __init__(
+        self,
+        event_type: str,
+        subject: str,
+        reason: str,
+        *,
+        stream_id: str = "",
+        version: int = 0,
+        revision: int = 0,
+    ) -> None:
         self.event_type = event_type
-        super().__init__(subject, reason)
+        super().__init__(subject, reason, stream_id=stream_id, version=version, revision=revision)
+
+
+class NewerRevision(DeserializationError):
+    """An event, or a value in one, that a newer release of the program has stored.
+
+    ``name`` is the stored name of its class, ``stored`` the revision that wrote it, and ``known`` the highest revision
+    that this program can read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stored: int,
+        known: int,
+        subject: str,
+        *,
+        stream_id: str = "",
+        version: int = 0,
+        revision: int = 0,
+    ) -> None:
+        self.name = name
+        self.stored = stored
+        self.known = known
+        reason = (
+            f"revision {stored} of {name!r} wrote it, and this program has revision {known}: it is older than the "
+            "program that wrote the event, deploy the newer one here too"
+        )
+        super().__init__(subject, reason, stream_id=stream_id, version=version, revision=revision)
+
+
+class RevisionError(EventStoreError):
+    """The revisions and upcasters of a class don't fit together, so nothing of it is written or read.
+
+    ``cls`` is the class, ``module`` the name of its module, and ``step`` the revision whose upcaster is at fault.
+    """
+
+    def __init__(self, cls: type, step: int, reason: str) -> None:
+        self.cls = cls
+        self.module = cls.__module__
+        self.step = step
+        super().__init__(f"{cls.__module__}.{cls.__qualname__}: {reason}")
 
 
 class SnapshotError(EventStoreError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from inspect import Parameter, Signature
@@ -23,35 +23,20 @@ from uuid import UUID
 from eventstore.codec.annotations import add_annotations, described, is_class_variable, own_annotations
 from eventstore.codec.record import Record, envelope_of
 from eventstore.codec.showing import represented
+from eventstore.codec.upcasting import check_revision
 from eventstore.codec.values import copied, default_of, is_required, uuid_of
-from eventstore.errors import DuplicateType, InvalidArgument
+from eventstore.errors import InvalidArgument
+from eventstore.event_types import claim_event_type, event_class
 from eventstore.names import check_name
 
 _VERSION_7 = 7 << 76 | 2 << 62
 _RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
 
-ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position"})
+ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position", "revision"})
 """The attributes that every event has beside its own fields."""
 
-_RESERVED = ENVELOPE | {
-    "data",
-    "_data",
-    "_fields",
-    "_record",
-    "_id_given",
-    "aggregate_id",
-    "revision",
-    "sealed",
-    "tags",
-}
-"""What a class of events can't define. The last three are for later versions of the library."""
-
-_event_classes: dict[str, type[Event]] = {}
-
-
-def event_class(event_type: str) -> type[Event] | None:
-    """The class that was defined with this event type, if any."""
-    return _event_classes.get(event_type)
+_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record", "_id_given", "aggregate_id", "sealed", "tags"}
+"""What a class of events can't define. The last two are for later versions of the library."""
 
 
 def new_event_id() -> UUID:
@@ -132,8 +117,12 @@ class _KeywordFields:
 class Event(_KeywordFields):
     """Something that happened. Two events are equal if their ids, types, data, metadata and timestamps are.
 
-    ``Event(event_type="OrderShipped", data={...})`` works without a class. In a class of events, annotated names are
-    its fields, and ``event_type`` is the class's name unless the body says ``event_type: str = "..."``.
+    ``Event(event_type="OrderShipped", data={...})`` works without a class; ``revision`` says which revision of the
+    class the data is of, by default the one that this program has. In a class of events, annotated names are its
+    fields, and ``event_type`` is the class's name unless the body says ``event_type: str = "..."``.
+
+    ``class OrderShipped(Event, revision=2, formerly=["OrderDispatched"])`` says that the fields have changed once, so
+    that older events need an upcaster, and that the class had another name.
 
     ``dataclasses.replace(event, field=...)`` makes another event: it keeps the timestamp and the metadata, and has an
     event_id of its own.
@@ -167,6 +156,12 @@ class Event(_KeywordFields):
         init=False,
     )
 
+    revision: int = _attribute(
+        "The revision of the event's class that stored it, or that will store it: 1 unless the class says more.",
+        default=1,
+        init=False,
+    )
+
     _fields: ClassVar[Mapping[str, dataclasses.Field[Any]] | None] = None
 
     def __init__(
@@ -177,6 +172,7 @@ class Event(_KeywordFields):
         event_id: UUID | None = None,
         timestamp: datetime | None = None,
         metadata: dict[str, Any] | None = None,
+        revision: int | None = None,
     ) -> None:
         if data is not None and not isinstance(data, dict):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"data must be a dict, not {type(data).__name__}")
@@ -184,10 +180,14 @@ class Event(_KeywordFields):
         self.__dict__.update(_checked_envelope(event_id, timestamp, metadata))
         self.__dict__["event_type"] = event_type
         self.__dict__["_data"] = {} if data is None else data
+        if revision is None:
+            cls = event_class(event_type)
+            revision = 1 if cls is None else cls.revision
+        self.__dict__["revision"] = check_revision("revision", revision)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, revision: int = 1, formerly: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _make_event_class(cls)
+        _make_event_class(cls, revision, formerly)
 
     @property
     def data(self) -> dict[Any, Any]:
@@ -245,7 +245,7 @@ KW_ONLY allows a default before a non-default. InitVars are passed on by datacla
 """
 
 
-def _make_event_class(cls: type[Event]) -> None:
+def _make_event_class(cls: type[Event], revision: int, formerly: Iterable[str]) -> None:
     """Give a class below Event its fields, its constructor and its name, before a decorator sees it.
 
     The result is a dataclass in all but the constructor, whether the class is decorated with @dataclass or not.
@@ -278,7 +278,9 @@ def _make_event_class(cls: type[Event]) -> None:
                 f"{cls.__qualname__}.{field.name}: every field of an event is stored and given to its constructor; "
                 "make a computed one a property"
             )
-    _claim(cls)
+    event_type = cls.__dict__.get("event_type", cls.__name__)
+    cls.revision = claim_event_type(cls, event_type, revision, formerly)
+    cls.event_type = event_type
     cls._fields = fields
     cls.__signature__ = _signature(fields)  # type: ignore[attr-defined] # what help() and inspect look for
     if not has_doc:  # In place of what dataclass() wrote.
@@ -303,17 +305,6 @@ def _check_no_init_variables(cls: type[Event]) -> None:
                 f"{cls.__qualname__}.{name} is an InitVar, which would not be stored: make it a field, or compute what "
                 "you need of it before you make the event"
             )
-
-
-def _claim(cls: type[Event]) -> None:
-    event_type = cls.__dict__.get("event_type", cls.__name__)
-    check_name(f"{cls.__qualname__}.event_type", event_type)
-    owner = _event_classes.get(event_type)
-    # The same class defined again: a module reloaded, a notebook's cell run twice, a function called twice.
-    if owner and (owner.__module__, owner.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise DuplicateType(event_type, owner, cls)
-    cls.event_type = event_type
-    _event_classes[event_type] = cls
 
 
 def _construct(self: Event, /, *args: Any, **values: Any) -> None:

@@ -9,6 +9,7 @@ CREATE TABLE {schema}.events (
     position bigint NOT NULL DEFAULT nextval({event_positions}::regclass),
     timestamp timestamp with time zone NOT NULL,
     utc_offset integer NOT NULL,
+    revision smallint NOT NULL DEFAULT 1,
     event_id uuid NOT NULL,
     stream_id text COLLATE "C" NOT NULL,
     event_type text COLLATE "C" NOT NULL,
@@ -34,6 +35,8 @@ COMMENT ON COLUMN {schema}.events.position IS
 COMMENT ON COLUMN {schema}.events.timestamp IS 'When it happened, as the application said. Orders nothing.';
 COMMENT ON COLUMN {schema}.events.utc_offset IS
     'Seconds east of UTC of the clock that said so: timestamp AT TIME ZONE make_interval(secs => utc_offset).';
+COMMENT ON COLUMN {schema}.events.revision IS
+    'The revision of the class of event that wrote data: 1 unless the class said more. Readers upcast from it.';
 COMMENT ON COLUMN {schema}.events.event_id IS
     'Given by the writer. The same ids at the same place again are the same append, not a second one.';
 COMMENT ON COLUMN {schema}.events.stream_id IS

@@ -22,6 +22,7 @@ CREATE FUNCTION {schema}.write_events(
     _metadata bytea[],
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
+    _revisions smallint[],
     _given_ids uuid[]
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql AS $eventstore$
@@ -66,10 +67,10 @@ BEGIN
         RETURN (_last, _position, 'stored'::text);
     END IF;
     INSERT INTO {schema}.events
-        (version, timestamp, utc_offset, event_id, stream_id, event_type, data, metadata)
+        (version, timestamp, utc_offset, revision, event_id, stream_id, event_type, data, metadata)
     -- Side by side in the target list they are walked through together; in FROM each would be put into a store of rows first.
-    SELECT _last + generate_subscripts(_event_ids, 1), unnest(_timestamps), unnest(_utc_offsets), unnest(_event_ids),
-        _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
+    SELECT _last + generate_subscripts(_event_ids, 1), unnest(_timestamps), unnest(_utc_offsets), unnest(_revisions),
+        unnest(_event_ids), _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
     RETURN (_last + cardinality(_event_ids), currval({event_positions}::regclass), 'stored'::text);
 END
 $eventstore$;
@@ -90,6 +91,7 @@ CREATE FUNCTION {schema}.append(
     _metadata bytea[],
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
+    _revisions smallint[],
     _given_ids uuid[]
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
@@ -117,7 +119,8 @@ BEGIN
     _registered := pg_advisory_xact_lock_shared(
         ({event_positions}::regclass::oid::bigint & 16777215) << 40 | (_drawn & 1099511627775))::text;
     RETURN {schema}.write_events(
-        _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _given_ids);
+        _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
+        _given_ids);
 END
 $eventstore$;
 
@@ -135,6 +138,7 @@ CREATE FUNCTION {schema}.append_in_transaction(
     _metadata bytea[],
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
+    _revisions smallint[],
     _given_ids uuid[]
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
@@ -148,7 +152,8 @@ DECLARE
 BEGIN
     IF NOT _crowded AND current_setting('transaction_isolation') = 'read committed' THEN
         RETURN {schema}.append(
-            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _given_ids);
+            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
+            _given_ids);
     END IF;
     -- The version check misses conflicts where the snapshot is old or the stream not locked. The constraint finds them,
     -- and a subtransaction keeps the caller's transaction usable.
@@ -156,10 +161,11 @@ BEGIN
         IF _crowded THEN
             RETURN {schema}.write_events(
                 _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets,
-                _given_ids);
+                _revisions, _given_ids);
         END IF;
         RETURN {schema}.append(
-            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _given_ids);
+            _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
+            _given_ids);
     EXCEPTION WHEN unique_violation THEN
         RETURN (NULL::bigint, NULL::bigint, 'conflict'::text);
     END;

@@ -11,8 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from eventstore import Aggregate, Event, InMemoryEventStore, InMemorySnapshotStore, Repository
-from eventstore import event as event_module
+from eventstore import Aggregate, Event, InMemoryEventStore, InMemorySnapshotStore, Repository, event_types
 from eventstore.codec import registry
 
 SOURCE = Path(__file__).with_name("annotated_classes.py").read_text()
@@ -29,7 +28,7 @@ def module_of(source: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture(autouse=True)
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each form of the module registers its classes for itself."""
-    for module, name in [(event_module, "_event_classes"), (registry, "_classes"), (registry, "_names")]:
+    for module, name in [(event_types, "_event_classes"), (registry, "_classes"), (registry, "_names")]:
         monkeypatch.setattr(module, name, {})
 
 

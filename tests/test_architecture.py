@@ -18,6 +18,7 @@ FLOORS = [
     ["errors"],
     ["names", "versions"],
     ["codec"],
+    ["event_types"],
     ["event"],
     ["aggregate", "store"],
     ["core"],

@@ -113,7 +113,7 @@ def test_a_number_that_can_not_be_is_refused(number: str, capsys: pytest.Capture
 
 def test_the_names_of_the_demo_are_left_to_the_application() -> None:
     program = (
-        "from eventstore.cli import main; from eventstore.event import event_class; main(['migrate', '--dsn=-']);"
+        "from eventstore.cli import main; from eventstore.event_types import event_class; main(['migrate', '--dsn=-']);"
         "assert event_class('OrderCreated') is None"
     )
     subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, check=True, stderr=subprocess.DEVNULL)
@@ -275,6 +275,7 @@ def test_json_says_everything(store: PostgresEventStore, run: Callable[..., tupl
         "version": 1,
         "position": stored.position,
         "event_type": "Tried",
+        "revision": 1,
         "timestamp": "2024-05-01T00:00:00+00:00",
         "data": {"values": [shown for _, shown in VALUES]},
         "metadata": {"user": str(UUID(int=3))},

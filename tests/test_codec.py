@@ -39,6 +39,7 @@ from eventstore import (
     SerializationError,
     Snapshot,
     register_type,
+    upcasts,
 )
 from eventstore.codec import MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES, decode, encode
 from eventstore.codec.registry import described_fields, learn, registered_class, registered_name
@@ -872,6 +873,17 @@ class Money:
     currency: str
 
 
+@partial(register_type, name="shop.Weight", revision=2)
+@dataclass
+class Weight:
+    grams: int
+
+
+@upcasts(Weight, from_revision=1)
+def _(data: dict[str, Any]) -> dict[str, Any]:
+    return {"grams": data["kilograms"] * 1000}
+
+
 EXAMPLES = page_rows(r"^\| (\d+) \| [^|]+ \| `([^`]+)` \| `([0-9a-f ]+)` \|$")
 
 
@@ -894,7 +906,7 @@ def test_the_page_on_the_format_names_every_column() -> None:
             r"CREATE TABLE \{schema\}\.\w+ \((.*?)^\);", (ROOT / "sql" / table).read_text(), re.MULTILINE | re.DOTALL
         )
         assert body is not None
-        columns = re.findall(r"^    (\w+) (bigint|timestamp|integer|uuid|text|bytea)", body[1], re.MULTILINE)
+        columns = re.findall(r"^    (\w+) (bigint|timestamp|integer|smallint|uuid|text|bytea)", body[1], re.MULTILINE)
         assert len(columns) > 6
         assert [name for name, _ in columns if f"| `{name}` |" not in PAGE.read_text()] == []
 
@@ -912,11 +924,12 @@ def test_the_page_on_the_format_shows_an_event_as_it_is_stored() -> None:
         timestamp=datetime(2024, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
         metadata={"user": "ann"},
     )
-    event_ids, _, data, metadata, _, utc_offsets = encode_events([event])
+    event_ids, _, data, metadata, _, utc_offsets, revisions = encode_events([event])
     shown = dict(page_rows(r"^    (\w+) += (.+)$"))
     assert shown["event_id"] == str(UUID(bytes=event_ids[0]))
     assert shown["timestamp"] == "2024-01-01 00:00:00+00"
     assert shown["utc_offset"] == str(utc_offsets[0])
+    assert shown["revision"] == str(revisions[0])
     assert bytes.fromhex(shown["data"]) == data[0]
     assert bytes.fromhex(shown["metadata"]) == metadata[0]
 

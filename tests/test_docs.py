@@ -10,7 +10,7 @@ import pytest
 
 import eventstore
 from eventstore import EventStoreError
-from eventstore import event as events_module
+from eventstore import event_types as events_module
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

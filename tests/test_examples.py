@@ -17,7 +17,7 @@ from http_servers import Client, environment, serving
 from psycopg.conninfo import make_conninfo
 from waiting import eventually
 
-from eventstore import event as events_module
+from eventstore import event_types as events_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -398,7 +398,7 @@ class TestLostAnswers:
     def test_a_second_loss_while_finding_out_says_nothing_about_the_first(self) -> None:
         """The operation alone, sent what a connection that is lost twice would give."""
         event_id = uuid4()
-        record = Record("s", 1, 1, event_id.bytes, "T", b"", b"", b"", 0)
+        record = Record("s", 1, 1, event_id.bytes, "T", b"", b"", b"", 0, 1)
         replies: list[object] = ["17", ConnectionLost("in the commit"), "committed", ConnectionLost("in the read")]
         replies += ["committed", [record]]
 

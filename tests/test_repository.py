@@ -37,7 +37,7 @@ from eventstore import (
     Repository,
     SnapshotStore,
 )
-from eventstore import event as events_module
+from eventstore import event_types as events_module
 
 
 def test_what_was_never_stored_is_not_found(baskets: Repository[Basket]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[1] / "docs"
 FORGED = "(stream_id, version, timestamp, utc_offset, event_id, event_type, data, metadata)"
 FORGED += " VALUES ('Order-1', 2, now(), 0, gen_random_uuid(), 'T', '\\x80', '\\x80')"
-NOTHING = "-1, '{}', '{}', '{}', '{}', '{}', '{}', NULL"
+NOTHING = "-1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL"
 
 ATTEMPTS = {
     "read events": "SELECT * FROM {schema}.events",

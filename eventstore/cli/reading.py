@@ -73,6 +73,7 @@ def as_json_line(event: Event) -> str:
         "version": event.version,
         "position": event.position,
         "event_type": event.event_type,
+        "revision": event.revision,
         "timestamp": event.timestamp.isoformat(),
         "data": jsonable(event.data),
         "metadata": jsonable(event.metadata),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
@@ -31,7 +31,8 @@ from eventstore.codec.format import (
     check_size,
     untyped_msgpack,
 )
-from eventstore.codec.registry import registered_class
+from eventstore.codec.registry import former_members_of, registered_class
+from eventstore.codec.upcasting import UpcastFailed, revision_of, upcast
 from eventstore.codec.values import (
     MAX_COLLISIONS,
     MICROSECOND,
@@ -41,11 +42,14 @@ from eventstore.codec.values import (
     is_required,
     uuid_of,
 )
-from eventstore.errors import DeserializationError
+from eventstore.errors import DeserializationError, NewerRevision, RevisionError
 
 
 class Unregistered(NamedTuple):
-    """Stands for an enum's member or a dataclass that this program has no class for, where a reader allows that."""
+    """Stands for an enum's member or a dataclass that this program has no class for, where a reader allows that.
+
+    Also for a member that its enum has no more, and for a dataclass of a newer revision than this program's.
+    """
 
     name: str
     """What the class is registered as elsewhere."""
@@ -169,17 +173,31 @@ def _read_enum(payload: bytes, level: _Level) -> enum.Enum | Unregistered:
     if issubclass(cls, enum.Flag):
         return cls(member)
     if member not in cls.__members__:
-        raise ValueError(f"{cls.__qualname__} has no member {member!r}")
+        present = former_members_of(cls).get(member)
+        if present is None and level.lenient:
+            return Unregistered(name, member)
+        if present is None:
+            raise ValueError(f"{cls.__qualname__} has no member {member!r}")
+        member = present
     return cls[member]
 
 
 def _read_dataclass(payload: bytes, level: _Level) -> Any:
-    name, values = level.unpack(payload)
+    name, values, *more = level.unpack(payload)
     cls = registered_class(name)
     if cls is None and level.lenient:
         return Unregistered(name, values)
     if cls is None or not dataclasses.is_dataclass(cls):
         raise ValueError(f"no dataclass is registered as {name!r}")
+    revision, known = more[0] if more else 1, revision_of(cls)
+    if len(more) > 1 or type(revision) is not int or revision < 1:
+        raise ValueError(f"a dataclass has a name, a map, and no more than a revision, not {more!r}")
+    if revision != known:
+        if revision > known and level.lenient:
+            return Unregistered(name, values)
+        if revision > known:
+            raise NewerRevision(name, revision, known, "msgpack")
+        values = upcast(cls, values, revision)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if values.keys() != fields.keys():
         values = completed(values, fields)
@@ -223,11 +241,28 @@ def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
             check_size(packed)
             wary = _is_suspicious(packed)
         value: dict[Any, Any] = _LEVELS[lenient, wary].unpack(packed)
+    except (NewerRevision, RevisionError):
+        raise
+    except UpcastFailed as error:
+        raise DeserializationError("msgpack", str(error)) from (error.__cause__ or error)
     except Exception as error:  # whatever damaged bytes lead to is one error for the caller
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
     if type(value) is not dict:
         raise DeserializationError("msgpack", "it is no map")
     return value
+
+
+def has_unregistered(value: Any) -> bool:
+    """Whether anything in a value is an Unregistered."""
+    if isinstance(value, Unregistered):
+        return True
+    if isinstance(value, dict):
+        return any(has_unregistered(each) for pair in cast("dict[Any, Any]", value).items() for each in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(has_unregistered, cast("Iterable[Any]", value)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(has_unregistered(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return False
 
 
 def completed(values: dict[Any, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:

@@ -34,8 +34,9 @@ from eventstore.codec.format import (
     untyped_msgpack,
 )
 from eventstore.codec.registry import registered_class, registered_name
+from eventstore.codec.upcasting import chain_of, revision_of
 from eventstore.codec.values import IMMUTABLE, MAX_COLLISIONS, MICROSECOND, check_hashes
-from eventstore.errors import SerializationError
+from eventstore.errors import RevisionError, SerializationError
 from eventstore.versions import StreamVersion
 
 _BUFFER = 512
@@ -139,6 +140,7 @@ def _parts_of_other(value: Any) -> Iterable[tuple[str, Any]]:
 def _fields_of(value: Any) -> Iterable[tuple[str, Any]]:
     cls = _type_of(value)
     _registered(cls)
+    chain_of(cls)  # What could not be read is not written.
     try:
         object.__new__(cls)
     except TypeError:  # A list, an exception ... that is a dataclass as well.
@@ -187,7 +189,8 @@ def _to_extension(value: Any) -> msgpack.ExtType | int:
     if isinstance(value, enum.Enum):
         return _extension((ENUM, _pack([_registered(kind), value.name])))
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
-    return _extension((DATACLASS, _pack([_registered(kind), fields])))
+    revision = revision_of(kind)
+    return _extension((DATACLASS, _pack([_registered(kind), fields, revision][: 2 if revision == 1 else 3])))
 
 
 def _write_int(value: int) -> bytes:
@@ -250,6 +253,8 @@ def encode(subject: str, value: dict[Any, Any]) -> bytes:
     except _Refused as refused:
         path = "".join(reversed(refused.path)).removeprefix(".")
         raise SerializationError(subject, path, refused.reason) from None
+    except RevisionError:
+        raise
     except Exception as error:  # also what a time zone or a property of the application's raises
         raise SerializationError(subject, "", str(error) or type(error).__name__) from error
     return packed

@@ -28,9 +28,11 @@ class Record(NamedTuple):
     """Microseconds since 2000-01-01T00:00Z, eight bytes, the highest first."""
     utc_offset: int
     """Seconds east of UTC."""
+    revision: int
+    """The revision of the class of events that wrote ``data``."""
 
 
-Row: TypeAlias = tuple[str, int, int, bytes, str, bytes, bytes, bytes, int]
+Row: TypeAlias = tuple[str, int, int, bytes, str, bytes, bytes, bytes, int, int]
 """A Record, or a plain tuple of the same columns: drivers return tuples, and to make each a Record would cost time."""
 
 STREAM_ID: Final = 0
@@ -38,12 +40,13 @@ VERSION: Final = 1
 POSITION: Final = 2
 EVENT_ID: Final = 3
 EVENT_TYPE: Final = 4
+REVISION: Final = 9
 """Where the columns are in a Row."""
 
 
 def envelope_of(record: Row) -> dict[str, Any]:
     """The attributes that every event has beside its own fields, as this one has them; its metadata as if empty."""
-    stream_id, version, position, event_id, _, _, _, timestamp, utc_offset = record
+    stream_id, version, position, event_id, _, _, _, timestamp, utc_offset, revision = record
     microseconds = int.from_bytes(timestamp, signed=True)
     try:
         local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
@@ -57,6 +60,7 @@ def envelope_of(record: Row) -> dict[str, Any]:
         "stream_id": stream_id,
         "version": version,
         "position": position,
+        "revision": revision,
     }
 
 

@@ -38,6 +38,7 @@ from eventstore.errors import (
     StoreUnavailable,
 )
 from eventstore.event import Event
+from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
 from eventstore.store import Categories, EventTypes, Snapshot
 from eventstore.versions import ExpectedVersion, StreamVersion
@@ -200,8 +201,9 @@ class LogReader:
         size = min(self._batch_size, self._left)
         if self._after >= self._upto or not size:
             return []
+        event_types = None if self._event_types is None else stored_types(self._event_types)
         records = yield from repeated(
-            ReadLog(self._after, self._upto, size, self._event_types, self._categories, backwards=self._backwards)
+            ReadLog(self._after, self._upto, size, event_types, self._categories, backwards=self._backwards)
         )
         self._left -= len(records)
         full = len(records) == size

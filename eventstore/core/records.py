@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict
 
 from eventstore import codec
-from eventstore.codec.record import EVENT_TYPE, STREAM_ID, VERSION, Row, timestamp_parts
+from eventstore.codec.record import EVENT_TYPE, REVISION, STREAM_ID, VERSION, Row, timestamp_parts
 from eventstore.codec.registry import learn
-from eventstore.codec.values import is_required
-from eventstore.errors import DeserializationError, InvalidArgument, SerializationError, UnknownEventType
-from eventstore.event import ENVELOPE, Event, event_class
+from eventstore.codec.upcasting import UpcastFailed, upcast
+from eventstore.codec.values import copied, is_required
+from eventstore.errors import (
+    DeserializationError,
+    InvalidArgument,
+    NewerRevision,
+    SerializationError,
+    UnknownEventType,
+)
+from eventstore.event import ENVELOPE, Event
+from eventstore.event_types import event_class, is_ignored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -22,9 +30,16 @@ MAX_BATCH_BYTES = 256 * 1024 * 1024
 _OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_data", "__orig_class__"}
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
-
 _NEW_ID = frozenset({"_record", "_id_given"})
 """An event whose id is new has neither as an attribute."""
+
+
+class _Place(TypedDict):
+    """Where an unreadable event is."""
+
+    stream_id: str
+    version: int
+    revision: int
 
 
 class NewRecords(NamedTuple):
@@ -36,11 +51,12 @@ class NewRecords(NamedTuple):
     metadata: list[bytes]
     timestamps: list[bytes]
     utc_offsets: list[int]
+    revisions: list[int]
 
 
 def encode_events(events: Iterable[Event]) -> NewRecords:
     """Raises SerializationError for a value that can't be stored, InvalidArgument for what is no event, or twice."""
-    records = NewRecords([], [], [], [], [], [])
+    records = NewRecords([], [], [], [], [], [], [])
     for event in events:
         _encode_event(event, records)
     if len(set(records.event_ids)) != len(records.event_ids):
@@ -62,39 +78,59 @@ def _encode_event(event: Event, records: NewRecords) -> None:
     cls: Any = type(event)
     attributes, event_type = event.__dict__, event.event_type
     if cls is Event:
-        _check_readable(event)
+        revision = _checked_revision(event)
     elif not attributes.keys() <= (known := _known_names(cls)):
         (name, *_) = attributes.keys() - known
         raise SerializationError(event_type, name, "it is no field of the class, and would be lost")
+    else:
+        revision = cls.revision
     metadata = attributes.get("metadata")  # Made when it is first asked for: not there, it is empty.
     timestamp, utc_offset = timestamp_parts(event.timestamp)
-    event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets = records
+    event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets, revisions = records
     event_ids.append(event.event_id.bytes)
     event_types.append(event_type)
     encoded_data.append(codec.encode(event_type, event.data))
     encoded_metadata.append(codec.encode(f"metadata of {event_type}", metadata) if metadata else codec.EMPTY_MAP)
     timestamps.append(timestamp)
     utc_offsets.append(utc_offset)
+    revisions.append(revision)
 
 
 @cache
 def _known_names(cls: Any) -> frozenset[str]:
-    """What an event of this class may have as attributes. Their types are learnt as well, once for each class."""
+    """What an event of this class may have as attributes. Its types and upcasters are checked as well, once a class."""
     learn(cls)
     return _OWN.union(cls._fields or {})
 
 
-_Kind: TypeAlias = "tuple[type[Event], Mapping[str, Field[Any]], tuple[str, ...]]"
-"""How events of one type are read: their class, its fields, and the names of these in the order it stores them in."""
+_Kind: TypeAlias = "tuple[type[Event], Mapping[str, Field[Any]], tuple[str, ...], int]"
+"""How events of one type are read: their class, its fields, the names of these in the order it stores them in, and its
+revision."""
 
 
-def _check_readable(event: Event) -> None:
-    """Refuse a plain event that the class of its type could not be made of when it is read."""
+def _checked_revision(event: Event) -> int:
+    """The revision of a plain event's data. Refuses one that the class of its type could not be made of again."""
+    revision: int = event.__dict__.get("revision", 1)
     cls = event_class(event.event_type)
-    fields = (cls._fields if cls else None) or {}
-    for name, field in fields.items():
-        if name not in event.data and is_required(field):
+    if cls is None:
+        return revision
+    learn(cls)
+    if revision > cls.revision:
+        raise SerializationError(
+            event.event_type,
+            "",
+            f"it is of revision {revision}, and the class of this type has revision {cls.revision}",
+        )
+    data = event.data
+    if revision != cls.revision:
+        try:
+            data = upcast(cls, copied(data, {}), revision)
+        except UpcastFailed as error:
+            raise SerializationError(event.event_type, "", str(error)) from (error.__cause__ or error)
+    for name, field in (cls._fields or {}).items():
+        if name not in data and is_required(field):
             raise SerializationError(event.event_type, name, "it is missing, and the class of this type needs it")
+    return revision
 
 
 def decode_events(records: Iterable[Row], *, strict: bool) -> list[Event]:
@@ -111,40 +147,100 @@ def decode_each(records: Iterable[Row], *, strict: bool) -> Iterator[Event]:
     decode, empty = codec.decode, codec.EMPTY_MAP
     new, assign = object.__new__, object.__setattr__  # The class may be frozen.
     for record in records:
-        _, _, _, _, event_type, data, metadata, _, _ = record
+        _, _, _, _, event_type, data, metadata, _, _, revision = record
         if event_type not in kinds:
             kinds[event_type] = _kind_of(record, strict=strict)
-        cls, fields, order = kinds[event_type]
+        cls, fields, order, present = kinds[event_type]
         attributes: dict[str, Any]
         try:
             if cls is Event:
-                attributes = {"_data": decode(data, lenient=True), "event_type": event_type}
+                attributes = {"_data": decode(data, lenient=True), "event_type": event_type, "revision": revision}
+            elif revision != present:
+                attributes = _older(cls, data, revision)
+                attributes["revision"] = revision
             else:
-                attributes = decode(data)
+                try:
+                    attributes = decode(data)
+                except DeserializationError:
+                    attributes = _without_gone_types(cls, data, revision)
                 if tuple(attributes) != order:
                     attributes = codec.completed(attributes, fields)
             if metadata != empty:
                 attributes["metadata"] = decode(metadata, lenient=cls is Event)
-        except DeserializationError as error:
-            raise DeserializationError(_described(record), error.reason) from error.__cause__
-        except ValueError as error:
-            raise DeserializationError(_described(record), str(error)) from error
+        except (DeserializationError, ValueError) as error:
+            raise _unreadable(record, error) from _cause_of(error)
         attributes["_record"] = record
         event = new(cls)
         assign(event, "__dict__", attributes)
         yield event
 
 
-def _kind_of(record: Row, *, strict: bool) -> _Kind:
-    cls = event_class(record[EVENT_TYPE])
+def _unreadable(record: Row, error: DeserializationError | ValueError) -> DeserializationError:
+    """The error that says which event can't be read, for one that does not."""
+    if isinstance(error, NewerRevision):
+        return NewerRevision(error.name, error.stored, error.known, _described(record), **_place_of(record))
+    reason = error.reason if isinstance(error, DeserializationError) else str(error)
+    return DeserializationError(_described(record), reason, **_place_of(record))
+
+
+def _cause_of(error: DeserializationError | ValueError) -> BaseException | None:
+    """What an upcaster or the decoder raised."""
+    if isinstance(error, NewerRevision):
+        return None
+    return error.__cause__ or (None if isinstance(error, DeserializationError) else error)
+
+
+def decoded_data(event_type: str, revision: int, data: bytes) -> dict[Any, Any]:
+    """The data of an event as its class has it now, or as it was stored if its type has no class here.
+
+    Raises DeserializationError, RevisionError.
+    """
+    cls = event_class(event_type)
     if cls is None:
-        if strict:
-            raise UnknownEventType(record[EVENT_TYPE], _described(record), "no class was defined with this event_type")
-        return Event, {}, ()
+        return codec.decode(data, lenient=True)
+    learn(cls)
+    return _older(cls, data, revision)
+
+
+def _older(cls: type[Event], data: bytes, revision: int) -> dict[str, Any]:
+    """The fields of an event that an older revision of its class stored."""
+    if revision > cls.revision:
+        raise NewerRevision(cls.event_type, revision, cls.revision, "msgpack")
+    fields = cls._fields or {}
+    try:
+        values = codec.decode(data)
+    except NewerRevision:
+        raise
+    except DeserializationError:
+        return _without_gone_types(cls, data, revision)
+    return codec.completed(upcast(cls, values, revision), fields)
+
+
+def _without_gone_types(cls: type[Event], data: bytes, revision: int) -> dict[str, Any]:
+    """As ``_older``, of data that holds a type that this program lacks: an upcaster, or the class, may not need it."""
+    attributes = codec.completed(upcast(cls, codec.decode(data, lenient=True), revision), cls._fields or {})
+    if codec.has_unregistered(attributes):
+        codec.decode(data)  # Says which one.
+    return attributes
+
+
+def _kind_of(record: Row, *, strict: bool) -> _Kind:
+    event_type = record[EVENT_TYPE]
+    cls = event_class(event_type)
+    if cls is None:
+        if strict and not is_ignored(event_type):
+            raise UnknownEventType(
+                event_type, _described(record), "no class was defined with this event_type", **_place_of(record)
+            )
+        return Event, {}, (), 0
     learn(cls)
     fields = cls._fields or {}
-    return cls, fields, tuple(fields)
+    return cls, fields, tuple(fields), cls.revision
 
 
 def _described(record: Row) -> str:
     return f"{record[EVENT_TYPE]}, version {record[VERSION]} of stream {record[STREAM_ID]!r},"
+
+
+def _place_of(record: Row) -> _Place:
+    return {"stream_id": record[STREAM_ID], "version": record[VERSION], "revision": record[REVISION]}

@@ -41,6 +41,7 @@ from eventstore.errors import (
     SubscriptionFailed,
 )
 from eventstore.event import Event
+from eventstore.event_types import stored_types
 from eventstore.names import check_name
 from eventstore.subscriptions.options import Settings
 
@@ -141,10 +142,15 @@ class Follower:
     def wants(self, event: Event) -> bool:
         """Whether the filter lets an event through."""
         category, dash, _ = event.stream_id.partition("-")
-        event_types, categories = self._settings.event_types, self._settings.categories
+        event_types, categories = self._stored_types(), self._settings.categories
         return (event_types is None or event.event_type in event_types) and (
             categories is None or (bool(dash) and category in categories)
         )
+
+    def _stored_types(self) -> list[str] | None:
+        """The types that the filter lets through, under every name; classes may be defined at any time."""
+        event_types = self._settings.event_types
+        return None if event_types is None else stored_types(event_types)
 
     def register(self) -> Operation[None]:
         """Make the subscription, or let one that had given up try again."""
@@ -243,10 +249,9 @@ class Follower:
             return None
         upto = min(below, claimed.position + WINDOW)
         split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
+        wanted = self._stored_types()
         records = yield from ask(
-            ReadLog(
-                claimed.position, upto, self.batch_size, self._settings.event_types, self._settings.categories, split
-            )
+            ReadLog(claimed.position, upto, self.batch_size, wanted, self._settings.categories, split)
         )
         end = records[-1][POSITION] if len(records) == self.batch_size else upto
         records = [record for record in records if record[POSITION] not in leaving_out] if leaving_out else records

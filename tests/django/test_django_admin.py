@@ -27,6 +27,7 @@ from parcels.events import Parcel
 from eventstore import Event
 from eventstore.contrib.django import admin, event_store, repository
 from eventstore.contrib.django.test import empty_store
+from eventstore.testing.contract.revisions import ContractParcelWeighed
 
 pytest_plugins = ["parcels.fixtures"]
 pytestmark = pytest.mark.usefixtures("django_database")
@@ -153,9 +154,20 @@ class TestEvents:
         stored("a-1", "Large", text="x" * 100_000)
         stored("a-2", "Small")
         decoded: list[int] = []
-        monkeypatch.setattr(admin, "decode", lambda data, **_: decoded.append(len(data)) or {})
+        monkeypatch.setattr(admin, "decoded_data", lambda *read: decoded.append(len(read[-1])) or {})
         assert "100,011 bytes" in page(client, EVENTS)
         assert decoded == [1]
+
+    def test_an_older_event_is_shown_as_its_class_has_it_now(self, client: Client) -> None:
+        old = Event(event_type="eventstore.contract.Weighed", data={"weight": "1.5"}, revision=1)
+        assert event_store().append("a-1", [old, ContractParcelWeighed(grams=7)], 0) == 2
+        stored("a-2", "Other")
+        found = page(client, f"{EVENTS}?event_type=eventstore.contract.ParcelWeighed")
+        assert escape('{"grams": 1500, "by": "unknown"}') in found
+        assert escape('{"grams": 7, "by": "unknown"}') in found
+        assert "a-2" not in found
+        event = next(event_store().read_all())
+        assert escape('"grams": 1500') in page(client, f"{EVENTS}{event.position}/change/")
 
     def test_what_it_says_can_be_read(self, client: Client) -> None:
         stored("a-1", "Made", price=Decimal("1.50"), of=UUID(int=7), seal=b"\xff", to="<b>Zoë</b>")

@@ -19,7 +19,7 @@ from parcels import subscriptions
 from parcels.events import ParcelPosted
 
 from eventstore import Event, InvalidArgument, SchemaError
-from eventstore import event as events_module
+from eventstore import event_types as events_module
 from eventstore.contrib.django import conf, event_store, projection, subscription
 from eventstore.contrib.django.files import SqlFile
 from eventstore.contrib.django.workers import targets, workers

@@ -45,6 +45,7 @@ from eventstore import (
     handles,
     inline,
     register_type,
+    upcasts,
 )
 from eventstore.postgres import migrate
 
@@ -52,6 +53,45 @@ from eventstore.postgres import migrate
 @register_type
 class Currency(enum.Enum):
     EUR = "EUR"
+
+
+@register_type(formerly=["Unit"], members={"KILO": "KG"})
+class MassUnit(enum.Enum):
+    KG = "kg"
+
+
+@register_type(name="shop.Mass", revision=2, formerly=["shop.Weight"])
+@dataclass
+class Mass:
+    amount: Decimal
+
+
+@upcasts(Mass, from_revision=1)
+def _(data: dict[str, Any]) -> dict[str, Any]:
+    return {"amount": Decimal(data["kilograms"])}
+
+
+class ParcelWeighed(Event, revision=3, formerly=["Weighed"]):
+    mass: Mass
+
+
+@upcasts(ParcelWeighed, from_revision=1)
+def _(data: dict[str, Any]) -> dict[str, Any]:
+    return {"mass": Mass(data["kilograms"])}
+
+
+@upcasts(ParcelWeighed, from_revision=2)
+def _(data: dict[str, Any]) -> dict[str, Any]:
+    return data
+
+
+@upcasts(ParcelWeighed, from_revision=2)  # type: ignore[type-var]
+def no_data(data: int) -> int:
+    return data
+
+
+assert_type(Mass(Decimal(1)).amount, Decimal)
+assert_type(ParcelWeighed(mass=Mass(Decimal(1))).revision, int)
 
 
 @register_type

@@ -21,11 +21,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.timezone import is_naive, make_aware
 
-from eventstore.codec import decode
 from eventstore.codec.showing import PAGE, SUMMARY, Limits, cleaned, json_of
 from eventstore.contrib.django import conf
 from eventstore.contrib.django.models import Event, ParkedEvent, Stream, Subscription
+from eventstore.core.records import decoded_data
 from eventstore.errors import EventStoreError
+from eventstore.event_types import stored_types
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -74,7 +75,8 @@ class _TypeFilter(admin.SimpleListFilter):
         return [(name, cleaned(name)) for name in sorted(names)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
-        return queryset.filter(event_type=self.value()) if self.value() else queryset
+        wanted = self.value()
+        return queryset.filter(event_type__in=stored_types([wanted])) if wanted else queryset
 
 
 class _TimeFilter(admin.ListFilter):
@@ -158,7 +160,7 @@ class EventAdmin(_LookOnly):
     search_fields = ("stream_id__startswith",)
     search_help_text = "A stream, or how it begins"
     ordering = ("-position",)
-    fields = ("stream", "version", "position", "kind", "timestamp", "event_id", "says", "known")
+    fields = ("stream", "version", "position", "kind", "revision", "timestamp", "event_id", "says", "known")
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -179,7 +181,7 @@ class EventAdmin(_LookOnly):
     def summary(self, event: Any) -> str:
         if event.small is None:
             return f"{event.size:,} bytes"
-        text = _text(lambda: decode(bytes(event.small), lenient=True), SUMMARY)
+        text = _text(lambda: decoded_data(event.event_type, event.revision, bytes(event.small)), SUMMARY)
         return text if len(text) <= 100 else f"{text[:99]}…"  # noqa: PLR2004 what fits in a row
 
     @admin.display(description="data")

@@ -15,6 +15,7 @@ from eventstore import codec
 from eventstore.codec.showing import cleaned
 from eventstore.contrib.django.conf import db_table
 from eventstore.core.checkpoints import SubscriptionRow, SubscriptionStatus
+from eventstore.core.records import decoded_data
 
 
 class Event(models.Model):
@@ -26,6 +27,7 @@ class Event(models.Model):
     event_type: models.CharField[str, str] = models.CharField("type", max_length=255)
     timestamp: models.DateTimeField[datetime, datetime] = models.DateTimeField("time")
     event_id: models.UUIDField[UUID, UUID] = models.UUIDField()
+    revision: models.SmallIntegerField[int, int] = models.SmallIntegerField(default=1)
     data: models.BinaryField[bytes, bytes] = models.BinaryField()
     metadata: models.BinaryField[bytes, bytes] = models.BinaryField()
 
@@ -39,8 +41,8 @@ class Event(models.Model):
 
     @property
     def contents(self) -> dict[str, Any]:
-        """What the event says. Raises DeserializationError."""
-        return codec.decode(bytes(self.data), lenient=True)
+        """What the event says, as its class has it now, if it has one. Raises DeserializationError, RevisionError."""
+        return decoded_data(self.event_type, self.revision, bytes(self.data))
 
     @property
     def circumstances(self) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from eventstore.core.requests import (
     SafePosition,
     Stored,
 )
-from eventstore.postgres.arrays import BYTEA, INT4, TEXT, TIMESTAMPTZ, UUID_, array
+from eventstore.postgres.arrays import BYTEA, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, array
 from eventstore.postgres.statements.statement import Parameters, Rows, names, optional_value, statement
 
 _EVENTS = """
     SELECT stream_id, version, position, pg_catalog.uuid_send(event_id), event_type, data, metadata,
-        pg_catalog.timestamptz_send(timestamp), utc_offset
+        pg_catalog.timestamptz_send(timestamp), utc_offset, revision
     FROM {schema}.events
     """
 """The columns are those of a Row."""
@@ -60,7 +60,7 @@ def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
 
 
 def _append(request: Append) -> Parameters:
-    event_ids, event_types, data, metadata, timestamps, utc_offsets = request.records
+    event_ids, event_types, data, metadata, timestamps, utc_offsets, revisions = request.records
     return (
         request.stream_id,
         request.expected_version,
@@ -70,6 +70,7 @@ def _append(request: Append) -> Parameters:
         array(BYTEA, metadata),
         array(TIMESTAMPTZ, timestamps),
         array(INT4, [offset.to_bytes(4, signed=True) for offset in utc_offsets]),
+        array(INT2, [revision.to_bytes(2) for revision in revisions]),
         array(UUID_, request.given_ids) if request.given_ids else None,
     )
 
@@ -83,7 +84,7 @@ def _filtered(request: ReadLog) -> Parameters:
 STATEMENTS = (
     statement(
         Append,
-        "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b)",
+        "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append,
         reply=_appended,
         conflict=Conflict(None),
@@ -150,7 +151,7 @@ STATEMENTS = (
 IN_TRANSACTION = (
     statement(
         Append,
-        "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b)",
+        "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append,
         reply=_appended,
         conflict=Conflict(None),

@@ -18,6 +18,7 @@ from eventstore.testing.contract.capabilities import Capabilities
 from eventstore.testing.contract.idempotency import IdempotencyContract
 from eventstore.testing.contract.order import OrderContract
 from eventstore.testing.contract.reading import ReadingContract
+from eventstore.testing.contract.revisions import RevisionsContract
 from eventstore.testing.contract.snapshots import SnapshotStoreContract
 from eventstore.testing.contract.threads import ThreadsContract
 from eventstore.testing.contract.transactions import TransactionsContract
@@ -26,6 +27,7 @@ from eventstore.testing.contract.transactions import TransactionsContract
 class EventStoreContract(
     AppendingContract,
     ReadingContract,
+    RevisionsContract,
     OrderContract,
     IdempotencyContract,
     TransactionsContract,

@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
                 ("event_type", models.CharField("type", max_length=255)),
                 ("timestamp", models.DateTimeField("time")),
                 ("event_id", models.UUIDField()),
+                ("revision", models.SmallIntegerField(default=1)),
                 ("data", models.BinaryField()),
                 ("metadata", models.BinaryField()),
             ],
