@@ -33,6 +33,7 @@ from eventstore.errors import (
     UnknownEventType,
 )
 from eventstore.event import Event
+from eventstore.log_cursor import LogCursor
 from eventstore.memory.stores import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.repository import Repository
 from eventstore.store import EventStore, Snapshot, SnapshotStore
@@ -79,6 +80,7 @@ __all__ = [
     "InMemorySnapshotStore",
     "InvalidArgument",
     "InvalidOperation",
+    "LogCursor",
     "NewerRevision",
     "ParkedEvent",
     "PostgresEventStore",
