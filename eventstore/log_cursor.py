@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from itertools import pairwise
+from typing import Self, cast
 from uuid import UUID
 
 from eventstore.core.logs import log as _log
@@ -73,18 +74,16 @@ class LogCursor:
     def parse(cls, text: str) -> Self:
         """Return the cursor that ``str`` wrote. Raises InvalidArgument for anything else."""
         try:
-            pairs: Any = json.loads(text)
-            if not isinstance(pairs, list):
+            found: object = json.loads(text)
+            if not isinstance(found, list):
                 raise TypeError("it is no list")
-            trail = tuple((position, UUID(event_id)) for position, event_id in pairs)
+            pairs = cast("list[tuple[object, str]]", found)
+            trail = [(_checked_position(position), UUID(event_id)) for position, event_id in pairs]
         except (ValueError, TypeError, AttributeError) as error:
             raise InvalidArgument(f"not the text of a LogCursor: {error}") from error
-        positions = [position for position, _ in trail]
-        if any(type(position) is not int or position < 1 for position in positions):
-            raise InvalidArgument("not the text of a LogCursor: its positions must be ints above 0")
-        if positions != sorted(set(positions)):
+        if any(before >= after for (before, _), (after, _) in pairwise(trail)):
             raise InvalidArgument("not the text of a LogCursor: its positions must rise")
-        return cls(trail)
+        return cls(tuple(trail))
 
     def __str__(self) -> str:
         return json.dumps([(position, str(event_id)) for position, event_id in self.trail])
@@ -103,6 +102,12 @@ class LogCursor:
             found.position,
         )
         return found
+
+
+def _checked_position(position: object) -> int:
+    if type(position) is not int or position < 1:
+        raise ValueError(f"{position!r} is not a position")
+    return position
 
 
 def _thinned(trail: tuple[tuple[int, UUID], ...]) -> tuple[tuple[int, UUID], ...]:

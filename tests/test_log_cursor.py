@@ -67,7 +67,7 @@ def test_a_log_that_lost_its_end_is_read_again_from_where_it_differs(
     assert seen[-75:] == instead
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 300), st.data())
 def test_no_event_is_skipped_wherever_the_logs_part(shared: int, lost: int, instead: int, data: st.DataObject) -> None:
     before, after, same = InMemoryEventStore(), InMemoryEventStore(), events(shared)
