@@ -52,6 +52,8 @@ BUSY_SECONDS = 0.05
 """Until the next look, where other workers are on all that there is to do."""
 FIRST_DELAY, LAST_DELAY = 0.1, 10.0
 """Seconds before an event is tried again, twice as many each time; and before an unreachable store is."""
+SIGN_OFF_SECONDS = 3.0
+"""How long a worker that ends tries to say so: whoever stops it may have lost patience with the server, too."""
 MAX_ERROR = 2000
 """Characters of an error's text that are kept."""
 
