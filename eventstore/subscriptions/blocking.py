@@ -26,11 +26,11 @@ from eventstore.subscriptions.following import (
     Follower,
     Handle,
     InTransaction,
-    Rest,
     Wait,
     drop_parked,
 )
 from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
+from eventstore.subscriptions.outages import Rest
 from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
 
 T = TypeVar("T")
