@@ -122,6 +122,7 @@ class TestSettings:
             ("EVENTSTORE_SNAPSHOT_FREQUENCY", "100", "EVENTSTORE_SNAPSHOT_FREQUENCY is '100'"),
             ("EVENTSTORE_SNAPSHOT_FREQUENCY", True, "EVENTSTORE_SNAPSHOT_FREQUENCY is True"),
             ("EVENTSTORE_NOTIFY", "yes", "EVENTSTORE_NOTIFY is 'yes'"),
+            ("EVENTSTORE_TIMEOUT", "60", "EVENTSTORE_TIMEOUT must be a number"),
             ("EVENTSTORE_SHEMA", "orders", "EVENTSTORE_SHEMA is no setting"),
         ],
     )
