@@ -13,6 +13,7 @@ from eventstore.core.asynchronous import AsyncFollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
+from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import ListParked, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
@@ -230,6 +231,11 @@ class AsyncProjection(_Following, Generic[T]):
 async def async_statuses(store: AsyncEventStore) -> list[SubscriptionStatus]:
     """As statuses."""
     return await run(managing.statuses(), followable(store).execute)
+
+
+async def async_blocking_sessions(store: AsyncEventStore) -> list[BlockingSession]:
+    """As blocking_sessions."""
+    return await run(managing.blocking_sessions(), followable(store).execute)
 
 
 def followable(store: object) -> AsyncFollowableStore:
