@@ -14,6 +14,7 @@ from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, Subscrip
 from eventstore.core.deadlines import within
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
+from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import ListParked, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
@@ -232,6 +233,11 @@ class AsyncProjection(_Following, Generic[T]):
 async def async_statuses(store: AsyncEventStore) -> list[SubscriptionStatus]:
     """As statuses."""
     return await followable(store).carry_out(managing.statuses())
+
+
+async def async_blocking_sessions(store: AsyncEventStore) -> list[BlockingSession]:
+    """As blocking_sessions."""
+    return await run(managing.blocking_sessions(), followable(store).execute)
 
 
 def followable(store: object) -> AsyncFollowableStore:
