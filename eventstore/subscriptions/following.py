@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,6 +45,7 @@ from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_name
 from eventstore.subscriptions.options import Settings
+from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
 
 BATCH_SECONDS = 1.0
 """After so long a batch ends with the event at work: locks are held, and effects held back, no longer than that."""
@@ -135,7 +137,8 @@ class Follower:
         self.stopping = False
         self._settings = settings
         self._exactly_once = exactly_once
-        self._strict = strict
+        self._strict = strict or settings.has_classes
+        self._unknown = UnknownTypes(name)
         self._troubles: dict[int, _Trouble] = {}
         self._beat = float("-inf")
 
@@ -183,6 +186,8 @@ class Follower:
                         return
                 except HandlingFailed as failure:
                     yield from self.retry(failure)
+                    if to_end and failure.alone and is_of_a_newer_release(failure.cause):
+                        raise failure.cause from failure.cause.__cause__
                 except (StoreUnavailable, AppendOutcomeUnknown) as error:
                     _log.warning(
                         "subscription %s: %s; it resumes in %.1f s", cleaned(self.name), cleaned(str(error)), delay
@@ -266,6 +271,7 @@ class Follower:
             try:
                 if isinstance(event, DeserializationError):
                     raise event
+                self._unknown.warn_of(event)
                 yield from ask(Handle(event))
             except Exception as error:
                 yield from self._check_transaction()
@@ -324,6 +330,9 @@ class Follower:
             return  # What came before it is committed first.
         trouble.tries = tries = trouble.tries + 1
         text = error_text(failure.cause)
+        if is_of_a_newer_release(failure.cause):
+            yield from self._wait_for_a_deployment(failure, text, tries)
+            return
         _log.warning(
             "subscription %s: attempt %d of %d at position %d failed: %s",
             cleaned(self.name),
@@ -344,6 +353,16 @@ class Follower:
             del self._troubles[partition]
         else:
             yield from ask(Rest(min(FIRST_DELAY * 2 ** (tries - 1), LAST_DELAY)))
+
+    def _wait_for_a_deployment(self, failure: HandlingFailed, text: str, tries: int) -> Operation[None]:
+        """Rest at an event that a newer release can read, and hold nothing, so that its workers can take over."""
+        if tries == 1:
+            _log.warning(
+                "subscription %s waits at position %d: %s", cleaned(self.name), failure.position, cleaned(text)
+            )
+        with suppress(StoreUnavailable, AppendOutcomeUnknown):
+            yield from ask(NoteError(self.name, failure.claimed.partition, failure.position, text, failed=False))
+        yield from ask(Rest(min(FIRST_DELAY * 2 ** min(tries - 1, 10), LAST_DELAY)))
 
     def _give_up(self, failure: HandlingFailed, text: str, tries: int) -> Operation[None]:
         if (yield from ask(InTransaction(self._given_up(failure, text, tries)))) and not self._settings.parks:

@@ -38,6 +38,7 @@ from eventstore.subscriptions.following import (
     Rest,
     error_text,
 )
+from eventstore.subscriptions.unknown import is_of_a_newer_release
 
 FINISH_SECONDS = 1.0
 """When no more than this is left, or a batch, the workers of the model in use are made to wait for the rest."""
@@ -116,7 +117,7 @@ class Rebuild:
                 if (yield from self._step()):
                     break
             except HandlingFailed as failure:
-                if not self._follower.parks:
+                if not self._follower.parks or is_of_a_newer_release(failure.cause):
                     raise SubscriptionFailed(name, failure.position, error_text(failure.cause)) from failure.cause
                 self._troubled = True
                 yield from self._follower.retry(failure)
