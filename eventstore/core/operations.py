@@ -185,22 +185,23 @@ class LogReader:
         self._event_types = None if event_types is None else check_event_types(event_types)
         self._categories = None if categories is None else check_categories(categories)
         self._strict = strict
-        self._upto: int | None = None
+        self.upto: int | None = None
+        """Where it ends, once it has begun."""
 
     def next_page(self) -> Operation[Sequence[Row]]:
         """The next records; none at the end."""
-        if self._upto is None:
+        if self.upto is None:
             safe = yield from repeated(SafePosition(self._after))
             if safe is None:
                 raise needs_read_committed("read_all")
-            self._upto = min(safe, self._to_position)
-        if self._after >= self._upto:
+            self.upto = min(safe, self._to_position)
+        if self._after >= self.upto:
             return []
         event_types = None if self._event_types is None else stored_types(self._event_types)
-        request = ReadLog(self._after, self._upto, self._batch_size, event_types, self._categories)
+        request = ReadLog(self._after, self.upto, self._batch_size, event_types, self._categories)
         records = yield from repeated(request)
         full = len(records) == self._batch_size
-        self._after = records[-1][POSITION] if full else self._upto
+        self._after = records[-1][POSITION] if full else self.upto
         return records
 
     def events(self, page: Sequence[Row]) -> Iterator[Event]:

@@ -15,6 +15,7 @@ DEFAULTS: dict[str, Any] = {
     "SCHEMA": "eventstore",  # the schema of the store in that database
     "SNAPSHOT_FREQUENCY": 100,  # versions between two snapshots of an aggregate; None: no snapshots
     "NOTIFY": False,  # whether workers in other processes are told of commits by a NOTIFY, and need not look
+    "EVENTS_LOCK": None,  # the path of the lock file that `eventstore events lock` writes; None: there is none
 }
 
 

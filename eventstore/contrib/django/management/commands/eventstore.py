@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     help = (
         "What `eventstore` does, on this project's database: run [NAME ...] (subscriptions, until SIGTERM), status, "
-        "rebuild NAME, parked NAME, retry NAME, remove NAME, streams, read STREAM, import FILE. "
+        "rebuild NAME, parked NAME, retry NAME, remove NAME, streams, read STREAM, import FILE, events lock|check|verify. "
         "`manage.py eventstore COMMAND -h` says more."
     )
 
