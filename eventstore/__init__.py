@@ -34,6 +34,7 @@ from eventstore.errors import (
     UnknownEventType,
 )
 from eventstore.event import Event
+from eventstore.log_cursor import LogCursor
 from eventstore.memory.stores import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.repository import Repository
 from eventstore.store import EventStore, Snapshot, SnapshotStore
@@ -81,6 +82,7 @@ __all__ = [
     "InMemorySnapshotStore",
     "InvalidArgument",
     "InvalidOperation",
+    "LogCursor",
     "NewerRevision",
     "ParkedEvent",
     "PostgresEventStore",

@@ -204,16 +204,22 @@ class SubscriptionFailed(EventStoreError):
 
 
 class SubscriptionBehind(EventStoreError, TimeoutError):
-    """A subscription has not come to a position in time. ``name``, ``position``, and where it is: ``reached``."""
+    """A subscription has not come to a position in time. ``name``, ``position``, and where it is: ``reached``.
 
-    def __init__(self, name: str, position: int, reached: int | None, timeout: float) -> None:
+    ``held_back_by`` says which open transaction holds it back; None where none does.
+    """
+
+    def __init__(
+        self, name: str, position: int, reached: int | None, timeout: float, *, held_back_by: str | None = None
+    ) -> None:
         self.name = name
         self.position = position
         self.reached = reached
+        self.held_back_by = held_back_by
         where = "it does not exist yet" if reached is None else f"it is at {reached}"
         super().__init__(
             f"subscription {name!r} has not come to position {position} within {timeout:g} s, {where}: "
-            "is a worker running?"
+            f"{held_back_by or 'is a worker running?'}"
         )
 
 

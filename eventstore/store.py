@@ -105,6 +105,8 @@ class EventStore(_KnownToRepositories, ABC):
         to_position: int | None = None,
         event_types: EventTypes | None = None,
         categories: Categories | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> Iterator[Event]:
         """The events of all streams with positions above ``from_position``, in the order of their positions.
 
@@ -112,7 +114,17 @@ class EventStore(_KnownToRepositories, ABC):
         last position later never misses one. Reads ``batch_size`` events at a time. With ``event_types`` only those of
         these types, with ``categories`` only those of streams whose id begins
         with one of them and "-". Both are one or several: an event type is a name or a class of events.
+
+        ``backwards`` begins with the newest event. ``limit`` is the number of events to read at most.
         """
+
+    def last_position(self) -> int:
+        """Return the position where ``read_all`` ends now; 0 if there is no event.
+
+        Whoever reads on from here later misses no event. An open transaction that appends can hold it below the
+        position of an event that is stored: to wait for that one, use the position that its append returned.
+        """
+        return next((event.position for event in self.read_all(backwards=True, limit=1)), 0)
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[EventStore]:
@@ -186,8 +198,16 @@ class AsyncEventStore(_KnownToRepositories, ABC):
         to_position: int | None = None,
         event_types: EventTypes | None = None,
         categories: Categories | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> AsyncIterator[Event]:
         """As EventStore.read_all."""
+
+    async def last_position(self) -> int:
+        """As EventStore.last_position."""
+        async for event in self.read_all(backwards=True, limit=1):
+            return event.position
+        return 0
 
     @abstractmethod
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:

@@ -23,9 +23,11 @@ BEGIN
     IF _highest > _drawn OR _highest > 0 AND (SELECT position FROM {schema}.events ORDER BY position LIMIT 1) < (
         SELECT seqstart FROM pg_sequence WHERE seqrelid = {event_positions}::regclass
     ) THEN
-        RAISE 'the log holds positions that the sequence event_positions of this node has not drawn'
+        RAISE 'the log holds positions that the sequence event_positions of this node has not drawn: it is at %, the newest '
+            'event at %', _drawn, _highest
             USING ERRCODE = 'object_not_in_prerequisite_state',
-            HINT = 'Read the log on the node that appends; on a logical replica that takes over, setval the sequence first.';
+            HINT = 'Read the log on the node that appends; on a logical replica that takes over, setval the sequence first. An '
+                'event that was inserted by hand is for the owner to remove.';
     END IF;
     -- What open transactions registered: 40 bits, restored as the number nearest to last_value that ends in them (549755813888
     -- is half the range). Prepared transactions have no pid.

@@ -20,4 +20,4 @@ COMMENT ON COLUMN {schema}.snapshots.class_schema IS
 COMMENT ON COLUMN {schema}.snapshots.event_id IS
     'The id of the event at that version. Where the stream holds another one there, the snapshot is void.';
 COMMENT ON COLUMN {schema}.snapshots.state IS 'A msgpack map. docs/format.md says what each byte is.';
-COMMENT ON COLUMN {schema}.snapshots.checksum IS 'BLAKE2b of all of the above: a damaged snapshot is void.';
+COMMENT ON COLUMN {schema}.snapshots.checksum IS 'BLAKE2b of all of the above: a damaged snapshot is void. Without a key: a forged one is not.';

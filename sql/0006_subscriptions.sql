@@ -11,6 +11,7 @@ CREATE TABLE {schema}.subscriptions (
     error_position bigint,
     error text,
     tables text[] NOT NULL DEFAULT ARRAY[]::text[],
+    shadow uuid CHECK ((shadow IS NOT NULL) = (partition = -1)),
     CONSTRAINT subscriptions_name_partition PRIMARY KEY (name, partition)
 ) WITH (fillfactor = 50);
 
@@ -31,6 +32,10 @@ COMMENT ON COLUMN {schema}.subscriptions.error_position IS 'The position of the 
 COMMENT ON COLUMN {schema}.subscriptions.error IS 'What happened then. Empty once the event was handled or parked.';
 COMMENT ON COLUMN {schema}.subscriptions.tables IS
     'The tables of a projection''s read model, by their full names. No other projection may rebuild one of them.';
+
+COMMENT ON COLUMN {schema}.subscriptions.shadow IS
+    'The end of the name of the schema in which a rebuild has its tables. Only the end, so that whoever may write here can''t '
+    'make an operator drop another schema.';
 
 CREATE TABLE {schema}.parked_events (
     name text COLLATE "C" NOT NULL,

@@ -3,17 +3,27 @@
 
 CREATE FUNCTION {schema}.shadow_of(_name text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $eventstore$
+DECLARE
+    _shadow uuid := (SELECT shadow FROM {schema}.subscriptions WHERE name = _name AND partition = -1);
 BEGIN
-    RETURN 'eventstore_rebuild_' || {event_positions}::regclass::oid::text || '_' || to_hex(hashtextextended(_name, 0::bigint));
+    IF _shadow IS NULL THEN
+        RAISE 'no rebuild of % is under way: it was abandoned, or the subscription was removed', _name
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    RETURN 'eventstore_rebuild_' || {event_positions}::regclass::oid::text || '_' || replace(_shadow::text, '-', '');
 END
 $eventstore$;
 
-COMMENT ON FUNCTION {schema}.shadow_of IS 'The schema in which a rebuild of this subscription has its tables.';
+COMMENT ON FUNCTION {schema}.shadow_of IS
+    'The schema in which a rebuild of this subscription has its tables. Its name is drawn at random, so that no other role can '
+    'have made a schema of that name before.';
 
 CREATE FUNCTION {schema}.abandon_rebuild(_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
 BEGIN
-    EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', {schema}.shadow_of(_name));
+    IF EXISTS (SELECT FROM {schema}.subscriptions WHERE name = _name AND partition = -1) THEN
+        EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', {schema}.shadow_of(_name));
+    END IF;
     DELETE FROM {schema}.subscriptions WHERE name = _name AND partition = -1;
     DELETE FROM {schema}.parked_events WHERE name = _name AND rebuild;
 END
@@ -117,12 +127,12 @@ BEGIN
         RAISE '%', _reason USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     PERFORM {schema}.abandon_rebuild(_name);
+    INSERT INTO {schema}.subscriptions (name, partition, partitions, position, seen_at, tables, shadow)
+    VALUES (_name, -1, 1, _position, now(), _names, gen_random_uuid());
     EXECUTE format('CREATE SCHEMA %I', {schema}.shadow_of(_name));
     FOREACH _table IN ARRAY _tables LOOP
         PERFORM {schema}.copy_table(_table, {schema}.shadow_of(_name));
     END LOOP;
-    INSERT INTO {schema}.subscriptions (name, partition, partitions, position, seen_at, tables)
-    VALUES (_name, -1, 1, _position, now(), _names);
     RETURN _names;
 END
 $eventstore$;

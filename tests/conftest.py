@@ -15,13 +15,14 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from eventstore import InMemoryEventStore, InMemorySnapshotStore, PostgresEventStore, PostgresSnapshotStore
+from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTINGS = {"max_prepared_transactions": "4"}
-pytest_plugins = ["eventstore.testing.plugin", "baskets", "fronts"]
+pytest_plugins = ["eventstore.testing.plugin", "baskets", "fronts", "releases"]
 
 
 SLOW = {
@@ -71,6 +72,9 @@ def eventstore_dsn() -> Iterator[str]:
     """In place of the plugin's: of the major version that is to be tested."""
     given = os.environ.get("EVENTSTORE_TEST_DSN")
     if given:
+        from eventstore.testing.plugin import refuse_real_data  # noqa: PLC0415 pytest is to import it first
+
+        refuse_real_data(checked_dsn(given))
         yield given
         return
     with EmbeddedServer(durable=False, bin_directory=wanted_binaries(), settings=SETTINGS) as server:

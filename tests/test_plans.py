@@ -73,6 +73,8 @@ def plan(pool: ConnectionPool, schema: str, request: ReadStream | ReadLog) -> li
         (ReadLog(500, 2**62, 1000, None, None), "events_position"),
         (ReadLog(500, 2**62, 1000, ["T1"], ["Order"]), "events_position"),
         (ReadLog(500, 2**62, 1000, None, None, (1, 4)), "events_position"),
+        (ReadLog(0, 2**62, 10, None, None, backwards=True), "events_position"),
+        (ReadLog(0, 2**62, 10, ["T1"], ["Order"], backwards=True), "events_position"),
     ],
     ids=str,
 )

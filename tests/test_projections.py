@@ -92,9 +92,9 @@ class ReadModel:
         """What a rebuild has left behind."""
         schema = self.store.statements.schema
         return self.run(
-            f'SELECT nspname FROM pg_namespace WHERE nspname = (SELECT "{schema}".shadow_of(%s))'
+            "SELECT nspname FROM pg_namespace"
+            f" WHERE starts_with(nspname, 'eventstore_rebuild_' || '{schema}.event_positions'::regclass::oid || '_')"
             f' UNION SELECT name FROM "{schema}".subscriptions WHERE partition < 0',
-            "counts",
         )
 
 

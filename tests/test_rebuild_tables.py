@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from eventstore import Event, ExpectedVersion, InvalidOperation, PostgresEventStore, PostgresTransaction, Projection
+from eventstore.subscriptions import RebuildProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,3 +174,50 @@ def test_what_a_killed_rebuild_leaves_is_cleared_by_remove(
     assert len(leftovers(connection, schema)) == 2
     projection.remove()
     assert leftovers(connection, schema) == []
+
+
+def test_another_role_that_took_the_name_of_the_last_rebuild_is_not_in_the_way_of_the_next(
+    store: PostgresEventStore, connection: psycopg.Connection[Any], schema: str
+) -> None:
+    """The attack: a role that may create schemas occupies the name of the copies, so that no rebuild can begin."""
+    projection = Projection(store, "families", born, tables=["parent", "child"])
+    projection.run_until_caught_up()
+    tables = [f"{schema}_model.parent", f"{schema}_model.child"]
+    connection.execute(f"SELECT {schema}.begin_rebuild('families', %s, 0)", (tables,))
+    ((taken,),) = connection.execute(f"SELECT {schema}.shadow_of('families')").fetchall()
+    connection.execute(f"SELECT {schema}.abandon_rebuild('families')")
+    connection.execute(f"CREATE ROLE squatter_{schema}; CREATE SCHEMA {taken} AUTHORIZATION squatter_{schema}")
+    try:
+        projection.rebuild()
+        projection.remove()
+        assert connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (taken,)).rowcount == 1
+    finally:
+        connection.execute(f"DROP SCHEMA {taken} CASCADE; DROP ROLE squatter_{schema}")
+
+
+def test_whoever_may_write_checkpoints_can_not_have_another_schema_dropped(
+    connection: psycopg.Connection[Any], schema: str
+) -> None:
+    """The attack: a follower points a rebuild at another schema, and an operator removes the subscription."""
+    rebuild = (
+        f"INSERT INTO {schema}.subscriptions (name, partition, partitions, position, shadow) VALUES ('x', -1, 1, 0, %s)"
+    )
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        connection.execute(rebuild, (f"{schema}_model",))
+    connection.execute(rebuild, (str(uuid4()),))
+    ((shadow,),) = connection.execute(f"SELECT {schema}.shadow_of('x')").fetchall()
+    assert shadow.startswith("eventstore_rebuild_")
+    connection.execute(f"SELECT {schema}.remove_subscription('x')")
+
+
+def test_a_rebuild_whose_subscription_is_removed_meanwhile_ends_in_words(
+    store: PostgresEventStore, connection: psycopg.Connection[Any]
+) -> None:
+    projection = Projection(store, "families", born, tables=["parent", "child"], batch_size=1)
+
+    def remove(_: RebuildProgress) -> None:
+        projection.remove()
+
+    with pytest.raises(InvalidOperation, match="no rebuild of families is under way: it was abandoned"):
+        projection.rebuild(progress=remove)
+    assert contents(connection) == [[], []]

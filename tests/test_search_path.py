@@ -25,6 +25,7 @@ from eventstore import (
     Projection,
     Snapshot,
 )
+from eventstore.core.requests import ListBlockingSessions
 from eventstore.postgres import migrate
 from eventstore.postgres.migrations import migrations
 
@@ -141,6 +142,7 @@ def test_nothing_that_the_library_does_runs_them(attacked: str) -> None:
         snapshots.save(snapshot)
         assert snapshots.load("Order", "1", "schema") == snapshot
         snapshots.delete("Order", "1")
+        assert store.execute(ListBlockingSessions("Order-1")) == []
         follow(store, attacked)
 
 

@@ -167,6 +167,9 @@ class TestFollowing:
                 assert behind.value.name == "s"
                 assert behind.value.reached == 0
                 assert behind.value.position > 0
+                assert "holds readers of the log back at position 0: " in str(behind.value)
+                assert behind.value.held_back_by is not None
+                assert "is a worker running?" not in str(behind.value)
             worker.wait_until_processed(timeout=PATIENCE)
         assert [e.stream_id for e in handler.seen] == ["open", "after"]
 
@@ -483,7 +486,7 @@ class TestStatus:
         worker = front.subscription("s", Handler())
         with pytest.raises(InvalidOperation, match="'s'"):
             worker.status()
-        with pytest.raises(SubscriptionBehind, match="does not exist yet"):
+        with pytest.raises(SubscriptionBehind, match=r"does not exist yet: is a worker running\?"):
             worker.wait_until_processed(timeout=0)
         assert worker.parked() == []
 

@@ -195,6 +195,7 @@ def test_empty(memory_event_store, postgres_event_store, memory_snapshot_store, 
 
 LACKING = """
 from contextlib import contextmanager
+from datetime import UTC
 import threading
 
 import pytest
@@ -225,10 +226,20 @@ class Lacking(InMemoryEventStore):
             raise NotImplementedError("one writer at a time")
         return super().append(stream_id, events, expected_version)
 
+    def read(self, *args, **options):
+        events = super().read(*args, **options)
+        for event in events:
+            if self.what == "a_lost_offset":
+                event.__dict__["timestamp"] = event.timestamp.astimezone(UTC)
+            if self.what == "a_wrong_position":
+                event.__dict__["position"] = event.position + 1
+        return events
+
     def read_all(self, *args, **options):
         if self.what == "global_order":
             raise NotImplementedError("no order over streams")
-        return super().read_all(*args, **options)
+        skipped = 1000 if self.what == "a_skip_at_1000" else 0
+        return (event for number, event in enumerate(super().read_all(*args, **options), 1) if number != skipped)
 
     @contextmanager
     def transaction(self):
@@ -252,6 +263,8 @@ class Test_{what}_{claim}(EventStoreContract):
 """
 CAPABILITIES = ["transactions", "global_order", "idempotency", "concurrency"]
 SOME = "several_streams_are_one or positions_rise or the_same_success or on_one_version_one_wins"
+BUGS = ["a_lost_offset", "a_wrong_position", "a_skip_at_1000"]
+SOME_MORE = "offset_from_utc or thousands_of_events"
 
 
 @pytest.fixture(scope="module")
@@ -260,8 +273,9 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> str:
     place = tmp_path_factory.mktemp("contract")
     claims = [CLAIMS.format(what=what, claim="admitted", declared=f"{what}=False") for what in CAPABILITIES]
     claims += [CLAIMS.format(what=what, claim="denied", declared="") for what in CAPABILITIES]
+    claims += [CLAIMS.format(what=what, claim="planted", declared="") for what in BUGS]
     place.joinpath("test_store.py").write_text(LACKING + "".join(claims))
-    chosen = f"admitted or (denied and ({SOME}))"
+    chosen = f"admitted or (denied and ({SOME})) or (planted and ({SOME_MORE}))"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rfEs", "--tb=line", "-p", "no:cacheprovider", "-k", chosen, "."],
         capture_output=True,
@@ -284,6 +298,11 @@ def test_a_store_that_declares_what_it_lacks_fails(verdicts: str, what: str) -> 
     assert f"FAILED test_store.py::Test_{what}_denied::" in verdicts
 
 
+@pytest.mark.parametrize("bug", BUGS)
+def test_the_contract_finds_a_bug_that_is_planted_in_a_store(verdicts: str, bug: str) -> None:
+    assert f"FAILED test_store.py::Test_{bug}_planted::" in verdicts
+
+
 # --- the fixtures' database -------------------------------------------------------------------------------------------
 
 
@@ -295,6 +314,9 @@ def test_a_store_that_declares_what_it_lacks_fails(verdicts: str, what: str) -> 
         ("shop", None, False),
         ("shop", "test_7_1_abcd.events", False),
         ("shop_test", "public.orders", False),
+        ("test2", "public.orders", False),
+        ("latest", "public.orders", True),
+        ("contest_entries", "public.orders", True),
     ],
 )
 def test_a_database_that_may_hold_real_data_is_refused(
@@ -312,8 +334,8 @@ def test_a_database_that_may_hold_real_data_is_refused(
                 with pytest.raises(
                     pytest.fail.Exception, match=f"the database '{database}', which has the table {table}"
                 ):
-                    plugin._refuse_real_data(other)
+                    plugin.refuse_real_data(other)
             else:
-                plugin._refuse_real_data(other)
+                plugin.refuse_real_data(other)
         finally:
             connection.execute(f"DROP DATABASE {database} WITH (FORCE)")

@@ -24,7 +24,7 @@ from eventstore.errors import EventStoreError
 from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
-DATABASE_COMMANDS = frozenset({"import", "migrate", "parked", "read", "remove", "status", "streams"})
+DATABASE_COMMANDS = frozenset({"import", "migrate", "parked", "read", "remove", "roles", "status", "streams"})
 """Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
 
@@ -84,6 +84,12 @@ def _migrate(args: argparse.Namespace) -> int:
     from eventstore.cli import migrating  # noqa: PLC0415
 
     return migrating.run(_dsn(args), args.schema, dry_run=args.dry_run, triggers=not args.without_triggers)
+
+
+def _roles(args: argparse.Namespace) -> int:
+    from eventstore.cli import migrating  # noqa: PLC0415
+
+    return migrating.roles(_dsn(args) if args.apply else None, args.schema, args.prefix)
 
 
 def _read(args: argparse.Namespace) -> int:
@@ -237,6 +243,13 @@ def _parser() -> _Parser:
     migrate.add_argument(
         "--without-triggers", action="store_true", help="leave out the append-only guard, for engines without triggers"
     )
+    roles = _command(commands, "roles", "print the roles of a store, and the GRANTs that each needs", _roles, database)
+    roles.description = (
+        "Print the SQL that makes the roles of a store (owner, writer, reader, follower, operator) and grants each "
+        "what it needs and no more. The schema, and what is in it, goes to the owner."
+    )
+    roles.add_argument("--apply", action="store_true", help="run it instead, on the database")
+    roles.add_argument("--prefix", metavar="TEXT", help="what the roles' names begin with (default: the schema's name)")
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
     _add_import(

@@ -77,7 +77,7 @@ def verify(
         _import(name, here)
     found = Verification()
     with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
-        reader = LogReader(from_position, _PAGE, None, None, None, strict=False)
+        reader = LogReader(from_position, _PAGE, None, None, None, strict=False, backwards=False, limit=None)
         page = run(reader.next_page(), store.execute)
         with Progress("reading", total=max((reader.upto or 0) - from_position, 1)) as progress:
             before = from_position

@@ -19,10 +19,12 @@ from eventstore.cli.telling import complain, log_to_stderr
 from eventstore.codec.showing import cleaned, cleaned_json
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionStatus
 from eventstore.core.logs import log as _log
+from eventstore.core.sessions import BlockingSession
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
 from eventstore.subscriptions import Projection, RebuildProgress, Subscription, statuses
+from eventstore.subscriptions.blocking import blocking_sessions
 
 Worker: TypeAlias = Subscription | Projection[Any]
 
@@ -30,12 +32,15 @@ _HEADINGS = ("NAME", "STATE", "POSITION", "BEHIND", "SECONDS", "PARKED", "PARTIT
 
 
 def status(dsn: str, schema: str, *, as_json: bool) -> int:
-    """How far each subscription is."""
+    """Who holds others back, then how far each subscription is."""
     with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+        # First, as the other look waits for whoever has locked a table.
+        for session in blocking_sessions(store):
+            print(_session_as_json(session) if as_json else session.sentence(), flush=True)
         found = statuses(store)
     if as_json:
         for each in found:
-            print(_as_json(each, state=each.state.value))
+            print(_as_json(each, kind="subscription", state=each.state.value))
         return 0
     rows = [_HEADINGS, *(_row(each) for each in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -68,8 +73,13 @@ def _row(each: SubscriptionStatus) -> tuple[str, ...]:
     )
 
 
-def _as_json(each: SubscriptionStatus | ParkedEvent, **instead: str) -> str:
+def _as_json(each: SubscriptionStatus | ParkedEvent | BlockingSession, **instead: str | None) -> str:
     return cleaned_json(json.dumps({**dataclasses.asdict(each), **instead}, ensure_ascii=False))
+
+
+def _session_as_json(each: BlockingSession) -> str:
+    since, waiting_since = (moment.isoformat() if moment else None for moment in (each.since, each.waiting_since))
+    return _as_json(each, kind="session", since=since, waiting_since=waiting_since, sentence=each.sentence())
 
 
 def parked(dsn: str, schema: str, name: str, drop: int | None, *, as_json: bool) -> int:

@@ -1,8 +1,9 @@
-"""``eventstore migrate``: a schema brought up to date, or the SQL that would do it."""
+"""``eventstore migrate`` and ``roles``: a schema brought up to date, and its roles; or the SQL that would do it."""
 
 from __future__ import annotations
 
-from eventstore.postgres import migrate, planned_sql
+from eventstore.codec.showing import cleaned
+from eventstore.postgres import apply_roles, migrate, planned_sql, roles_sql
 
 
 def run(dsn: str, schema: str, *, dry_run: bool, triggers: bool) -> int:
@@ -13,4 +14,17 @@ def run(dsn: str, schema: str, *, dry_run: bool, triggers: bool) -> int:
         return 0
     applied = migrate(dsn, schema, triggers=triggers)
     print(f"schema {schema!r}: applied {', '.join(applied)}" if applied else up_to_date)
+    return 0
+
+
+def roles(dsn: str | None, schema: str, prefix: str | None) -> int:
+    """Make the roles of a store in a database, and say what they are called; or, without a database, print the SQL."""
+    if dsn is None:
+        print(roles_sql(schema, prefix).strip())
+        return 0
+    made = apply_roles(dsn, schema, prefix)
+    done = (
+        f"schema {schema!r}: {', '.join(made)} have what they need. Make a login a member: GRANT {made.writer} TO ..."
+    )
+    print(cleaned(done))
     return 0

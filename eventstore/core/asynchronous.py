@@ -112,8 +112,19 @@ class AsyncRequestStore(AsyncEventStore):
         to_position: int | None = None,
         event_types: EventTypes | None = None,
         categories: Categories | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> AsyncIterator[Event]:
-        pages = LogReader(from_position, batch_size, to_position, event_types, categories, strict=self.strict)
+        pages = LogReader(
+            from_position,
+            batch_size,
+            to_position,
+            event_types,
+            categories,
+            strict=self.strict,
+            backwards=backwards,
+            limit=limit,
+        )
         return self._events(pages)
 
     async def _events(self, pages: LogReader) -> AsyncIterator[Event]:

@@ -111,8 +111,19 @@ class RequestStore(EventStore):
         to_position: int | None = None,
         event_types: EventTypes | None = None,
         categories: Categories | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> Iterator[Event]:
-        pages = LogReader(from_position, batch_size, to_position, event_types, categories, strict=self.strict)
+        pages = LogReader(
+            from_position,
+            batch_size,
+            to_position,
+            event_types,
+            categories,
+            strict=self.strict,
+            backwards=backwards,
+            limit=limit,
+        )
         return self._events(pages)
 
     def _events(self, pages: LogReader) -> Iterator[Event]:

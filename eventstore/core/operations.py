@@ -178,12 +178,16 @@ class LogReader:
         categories: Categories | None,
         *,
         strict: bool,
+        backwards: bool,
+        limit: int | None,
     ) -> None:
         self._after = check_number("from_position", from_position)
         self._batch_size = check_number("batch_size", batch_size, least=1)
         self._to_position = MAX_VERSION if to_position is None else check_number("to_position", to_position)
         self._event_types = None if event_types is None else check_event_types(event_types)
         self._categories = None if categories is None else check_categories(categories)
+        self._left = MAX_VERSION if limit is None else check_number("limit", limit)
+        self._backwards = backwards
         self._strict = strict
         self.upto: int | None = None
         """Where it ends, once it has begun."""
@@ -195,13 +199,19 @@ class LogReader:
             if safe is None:
                 raise needs_read_committed("read_all")
             self.upto = min(safe, self._to_position)
-        if self._after >= self.upto:
+        size = min(self._batch_size, self._left)
+        if self._after >= self.upto or not size:
             return []
         event_types = None if self._event_types is None else stored_types(self._event_types)
-        request = ReadLog(self._after, self.upto, self._batch_size, event_types, self._categories)
-        records = yield from repeated(request)
-        full = len(records) == self._batch_size
-        self._after = records[-1][POSITION] if full else self.upto
+        records = yield from repeated(
+            ReadLog(self._after, self.upto, size, event_types, self._categories, backwards=self._backwards)
+        )
+        self._left -= len(records)
+        full = len(records) == size
+        if self._backwards:
+            self.upto = records[-1][POSITION] - 1 if full else self._after
+        else:
+            self._after = records[-1][POSITION] if full else self.upto
         return records
 
     def events(self, page: Sequence[Row]) -> Iterator[Event]:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from eventstore.codec.record import Row
 from eventstore.core.records import NewRecords
+from eventstore.core.sessions import BlockingSession
 from eventstore.store import Snapshot
 
 Q = TypeVar("Q", bound="Request[Any]")
@@ -138,7 +139,10 @@ class SafePosition(Request[int | None]):
 
 @dataclass(frozen=True, slots=True)
 class ReadLog(Request[Sequence[Row]]):
-    """Read the rows of all streams above one position, up to and with another, in the order of their positions."""
+    """Read the rows of all streams above one position, up to and with another, in the order of their positions.
+
+    Backwards, the first are those with the highest positions.
+    """
 
     after: int
     upto: int
@@ -147,11 +151,19 @@ class ReadLog(Request[Sequence[Row]]):
     categories: Sequence[str] | None
     partition: tuple[int, int] | None = None
     """Read only the streams of this partition, of so many."""
+    backwards: bool = False
 
     @property
     def filtered(self) -> bool:
         """Whether anything is left out."""
         return not (self.event_types is None and self.categories is None and self.partition is None)
+
+
+@dataclass(frozen=True, slots=True)
+class ListBlockingSessions(Request[list[BlockingSession]]):
+    """List who holds readers of the log, or writers, back; with a stream also who holds its lock, waited for or not."""
+
+    stream_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,10 +102,8 @@ class Verification:
         key = row[EVENT_TYPE], row[REVISION], kind
         before = self._troubles.get(key) or Trouble(*key, 0, row[POSITION], str(error))
         self._troubles[key] = Trouble(*key, before.events + 1, before.first_position, before.first_error)
-        try:
+        with suppress(DeserializationError):  # Damaged bytes name nothing.
             self._note_missing(codec.decode(row[DATA], lenient=True), row[POSITION])
-        except DeserializationError:
-            pass  # It says itself what is wrong.
 
     def _note_missing(self, value: Any, position: int) -> None:
         for each in codec.unregistered(value):

@@ -101,8 +101,10 @@ class _Comparison:
         elif now.kind in {"enum", "flag"}:
             yield from self._members()
         else:
-            yield from self._revisions()
-            yield from self._samples()
+            found = list(self._revisions())
+            yield from found
+            if not any(each.is_problem for each in found):  # They would say the same once more.
+                yield from self._samples()
 
     def _note(self, text: str) -> Finding:
         return Finding(False, self.name, text)

@@ -6,8 +6,9 @@ import threading
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from eventstore.codec.record import Record
 from eventstore.core.refusals import transaction_ended, transaction_failed
@@ -16,6 +17,7 @@ from eventstore.core.requests import (
     Append,
     Conflict,
     DeleteSnapshot,
+    ListBlockingSessions,
     LoadSnapshot,
     ReadLog,
     ReadPageAndFind,
@@ -25,6 +27,7 @@ from eventstore.core.requests import (
     SaveSnapshot,
     Stored,
 )
+from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import BeginRebuild
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidOperation
@@ -52,6 +55,7 @@ class Transaction:
     """The checkpoints and parked events that it holds."""
     on_commit: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     """What it changes of them."""
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class MemoryEngine:
                     SafePosition.answered_by(self._safe_position),
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
+                    ListBlockingSessions.answered_by(self._blocking),
                 ]
             ),
         }
@@ -227,9 +232,10 @@ class MemoryEngine:
         found: list[Record] = []
         log = self._visible(transaction)
         categories = None if request.categories is None else set(request.categories)
-        for index in range(bisect_right(log, request.after, key=_position), len(log)):
+        first, end = (bisect_right(log, bound, key=_position) for bound in (request.after, request.upto))
+        for index in reversed(range(first, end)) if request.backwards else range(first, end):
             record = log[index]
-            if record.position > request.upto or len(found) == request.limit:
+            if len(found) == request.limit:
                 break
             category, dash, _ = record.stream_id.partition("-")
             if (
@@ -238,6 +244,19 @@ class MemoryEngine:
                 and (request.partition is None or in_partition(record.stream_id, *request.partition))
             ):
                 found.append(record)
+        return found
+
+    def _blocking(self, request: ListBlockingSessions, transaction: Transaction | None) -> list[BlockingSession]:
+        others = self._open - {transaction}
+        highest = self._log[-1].position if self._log else 0
+        first = min((t for t in others if t.bound is not None), key=lambda t: t.bound or 0, default=None)
+        found: list[BlockingSession] = []
+        if first is not None and first.bound is not None and first.bound < highest:
+            found.append(_session("readers", first, position=first.bound))
+        for holder in others:
+            waiting = sum(t.waiting_for in holder.locks for t in self._open)
+            if waiting or request.stream_id in holder.locks:
+                found.append(_session("writers", holder, waiting=waiting))
         return found
 
     def _begin_rebuild(self, _: BeginRebuild, __: Transaction | None) -> list[str] | None:
@@ -285,6 +304,12 @@ class MemoryEngine:
         waiting, self.on_release = self.on_release, []
         for wake in waiting:
             wake()
+
+
+def _session(
+    holds: Literal["readers", "writers"], transaction: Transaction, *, position: int | None = None, waiting: int = 0
+) -> BlockingSession:
+    return BlockingSession(holds, None, None, None, None, None, transaction.since, position, waiting, None)
 
 
 def _there(transaction: Transaction | None) -> Transaction:

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from eventstore.postgres.migrations import migrate, planned_sql
+from eventstore.postgres.roles import Roles, apply_roles, roles_sql
 from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore
 
-__all__ = ["PostgresEventStore", "PostgresSnapshotStore", "migrate", "planned_sql"]
+__all__ = [
+    "PostgresEventStore",
+    "PostgresSnapshotStore",
+    "Roles",
+    "apply_roles",
+    "migrate",
+    "planned_sql",
+    "roles_sql",
+]

@@ -87,7 +87,7 @@ def _refusal(error: psycopg.Error, message: str, schema: str) -> EventStoreError
         hint = error.diag.message_hint
         return InvalidOperation(f"{message}: {hint}" if hint else message)
     if sqlstate in _ACCESS_DENIED:
-        grants = f"docs/postgresql.md has the GRANTs that a role needs in schema {schema!r}, under Privileges"
+        grants = f"`eventstore roles --schema {schema}` prints the GRANTs that each role needs"
         return AccessDenied(f"{message}: {grants}", sqlstate=sqlstate)
     passes = sqlstate is None or sqlstate[:2] in _PASSING or sqlstate in _PASSING_STATES
     return (StoreUnavailable if passes else StoreRefused)(f"the server refused: {message}", sqlstate=sqlstate)

@@ -116,13 +116,14 @@ def _cursor(dsn_or_connection: str | Connection[Any], schema: str) -> Generator[
             with dsn_or_connection.transaction() if dsn_or_connection.autocommit else nullcontext():
                 yield Cursor(dsn_or_connection, row_factory=tuple_row)
         else:
-            with _connection(dsn_or_connection) as connection:
+            with connected(dsn_or_connection) as connection:
                 yield Cursor(connection, row_factory=tuple_row)
     except psycopg.Error as error:
         raise translated(error, broken=False, schema=schema) from error
 
 
-def _connection(dsn: str) -> Connection[Any]:
+def connected(dsn: str) -> Connection[Any]:
+    """A connection of its own, which a block commits. Raises InvalidArgument, StoreUnavailable, AccessDenied."""
     checked_dsn(dsn)
     try:
         connection = psycopg.connect(dsn)

@@ -15,6 +15,7 @@ from eventstore.core.blocking import FollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
+from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import ListParked, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
@@ -264,6 +265,11 @@ class Projection(_Following, Generic[T]):
 def statuses(store: EventStore) -> list[SubscriptionStatus]:
     """How far all subscriptions of a store have come, by their names."""
     return run(managing.statuses(), followable(store).execute)
+
+
+def blocking_sessions(store: EventStore) -> list[BlockingSession]:
+    """Who holds readers of the log, or writers, back at this moment."""
+    return run(managing.blocking_sessions(), followable(store).execute)
 
 
 def followable(store: object) -> FollowableStore:

@@ -87,9 +87,17 @@ class _Inline(EventStore):
         to_position: int | None = None,
         event_types: EventTypes | None = None,
         categories: Categories | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> Iterator[Event]:
         return self._store.read_all(
-            from_position, batch_size, to_position=to_position, event_types=event_types, categories=categories
+            from_position,
+            batch_size,
+            to_position=to_position,
+            event_types=event_types,
+            categories=categories,
+            backwards=backwards,
+            limit=limit,
         )
 
     @contextmanager
@@ -137,9 +145,17 @@ class _AsyncInline(AsyncEventStore):
         to_position: int | None = None,
         event_types: EventTypes | None = None,
         categories: Categories | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> AsyncIterator[Event]:
         return self._store.read_all(
-            from_position, batch_size, to_position=to_position, event_types=event_types, categories=categories
+            from_position,
+            batch_size,
+            to_position=to_position,
+            event_types=event_types,
+            categories=categories,
+            backwards=backwards,
+            limit=limit,
         )
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:

@@ -6,9 +6,16 @@ import time
 
 from eventstore.core.checkpoints import SubscriptionStatus
 from eventstore.core.operations import check_number, repeated
-from eventstore.core.requests import Operation, Pause, ask
+from eventstore.core.requests import ListBlockingSessions, Operation, Pause, ask
+from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import ListSubscriptions
-from eventstore.errors import InvalidArgument, InvalidOperation, SubscriptionBehind, SubscriptionFailed
+from eventstore.errors import (
+    EventStoreError,
+    InvalidArgument,
+    InvalidOperation,
+    SubscriptionBehind,
+    SubscriptionFailed,
+)
 
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 """Seconds between looks."""
@@ -26,6 +33,20 @@ def status(name: str) -> Operation[SubscriptionStatus]:
     if not found:
         raise InvalidOperation(f"there is no subscription {name!r}: none of that name has been run here")
     return found[0].status()
+
+
+def blocking_sessions() -> Operation[list[BlockingSession]]:
+    """Those that hold readers of the log, or writers, back."""
+    return (yield from repeated(ListBlockingSessions()))
+
+
+def _holder(reached: int) -> Operation[str | None]:
+    """Whose transaction a subscription waits for that has come to a position; None if it has not come that far."""
+    try:
+        found = yield from blocking_sessions()
+    except EventStoreError:  # The subscription is behind, whether or not that can be found out.
+        return None
+    return next((each.sentence() for each in found if each.position is not None and each.position <= reached), None)
 
 
 def wait_until_processed(name: str, position: int | None, timeout: float) -> Operation[None]:
@@ -46,6 +67,8 @@ def wait_until_processed(name: str, position: int | None, timeout: float) -> Ope
             if row.failed:
                 raise SubscriptionFailed(name, row.error_position or 0, row.error or "")
         if time.monotonic() >= deadline:
-            raise SubscriptionBehind(name, position or 0, row and row.position, timeout)
+            reached = row and row.position
+            holder = None if reached is None else (yield from _holder(reached))
+            raise SubscriptionBehind(name, position or 0, reached, timeout, held_back_by=holder)
         yield from ask(Pause(pause))
         pause = min(pause * 2, _LAST_LOOK)

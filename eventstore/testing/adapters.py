@@ -74,9 +74,17 @@ class SyncFromAsyncEventStore(EventStore):
         to_position: int | None = None,
         event_types: EventTypes | None = None,
         categories: Categories | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> Iterator[Event]:
         found = self._store.read_all(
-            from_position, batch_size, to_position=to_position, event_types=event_types, categories=categories
+            from_position,
+            batch_size,
+            to_position=to_position,
+            event_types=event_types,
+            categories=categories,
+            backwards=backwards,
+            limit=limit,
         )
 
         async def next_event() -> Event | None:

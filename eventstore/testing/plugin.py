@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,8 @@ from eventstore.postgres.embedded import EmbeddedServer
 _numbers = itertools.count(1)
 
 
+_NAMED_FOR_TESTS = re.compile(r"(?<![^\W\d_])test", re.IGNORECASE)
+"""shop_test and test-shop, but neither latest nor contest."""
 _OTHER_TABLES = r"""
     SELECT pg_catalog.format('%I.%I', nspname, relname) FROM pg_catalog.pg_class
     JOIN pg_catalog.pg_namespace AS schema ON relnamespace = schema.oid
@@ -31,15 +34,15 @@ _OTHER_TABLES = r"""
 """
 
 
-def _refuse_real_data(dsn: str) -> None:
+def refuse_real_data(dsn: str) -> None:
     """Fail where a database is not named as one for tests, and has tables that are not the tests'."""
     with psycopg.connect(dsn) as connection:
         name = connection.info.dbname
         table = connection.execute(_OTHER_TABLES).fetchone()
-    if table is not None and "test" not in name.lower():
+    if table is not None and not _NAMED_FOR_TESTS.search(name):
         pytest.fail(
             f"EVENTSTORE_TEST_DSN leads to the database {name!r}, which has the table {table[0]}: the tests make and "
-            "drop schemas there. Name an empty database, or one with 'test' in its name.",
+            "drop schemas there. Name an empty database, or one in whose name a word begins with 'test'.",
             pytrace=False,
         )
 
@@ -61,7 +64,7 @@ def eventstore_dsn() -> Iterator[str]:
     """A server for the session: EVENTSTORE_TEST_DSN, or one of its own out of the extra ``quickstart``."""
     given = os.environ.get("EVENTSTORE_TEST_DSN")
     if given:
-        _refuse_real_data(checked_dsn(given))
+        refuse_real_data(checked_dsn(given))
         yield given
         return
     with EmbeddedServer(durable=False) as server:

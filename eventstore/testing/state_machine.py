@@ -165,9 +165,19 @@ class StoreMachine(RuleBasedStateMachine):
         batch_size=st.integers(1, 5),
         types=st.one_of(st.none(), st.lists(st.sampled_from(TYPES), max_size=2)),
         category=st.sampled_from([None, "Order", "Invoice", "Other"]),
+        backwards=st.booleans(),
+        limit=st.one_of(st.none(), small),
     )
     def read_all(
-        self, start: int, length: int | None, batch_size: int, types: list[str] | None, category: str | None
+        self,
+        start: int,
+        length: int | None,
+        batch_size: int,
+        types: list[str] | None,
+        category: str | None,
+        *,
+        limit: int | None,
+        backwards: bool,
     ) -> None:
         chosen = self.model.log[start : None if length is None else start + length]
         expected = [
@@ -176,13 +186,23 @@ class StoreMachine(RuleBasedStateMachine):
             if (types is None or s.event.event_type in types)
             and (category is None or s.stream_id.startswith(f"{category}-"))
         ]
+        expected = (expected[::-1] if backwards else expected)[:limit]
 
         def read_all(store: EventStore) -> object:
             positions = [0, *(event.position for event in store.read_all())]
             assert positions == sorted(set(positions))
             first = positions[min(start, len(positions) - 1)]
             last = None if length is None else positions[min(start + length, len(positions) - 1)]
-            return shown(store.read_all(first, batch_size, to_position=last, event_types=types, categories=category))
+            found = store.read_all(
+                first,
+                batch_size,
+                to_position=last,
+                event_types=types,
+                categories=category,
+                backwards=backwards,
+                limit=limit,
+            )
+            return shown(found)
 
         self.agree(self.stores, read_all, ("returned", expected))
 

@@ -24,6 +24,15 @@ _EVENTS = """
 """The columns are those of a Row."""
 _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b AND version <= %(to_version)b"
 
+_FILTERED_LOG = f"""
+    {_EVENTS}
+    WHERE position > %b AND position <= %b
+        AND (%b::text[] IS NULL OR event_type = ANY (%b::text[]))
+        AND (%b::text[] IS NULL OR pg_catalog.strpos(stream_id, '-'::text) > 0
+            AND pg_catalog.split_part(stream_id, '-'::text, 1) = ANY (%b::text[]))
+        AND (%b::integer IS NULL OR {{schema}}.partition_of(stream_id, %b::integer) = %b::integer)
+    """
+
 
 def _rows(rows: Rows) -> list[Row]:
     return list(rows) if not isinstance(rows, list) else rows
@@ -103,20 +112,30 @@ STATEMENTS = (
     statement(SafePosition, "SELECT {schema}.safe_position(%(after)b::bigint)", reply=optional_value(int)),
     statement(
         ReadLog,
-        f"""
-        {_EVENTS}
-        WHERE position > %b AND position <= %b
-            AND (%b::text[] IS NULL OR event_type = ANY (%b::text[]))
-            AND (%b::text[] IS NULL OR pg_catalog.strpos(stream_id, '-'::text) > 0
-                AND pg_catalog.split_part(stream_id, '-'::text, 1) = ANY (%b::text[]))
-            AND (%b::integer IS NULL OR {{schema}}.partition_of(stream_id, %b::integer) = %b::integer)
-        ORDER BY position LIMIT %b
-        """,
+        f"{_FILTERED_LOG} ORDER BY position DESC LIMIT %b",
+        when=lambda request: request.filtered and request.backwards,
+        parameters=_filtered,
+        reply=_rows,
+    ),
+    statement(
+        ReadLog,
+        f"{_FILTERED_LOG} ORDER BY position LIMIT %b",
         when=lambda request: request.filtered,
         parameters=_filtered,
         reply=_rows,
     ),
-    # The upper bound stands outside: between two bounds a planner without statistics expects few rows, and sorts them.
+    # One bound stands outside: between two bounds a planner without statistics expects few rows, and sorts them.
+    statement(
+        ReadLog,
+        f"""
+        SELECT * FROM (
+            {_EVENTS} WHERE position <= %(upto)b ORDER BY position DESC LIMIT %(limit)b
+        ) AS page
+        WHERE position > %(after)b ORDER BY position DESC
+        """,
+        when=lambda request: request.backwards,
+        reply=_rows,
+    ),
     statement(
         ReadLog,
         f"""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
 from eventstore.errors import ConcurrencyError
@@ -57,6 +59,14 @@ class AppendingContract(Topic):
         assert (found.sku, found.quantity, found.metadata) == ("x", 1, {"user": "ann"})
         assert (found.event_id, found.timestamp, found.event_type) == (sent.event_id, sent.timestamp, sent.event_type)
         assert (found.stream_id, found.version) == ("s", 1)
+
+    @pytest.mark.parametrize("offset", [timedelta(0), timedelta(hours=5, minutes=45), timedelta(hours=-9, seconds=-7)])
+    def test_a_timestamp_comes_back_with_its_offset_from_utc(self, store: EventStore, offset: timedelta) -> None:
+        moment = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=timezone(offset))
+        store.append("s", [Event(event_type="T", data={"at": moment}, timestamp=moment)], 0)
+        found = store.read("s")[0]
+        for back in (found.timestamp, found.data["at"]):
+            assert (back, back.utcoffset()) == (moment, offset)
 
     def test_appending_does_not_change_the_event(self, store: EventStore) -> None:
         sent = events(1)[0]

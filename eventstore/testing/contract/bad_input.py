@@ -37,7 +37,8 @@ class BadInputContract(Topic):
     @needs("global_order")
     @pytest.mark.parametrize("number", [-1, 2**63, 1.0, "1", True])
     def test_a_position_that_can_not_be(self, store: EventStore, number: Any) -> None:
-        for arguments in ({"from_position": number}, {"to_position": number}, {"batch_size": number}):
+        for name in ("from_position", "to_position", "batch_size", "limit"):
+            arguments = {name: number}
             with pytest.raises(InvalidArgument):
                 store.read_all(**arguments)
 

@@ -8,6 +8,7 @@ from eventstore.event import Event
 from eventstore.store import EventStore
 from eventstore.testing.contract.capabilities import Topic, needs
 from eventstore.testing.contract.samples import event, events
+from eventstore.versions import ExpectedVersion
 
 
 @needs("global_order")
@@ -60,6 +61,45 @@ class OrderContract(Topic):
         assert list(log.read_all(batch_size=batch_size)) == list(log.read_all())
         types = ["Created"]
         assert list(log.read_all(batch_size=batch_size, event_types=types)) == list(log.read_all(event_types=types))
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
+    def test_backwards_the_log_begins_with_the_newest_event(self, log: EventStore, batch_size: int) -> None:
+        found = list(log.read_all())
+        assert list(log.read_all(batch_size=batch_size, backwards=True)) == found[::-1]
+        between = log.read_all(found[0].position, batch_size, to_position=found[4].position, backwards=True)
+        assert list(between) == found[1:5][::-1]
+        created = log.read_all(event_types="Created", categories="Order", batch_size=batch_size, backwards=True)
+        assert [event.stream_id for event in created] == ["Order-2", "Order-1"]
+
+    @pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 8, 100])
+    @pytest.mark.parametrize("batch_size", [1, 2, 1000])
+    def test_a_limit_of_the_log_counts_in_the_direction_of_reading(
+        self, log: EventStore, batch_size: int, limit: int
+    ) -> None:
+        found = list(log.read_all())
+        assert list(log.read_all(batch_size=batch_size, limit=limit)) == found[:limit]
+        assert list(log.read_all(batch_size=batch_size, limit=limit, backwards=True)) == found[::-1][:limit]
+        created = [event for event in found if event.event_type == "Created"]
+        assert list(log.read_all(batch_size=batch_size, event_types="Created", limit=limit)) == created[:limit]
+
+    def test_the_last_position_is_that_of_the_newest_event(self, store: EventStore) -> None:
+        assert store.last_position() == 0
+        for _ in range(3):
+            stored = store.append("s", events(2), ExpectedVersion.ANY)
+            assert store.last_position() == stored.position
+        assert list(store.read_all(store.last_position())) == []
+
+    def test_thousands_of_events_are_all_in_the_log_at_the_positions_that_their_streams_tell(
+        self, store: EventStore
+    ) -> None:
+        for stream_id, count in (("a", 1001), ("b", 1500)):
+            store.append(stream_id, events(count), 0)
+        log = {(e.stream_id, e.version): (e.position, e.event_id) for e in store.read_all()}
+        assert len(log) == 2501
+        for stream_id in ("a", "b"):
+            for each in store.read(stream_id):
+                assert log[stream_id, each.version] == (each.position, each.event_id)
+        assert len(list(store.read_all(event_types="Numbered"))) == 2501
 
     def test_only_certain_types(self, log: EventStore) -> None:
         assert [e.event_type for e in log.read_all(event_types=["Shipped", "Closed", "Never"])] == ["Shipped", "Closed"]

@@ -1,0 +1,94 @@
+"""The roles of a store, and what each may do: sql/roles.sql for one schema."""
+
+from __future__ import annotations
+
+from typing import LiteralString, NamedTuple, cast
+
+import psycopg
+from psycopg import sql
+
+from eventstore.errors import InvalidArgument
+from eventstore.names import check_name
+from eventstore.postgres._sql import sql_directory
+from eventstore.postgres.failures import translated
+from eventstore.postgres.migrations import connected, statements_in
+from eventstore.postgres.statements import MAX_SCHEMA_BYTES, check_schema
+
+
+class Roles(NamedTuple):
+    """The names of the roles of a store."""
+
+    owner: str
+    """Owns the schema and what is in it. Migrates."""
+    writer: str
+    """Appends, reads, and keeps snapshots."""
+    reader: str
+    """Reads."""
+    follower: str
+    """Reads, and keeps checkpoints and parked events."""
+    operator: str
+    """Reads, and manages subscriptions; deletes snapshots. Appends nothing."""
+
+
+def roles_of(prefix: str) -> Roles:
+    """The roles whose names begin with a prefix. Raises InvalidArgument for what can't be the names of roles."""
+    check_name("prefix", prefix)
+    roles = Roles(*(f"{prefix}_{role}" for role in Roles._fields))
+    size = max(len(role.encode()) for role in roles)
+    if size > MAX_SCHEMA_BYTES:
+        raise InvalidArgument(
+            f"prefix {prefix!r} makes names of roles of {size} bytes; PostgreSQL keeps {MAX_SCHEMA_BYTES} of a name: "
+            "give a shorter prefix"
+        )
+    if prefix.startswith("pg_"):
+        raise InvalidArgument(f"prefix {prefix!r}: names that begin with 'pg_' are PostgreSQL's own")
+    if "$eventstore$" in prefix:
+        raise InvalidArgument(f"prefix {prefix!r} must not contain '$eventstore$', which ends a body in SQL")
+    return roles
+
+
+def roles_sql(schema: str = "eventstore", prefix: str | None = None) -> str:
+    """The SQL that makes the roles of the store in a schema, and grants them what they need.
+
+    Args:
+        schema: the schema of the store, which must be there when the SQL is run.
+        prefix: what the names of the roles begin with; None: the name of the schema.
+
+    Raises:
+        InvalidArgument: for a schema or a prefix that can't be.
+    """
+    check_schema(schema)
+    roles = roles_of(schema if prefix is None else prefix)
+    text = (sql_directory() / "roles.sql").read_text(encoding="utf-8")
+    return (
+        sql.SQL(cast("LiteralString", text))
+        .format(
+            schema=sql.Identifier(schema),
+            events=sql.Literal(sql.Identifier(schema, "events").as_string(None)),
+            names=sql.Literal(list(roles)),
+            owner_name=sql.Literal(roles.owner),
+            **{name: sql.Identifier(role) for name, role in roles._asdict().items()},
+        )
+        .as_string(None)
+    )
+
+
+def apply_roles(dsn: str, schema: str = "eventstore", prefix: str | None = None) -> Roles:
+    """Make the roles and grant them what they need, all or nothing, and return their names. Can be repeated.
+
+    The login must be a superuser, or own the schema and be allowed to make roles.
+
+    Raises:
+        SchemaError: if the schema is not there, or not up to date.
+        AccessDenied: if the login may not do that.
+        InvalidArgument: for a schema or a prefix that can't be.
+        StoreUnavailable: if the server can't be reached.
+    """
+    statements = statements_in(roles_sql(schema, prefix))
+    try:
+        with connected(dsn) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+    except psycopg.Error as error:
+        raise translated(error, broken=False, schema=schema) from error
+    return roles_of(schema if prefix is None else prefix)

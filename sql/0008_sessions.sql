@@ -1,0 +1,89 @@
+-- Who is in the way: the sessions that readers of the log, or writers, wait for.
+
+CREATE FUNCTION {schema}.blocking_sessions(_stream_id text)
+RETURNS TABLE (
+    holds text,
+    pid integer,
+    prepared text,
+    role text,
+    application text,
+    state text,
+    since timestamp with time zone,
+    "position" bigint,
+    waiting integer,
+    waiting_since timestamp with time zone
+)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
+#variable_conflict use_column
+DECLARE
+    _store bigint := {event_positions}::regclass::oid::bigint;
+    _stream bigint := hashtextextended(_stream_id, _store);
+    _database oid := (SELECT oid FROM pg_database WHERE datname = current_database());
+    _events oid := (
+        SELECT oid FROM pg_class WHERE relname = 'events'
+            AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = {event_positions}::regclass)
+    );
+    _highest bigint := 0;
+BEGIN
+    -- Whoever has locked the table, or waits to, is told without a look into it, which would wait as well.
+    IF NOT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'relation' AND database = _database AND relation = _events AND mode = 'AccessExclusiveLock'
+    ) THEN
+        -- Below the end of the numbers, where a position that was inserted by hand may stand: what follows adds to it.
+        _highest := least(
+            coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0), 9223370937343148031);
+    END IF;
+    RETURN QUERY
+    WITH locks AS MATERIALIZED (
+        SELECT
+            pid, virtualtransaction, mode, granted, waitstart, locktype = 'relation' AS is_table,
+            classid::bigint << 32 | objid::bigint AS key, classid::bigint >> 8 = _store & 16777215 AS is_registration,
+            -- Restored from 40 bits as safe_position does, as the number nearest to the highest position.
+            _highest + 549755813888
+            - ((_highest + 549755813888 - ((classid::bigint & 255) << 32 | objid::bigint)) & 1099511627775) AS registered
+        FROM pg_locks
+        WHERE database = _database
+            AND (locktype = 'advisory' AND objsubid = 1 OR locktype = 'relation' AND relation = _events)
+    ), holders AS (
+        (
+            SELECT 'readers' AS holds, pid, virtualtransaction, registered, 0 AS waiting, NULL::timestamptz AS waiting_since
+            FROM locks
+            WHERE is_registration AND granted AND mode = 'ShareLock' AND registered < _highest
+                AND pid IS DISTINCT FROM pg_backend_pid()
+            ORDER BY registered LIMIT 1
+        )
+        UNION ALL
+        SELECT
+            CASE WHEN held.is_table THEN 'table' ELSE 'writers' END, held.pid, held.virtualtransaction, NULL::bigint,
+            count(DISTINCT waits.pid)::integer, min(waits.waitstart)
+        FROM locks AS held
+        LEFT JOIN locks AS waits ON NOT waits.granted AND waits.pid IS DISTINCT FROM held.pid
+            AND waits.is_table = held.is_table AND (held.is_table OR waits.key = held.key)
+        WHERE held.granted AND held.pid IS DISTINCT FROM pg_backend_pid() AND CASE
+            WHEN NOT held.is_table THEN waits.pid IS NOT NULL OR held.key = _stream
+            WHEN held.mode IN ('AccessExclusiveLock') THEN true
+            WHEN held.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock') THEN waits.pid IS NOT NULL
+            ELSE waits.mode = 'AccessExclusiveLock'
+        END
+        GROUP BY held.is_table, held.pid, held.virtualtransaction
+    )
+    SELECT
+        holds, holders.pid, gid, coalesce(usename, owner)::text, application_name, state,
+        coalesce(xact_start, state_change, prepared), registered, waiting, waiting_since
+    FROM holders
+    LEFT JOIN pg_stat_activity AS session ON session.pid = holders.pid
+    -- A prepared transaction has no pid. Its lock on its own number leads to its name.
+    LEFT JOIN pg_locks AS own ON holders.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid' AND own.granted
+        AND own.virtualtransaction = holders.virtualtransaction
+    LEFT JOIN pg_prepared_xacts AS transaction ON transaction.transaction = own.transactionid
+    ORDER BY holds, waiting_since, holders.pid;
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.blocking_sessions IS
+    'The sessions, and the prepared transactions, that hold others back. holds is "readers" for the open append at whose '
+    'position readers of the log have to stop; "writers" for who holds an advisory lock that others wait for, or that of '
+    '_stream_id, which may be NULL; "table" for who has locked the table of events. waiting counts the sessions that wait, '
+    'since waiting_since. Runs with the rights of its caller: of other roles'' sessions, state and since are NULL, unless the '
+    'caller is a member of pg_read_all_stats. Locks of streams can''t be told from other 64-bit advisory locks in the database.';
