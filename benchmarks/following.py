@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from psycopg import Cursor
 
 from benchmarks.contenders.ours import Ours
-from benchmarks.contenders.raw import PAGE
+from benchmarks.contenders.raw import _STRICT, PAGE
 from benchmarks.measuring import Rounds, Table
 from benchmarks.samples import new_id
 from eventstore import Event, ExpectedVersion, PostgresTransaction, Projection, Subscription
-from eventstore.codec.decoding import _STRICT
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool

@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
+from waiting import PATIENCE
 
 import eventstore
 from eventstore import (
@@ -34,7 +36,6 @@ from eventstore import (
     StoreUnavailable,
     handles,
 )
-from eventstore.core import operations
 from eventstore.testing.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -295,11 +296,11 @@ class TestPostgres:
         with Proxy(dsn) as proxy:
             asyncio.run(work(proxy))
 
-    @pytest.mark.usefixtures("no_delays")
     def test_what_can_not_be_resolved_says_so(self, dsn: str, schema: str) -> None:
         async def work(proxy: Proxy) -> None:
-            async with AsyncPostgresEventStore.connect(proxy.dsn, schema) as store:
-                proxy.lose("stream-of-the-test", delivered=True, times=3)
+            async with AsyncPostgresEventStore.connect(proxy.dsn, schema, timeout=0.3) as store:
+                assert await store.read("stream-of-the-test") == []
+                proxy.lose("stream-of-the-test", delivered=True, times=1000)
                 with pytest.raises(AppendOutcomeUnknown):
                     await store.append("stream-of-the-test", events(), 0)
 
@@ -356,9 +357,28 @@ class TestPostgres:
             with asyncio.Runner() as other:
                 assert other.run(append(store, 1)) == 2
                 other.run(store.close())
-            with pytest.raises(InvalidOperation, match="closed"):
-                runner.run(append(store, 2))
+                with pytest.raises(InvalidOperation, match="closed"):
+                    other.run(append(store, 2))
+            assert runner.run(append(store, 2)) == 3  # Each loop closes its own.
             runner.run(store.close())
+
+    @pytest.mark.parametrize("works", [True, False], ids=["server up", "server gone"])
+    def test_a_program_ends_that_leaves_a_store_open_in_a_loop(self, dsn: str, schema: str, works: bool) -> None:
+        async def work(store: AsyncEventStore) -> None:
+            assert await store.read("s") == []
+            pool = await store.connections.pool()  # type: ignore[attr-defined]
+            if not works:  # A worker of the pool's is at connecting when the loop ends.
+                pool.conninfo = "host=127.0.0.1 port=1"
+                await pool.drain()
+                await asyncio.sleep(0)
+
+        store = AsyncPostgresEventStore.connect(dsn, schema)
+        threads = [threading.Thread(target=asyncio.run, args=[work(store)]) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
 
     def test_a_server_that_is_not_there_is_said_at_once(self) -> None:
         async def work() -> None:
@@ -380,8 +400,3 @@ class TestPostgres:
                 assert await collect(store.read_all(categories="Invoice")) == []
 
         asyncio.run(work())
-
-
-@pytest.fixture
-def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "RETRY_DELAYS", (0.0, 0.0, 0.0))

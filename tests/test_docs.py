@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,11 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_the_first_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "_event_classes", {})
     exec(compile(blocks(ROOT / "README.md", "python")[0], "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102
+
+
+def test_the_benchmarks_can_be_started() -> None:
+    shown = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, check=True)
+    assert b"python -m benchmarks" in shown.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -153,6 +153,7 @@ class TestTheExtension:
             ("EVENTSTORE_DSN", 7, "the DSN must be a str, not int"),
             ("EVENTSTORE_SCHEMA", "pg_x", "pg_x"),
             ("EVENTSTORE_POOL_SIZE", 0, "EVENTSTORE_POOL_SIZE is 0"),
+            ("EVENTSTORE_TIMEOUT", "60", "EVENTSTORE_TIMEOUT must be a number"),
             ("EVENTSTORE_SNAPSHOT_FREQUENCY", "9", "EVENTSTORE_SNAPSHOT_FREQUENCY is '9'"),
         ],
     )

@@ -28,7 +28,7 @@ from eventstore import (
 )
 from eventstore.postgres import migrate, notifications
 from eventstore.postgres.embedded import EmbeddedServer
-from eventstore.subscriptions import RebuildProgress, following, rebuilding
+from eventstore.subscriptions import RebuildProgress, following, outages, rebuilding
 
 NEVER = 3600.0
 
@@ -41,7 +41,7 @@ def store(pool: ConnectionPool, schema: str) -> PostgresEventStore:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "FIRST_DELAY", 0.001)
-    monkeypatch.setattr(rebuilding, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(outages, "FIRST_DELAY", 0.001)
 
 
 class ReadModel:

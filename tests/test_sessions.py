@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from waiting import PATIENCE, eventually
 
 from eventstore import (
+    AsyncPostgresEventStore,
     Event,
     ExpectedVersion,
     InMemoryEventStore,
@@ -26,8 +28,7 @@ from eventstore import (
 )
 from eventstore.cli import main
 from eventstore.core.requests import ListBlockingSessions
-from eventstore.core.sessions import BlockingSession
-from eventstore.subscriptions.blocking import blocking_sessions
+from eventstore.subscriptions import BlockingSession, async_blocking_sessions, blocking_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -94,6 +95,19 @@ def test_the_append_that_readers_wait_for_is_named(store: PostgresEventStore, ot
     )
     other.rollback()
     assert blocking_sessions(store) == []
+
+
+async def found_by_async(dsn: str, schema: str) -> list[BlockingSession]:
+    async with AsyncPostgresEventStore.connect(dsn, schema) as store:
+        return await async_blocking_sessions(store)
+
+
+def test_an_async_store_names_the_same(
+    store: PostgresEventStore, other: psycopg.Connection, dsn: str, schema: str
+) -> None:
+    store.bind(other).append("open", [event()], 0)
+    store.append("after", [event()], 0)
+    assert asyncio.run(found_by_async(dsn, schema)) == blocking_sessions(store) != []
 
 
 def test_of_several_the_one_is_named_that_readers_have_to_wait_for_first(store: PostgresEventStore, dsn: str) -> None:

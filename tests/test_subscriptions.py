@@ -31,7 +31,7 @@ from eventstore import (
 )
 from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
-from eventstore.subscriptions import following
+from eventstore.subscriptions import following, outages
 from eventstore.subscriptions.options import Options, Settings
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ class TestFailures:
         worker.run_until_caught_up()
         (parked,) = worker.parked()
         assert parked.error.startswith("ValueError: ")
-        assert len(parked.error) <= following.MAX_ERROR + 10
+        assert len(parked.error) <= outages.MAX_ERROR + 10
 
 
 @pytest.mark.usefixtures("impatient")

@@ -11,7 +11,7 @@ import msgpack
 from psycopg import Cursor
 
 from benchmarks.samples import new_id, values
-from eventstore.codec.decoding import _STRICT
+from eventstore.codec.decoding import _LEVELS
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -34,6 +34,8 @@ PAGE = (
     " utc_offset FROM eventstore.events WHERE position > %b ORDER BY position LIMIT 1000"
 )
 EMPTY = b"\x80"
+_STRICT = _LEVELS[False, False]
+"""What the library decodes with: registered classes only, and no look for keys that share a hash."""
 
 
 def packed(number: int) -> bytes:

@@ -19,12 +19,17 @@ from eventstore.cli.telling import complain, log_to_stderr
 from eventstore.codec.showing import cleaned, cleaned_json
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionStatus
 from eventstore.core.logs import log as _log
-from eventstore.core.sessions import BlockingSession
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
-from eventstore.subscriptions import Projection, RebuildProgress, Subscription, statuses
-from eventstore.subscriptions.blocking import blocking_sessions
+from eventstore.subscriptions import (
+    BlockingSession,
+    Projection,
+    RebuildProgress,
+    Subscription,
+    blocking_sessions,
+    statuses,
+)
 
 Worker: TypeAlias = Subscription | Projection[Any]
 

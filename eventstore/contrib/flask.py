@@ -15,6 +15,7 @@ from flask.cli import with_appcontext
 from eventstore.aggregate import Aggregate
 from eventstore.contrib import commands
 from eventstore.core.blocking import FollowableStore
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, checked_timeout
 from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, InvalidOperation
@@ -48,9 +49,11 @@ class _OfApp:
         config.setdefault("EVENTSTORE_POOL_SIZE", 10)
         config.setdefault("EVENTSTORE_SNAPSHOT_FREQUENCY", 100)
         config.setdefault("EVENTSTORE_NOTIFY", False)
+        config.setdefault("EVENTSTORE_TIMEOUT", DEFAULT_TIMEOUT)
         if config["EVENTSTORE_SNAPSHOT_FREQUENCY"] is not None:
             _check_positive(config, "EVENTSTORE_SNAPSHOT_FREQUENCY")
         _check_positive(config, "EVENTSTORE_POOL_SIZE")
+        self.timeout = checked_timeout(config["EVENTSTORE_TIMEOUT"], "EVENTSTORE_TIMEOUT")
         self.schema: str = check_schema(config["EVENTSTORE_SCHEMA"])
         self.frequency: int | None = config["EVENTSTORE_SNAPSHOT_FREQUENCY"]
         if config["EVENTSTORE_DSN"] not in {None, "", MEMORY}:
@@ -77,10 +80,10 @@ class _OfApp:
 
     def _made(self) -> _Stores:
         if self._config["EVENTSTORE_DSN"] == MEMORY:
-            return _Stores(InMemoryEventStore(), InMemorySnapshotStore())
+            return _Stores(InMemoryEventStore(timeout=self.timeout), InMemorySnapshotStore())
         notify, size = bool(self._config["EVENTSTORE_NOTIFY"]), self._config["EVENTSTORE_POOL_SIZE"]
-        store = PostgresEventStore.connect(self.dsn, self.schema, notify=notify, max_size=size)
-        snapshots = PostgresSnapshotStore(store.connections, self.schema)  # An app has one pool.
+        store = PostgresEventStore.connect(self.dsn, self.schema, notify=notify, max_size=size, timeout=self.timeout)
+        snapshots = PostgresSnapshotStore(store.connections, self.schema, timeout=self.timeout)  # An app has one pool.
         store.statements.migrate_with = snapshots.statements.migrate_with = "flask eventstore migrate"
         return _Stores(store, snapshots)
 
@@ -100,7 +103,8 @@ class FlaskEventStore(FollowableStore):
 
     ``app.config`` says where: EVENTSTORE_DSN (default: the environment's; "memory:" for tests), EVENTSTORE_SCHEMA
     ("eventstore"), EVENTSTORE_POOL_SIZE (10 connections for each process), EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions;
-    None: no snapshots), EVENTSTORE_NOTIFY (False: workers in other processes look for themselves).
+    None: no snapshots), EVENTSTORE_NOTIFY (False: workers in other processes look for themselves), EVENTSTORE_TIMEOUT
+    (60 seconds for a call; None: no bound).
     """
 
     strict = False
@@ -174,6 +178,11 @@ class FlaskEventStore(FollowableStore):
                 "a store in memory can't join the transaction of a session or connection: test that on PostgreSQL"
             )
         return store
+
+    @property
+    def timeout(self) -> float | None:  # type: ignore[override] # it is the current app's
+        """Seconds that a call may take in all; None: as long as it takes."""
+        return self.store.timeout
 
     @property
     def categories(self) -> dict[str, type[Any]]:

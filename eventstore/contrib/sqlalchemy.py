@@ -89,6 +89,7 @@ class SessionEventStore(_SessionClient, RequestStore):
         super().__init__(host, store.statements)
         self._store = store
         self.strict = store.strict
+        self.timeout = store.timeout
         self._announces = False
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from eventstore.core import operations
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, within
 from eventstore.core.operations import LogReader
 from eventstore.core.own_transactions import check_not_held
 from eventstore.core.records import decode_each, decode_events
@@ -68,16 +69,23 @@ class AsyncRequestStore(AsyncEventStore):
     """Whether it is one transaction, which somebody commits later."""
     strict: bool
     """Whether events of unknown types are refused on reading."""
+    timeout: float | None = DEFAULT_TIMEOUT
+    """Seconds that a call may take in all; None: as long as it takes."""
 
     @abstractmethod
     async def execute(self, request: Request[R]) -> R:
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
+    async def carry_out(self, operation: Operation[T]) -> T:
+        """Run an operation within the timeout, and return its result."""
+        with within(self.timeout):
+            return await run(operation, self.execute)
+
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         if not self.in_transaction:
             check_not_held(self, asyncio.current_task(), stream_id)
         operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
-        return await run(operation, self.execute)
+        return await self.carry_out(operation)
 
     async def read(
         self,
@@ -89,19 +97,19 @@ class AsyncRequestStore(AsyncEventStore):
         limit: int | None = None,
     ) -> list[Event]:
         operation = operations.read(stream_id, from_version, to_version, limit, backwards=backwards)
-        records = await run(operation, self.execute)
+        records = await self.carry_out(operation)
         return decode_events(records, strict=self.strict)
 
     async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
         operation = operations.read(stream_id, from_version, None, limit, backwards=False)
-        records = await run(operation, self.execute)
+        records = await self.carry_out(operation)
         return decode_each(records, strict=self.strict)
 
     async def _read_page_and_find(
         self, stream_id: str, from_version: int, limit: int, event_id: UUID
     ) -> tuple[bool, Iterable[Event]]:
         operation = operations.read_page_and_find(stream_id, from_version, limit, event_id)
-        found, records = await run(operation, self.execute)
+        found, records = await self.carry_out(operation)
         return found, decode_each(records, strict=self.strict)
 
     def read_all(
@@ -128,7 +136,7 @@ class AsyncRequestStore(AsyncEventStore):
         return self._events(pages)
 
     async def _events(self, pages: LogReader) -> AsyncIterator[Event]:
-        while page := await run(pages.next_page(), self.execute):
+        while page := await self.carry_out(pages.next_page()):
             for event in pages.events(page):
                 yield event
 
@@ -153,15 +161,23 @@ class AsyncFollowableStore(AsyncRequestStore):
 class AsyncRequestSnapshotStore(AsyncSnapshotStore):
     """A snapshot store that carries out requests one by one."""
 
+    timeout: float | None = DEFAULT_TIMEOUT
+    """Seconds that a call may take in all; None: as long as it takes."""
+
     @abstractmethod
     async def execute(self, request: Request[R]) -> R:
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
+    async def carry_out(self, operation: Operation[T]) -> T:
+        """Run an operation within the timeout, and return its result."""
+        with within(self.timeout):
+            return await run(operation, self.execute)
+
     async def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
-        return await run(operations.load_snapshot(aggregate_type, aggregate_id, class_schema), self.execute)
+        return await self.carry_out(operations.load_snapshot(aggregate_type, aggregate_id, class_schema))
 
     async def save(self, snapshot: Snapshot) -> None:
-        await run(operations.save_snapshot(snapshot), self.execute)
+        await self.carry_out(operations.save_snapshot(snapshot))
 
     async def delete(self, aggregate_type: str, aggregate_id: str) -> None:
-        await run(operations.delete_snapshot(aggregate_type, aggregate_id), self.execute)
+        await self.carry_out(operations.delete_snapshot(aggregate_type, aggregate_id))

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from eventstore.core import operations
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, within
 from eventstore.core.operations import LogReader
 from eventstore.core.own_transactions import check_not_held
 from eventstore.core.records import decode_each, decode_events
@@ -67,16 +68,23 @@ class RequestStore(EventStore):
     """Whether it is one transaction, which somebody commits later."""
     strict: bool
     """Whether events of unknown types are refused on reading."""
+    timeout: float | None = DEFAULT_TIMEOUT
+    """Seconds that a call may take in all; None: as long as it takes."""
 
     @abstractmethod
     def execute(self, request: Request[R]) -> R:
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
+    def carry_out(self, operation: Operation[T]) -> T:
+        """Run an operation within the timeout, and return its result."""
+        with within(self.timeout):
+            return run(operation, self.execute)
+
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         if not self.in_transaction:
             check_not_held(self, threading.get_ident(), stream_id)
         operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
-        return run(operation, self.execute)
+        return self.carry_out(operation)
 
     def read(
         self,
@@ -88,19 +96,19 @@ class RequestStore(EventStore):
         limit: int | None = None,
     ) -> list[Event]:
         operation = operations.read(stream_id, from_version, to_version, limit, backwards=backwards)
-        records = run(operation, self.execute)
+        records = self.carry_out(operation)
         return decode_events(records, strict=self.strict)
 
     def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
         operation = operations.read(stream_id, from_version, None, limit, backwards=False)
-        records = run(operation, self.execute)
+        records = self.carry_out(operation)
         return decode_each(records, strict=self.strict)
 
     def _read_page_and_find(
         self, stream_id: str, from_version: int, limit: int, event_id: UUID
     ) -> tuple[bool, Iterable[Event]]:
         operation = operations.read_page_and_find(stream_id, from_version, limit, event_id)
-        found, records = run(operation, self.execute)
+        found, records = self.carry_out(operation)
         return found, decode_each(records, strict=self.strict)
 
     def read_all(
@@ -127,7 +135,7 @@ class RequestStore(EventStore):
         return self._events(pages)
 
     def _events(self, pages: LogReader) -> Iterator[Event]:
-        while page := run(pages.next_page(), self.execute):
+        while page := self.carry_out(pages.next_page()):
             yield from pages.events(page)
 
 
@@ -155,15 +163,23 @@ class FollowableStore(RequestStore):
 class RequestSnapshotStore(SnapshotStore):
     """A snapshot store that carries out requests one by one."""
 
+    timeout: float | None = DEFAULT_TIMEOUT
+    """Seconds that a call may take in all; None: as long as it takes."""
+
     @abstractmethod
     def execute(self, request: Request[R]) -> R:
         """Carry out a request and return its reply. Raises EventStoreErrors only."""
 
+    def carry_out(self, operation: Operation[T]) -> T:
+        """Run an operation within the timeout, and return its result."""
+        with within(self.timeout):
+            return run(operation, self.execute)
+
     def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
-        return run(operations.load_snapshot(aggregate_type, aggregate_id, class_schema), self.execute)
+        return self.carry_out(operations.load_snapshot(aggregate_type, aggregate_id, class_schema))
 
     def save(self, snapshot: Snapshot) -> None:
-        run(operations.save_snapshot(snapshot), self.execute)
+        self.carry_out(operations.save_snapshot(snapshot))
 
     def delete(self, aggregate_type: str, aggregate_id: str) -> None:
-        run(operations.delete_snapshot(aggregate_type, aggregate_id), self.execute)
+        self.carry_out(operations.delete_snapshot(aggregate_type, aggregate_id))

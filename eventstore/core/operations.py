@@ -11,6 +11,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from eventstore.codec.record import EVENT_ID, POSITION, VERSION, Row
+from eventstore.core import deadlines
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
+from eventstore.core.logs import log as _log
 from eventstore.core.records import decode_each, encode_events, given_ids
 from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import (
@@ -46,8 +49,8 @@ from eventstore.versions import ExpectedVersion, StreamVersion
 R = TypeVar("R")
 
 MAX_VERSION = 2**63 - 1
-RETRY_DELAYS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Seconds to wait before each attempt: the first, and those after a connection was lost."""
+FIRST_PAUSE, LAST_PAUSE = 0.05, 1.6
+"""Seconds between attempts after a connection was lost, twice as many each time, up to the last."""
 
 
 MOST_OLD_SNAPSHOTS = 100
@@ -86,28 +89,41 @@ def append(
 
 
 def attempts() -> Iterator[Operation[None]]:
-    """The attempts at something that a lost connection may interrupt, each as the wait before it."""
-    return map(_waited, RETRY_DELAYS)
+    """The attempts at something that a lost connection may interrupt, each as the wait before it.
+
+    They end with the call's deadline; there is at least one.
+    """
+    deadline = deadlines.current() or Deadline(DEFAULT_TIMEOUT)
+    pause = 0.0
+    while True:
+        yield _waited(pause)
+        pause = min(2 * pause, LAST_PAUSE) or FIRST_PAUSE
+        if deadline.left() <= pause:
+            return
 
 
 def _waited(seconds: float) -> Operation[None]:
+    if seconds > FIRST_PAUSE:
+        _log.info("the connection was lost: the next attempt is in %.1f s", seconds)
     if seconds:
         yield from ask(Pause(seconds))
 
 
 def _resolved(request: Append) -> Operation[Stored | Conflict | AlreadyStored]:
     """Send an append until it is answered: the same event ids, under the stream's lock, are stored once."""
-    unknown = False
+    cause: StoreUnavailable | None = None
     for wait in attempts():
         yield from wait
         try:
             return (yield from ask(request))
-        except ConnectionLost:
-            unknown = True
-        except StoreUnavailable:
-            if not unknown:
+        except ConnectionLost as error:
+            cause = error
+        except StoreUnavailable as error:
+            if cause is None:
                 raise
-    raise AppendOutcomeUnknown(request.stream_id, [UUID(bytes=event_id) for event_id in request.records.event_ids])
+            cause = error
+    event_ids = [UUID(bytes=event_id) for event_id in request.records.event_ids]
+    raise AppendOutcomeUnknown(request.stream_id, event_ids) from cause
 
 
 def repeated(request: Request[R]) -> Operation[R]:

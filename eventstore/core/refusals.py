@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from eventstore.errors import InvalidArgument, InvalidOperation
+from eventstore.core.deadlines import Deadline
+from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 
 
 def transaction_failed() -> InvalidOperation:
@@ -28,3 +29,12 @@ def bound_already() -> InvalidArgument:
 def needs_read_committed(what: str) -> InvalidOperation:
     """The error for reading the log in a transaction whose snapshot may be older than its end."""
     return InvalidOperation(f"{what} needs a READ COMMITTED transaction: with an old snapshot it would skip events")
+
+
+def waited_for_transactions(deadline: Deadline, sqlstate: str | None = None) -> StoreUnavailable:
+    """The error for a statement that was ended at the deadline of its call."""
+    return StoreUnavailable(
+        f"no answer within {deadline.timeout or 0:g} s (the timeout of this store); nothing was stored: look for a "
+        "transaction that stays open, or give the store a longer timeout",
+        sqlstate=sqlstate,
+    )

@@ -126,6 +126,11 @@ class Probe(Request[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class InRecovery(Request[bool]):
+    """Find out if the server is a standby, where nothing can be written."""
+
+
+@dataclass(frozen=True, slots=True)
 class BeginRebuild(Request[list[str] | None]):
     """Make empty copies of tables, and reply with the tables' full names; None if another rebuild is running."""
 

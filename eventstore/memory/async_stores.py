@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from eventstore.core import deadlines
 from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, NO_DEADLINE, checked_timeout
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
-from eventstore.core.refusals import bound_already
+from eventstore.core.refusals import bound_already, waited_for_transactions
 from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
@@ -22,11 +24,12 @@ R = TypeVar("R")
 
 
 class AsyncInMemoryEventStore(AsyncFollowableStore):
-    """A store that lives as long as the object. With ``strict``, events of unknown types are refused on reading."""
+    """InMemoryEventStore in async."""
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self, *, strict: bool = False, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         self._engine = MemoryEngine()
         self.strict = strict
+        self.timeout = checked_timeout(timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._engine.described()}>"
@@ -62,6 +65,7 @@ class _TransactionStore(AsyncRequestStore):
     def __init__(self, store: AsyncInMemoryEventStore, transaction: Transaction, own: OwnTransaction) -> None:
         self._own = own
         self.strict = store.strict
+        self.timeout = store.timeout
         self._store = store
         self._engine = store._engine
         self._transaction = transaction
@@ -128,12 +132,17 @@ async def _transaction(engine: MemoryEngine) -> AsyncGenerator[Transaction, None
 
 
 async def _execute(engine: MemoryEngine, request: Request[R], transaction: Transaction | None) -> R:
+    deadline = deadlines.current() or NO_DEADLINE
     while True:
         with engine.changed:
             if engine.try_lock(request, transaction):
                 return engine.answer(request, transaction)
+            if deadline.passed:
+                engine.stop_waiting(transaction)
+                raise waited_for_transactions(deadline)
             released = _next_release(engine)
-        await released.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(released.wait(), None if deadline.timeout is None else deadline.left())
 
 
 def _next_release(engine: MemoryEngine) -> asyncio.Event:

@@ -17,6 +17,7 @@ from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
     Heartbeat,
+    InRecovery,
     ListDropped,
     ListParked,
     ListSubscriptions,
@@ -85,6 +86,7 @@ class MemoryCheckpoints:
                 ListSubscriptions.answered_by(self._list),
                 Remove.answered_by(self._remove),
                 Probe.answered_by(self._probe),
+                InRecovery.answered_by(self._in_recovery),
             ]
         )
         """Which method answers which request; in a transaction what it changes is changed at its commit."""
@@ -113,6 +115,9 @@ class MemoryCheckpoints:
         self._parked.pop(request.name, None)
         self._dropped.pop(request.name, None)
         return self._rows.pop(request.name, None) is not None
+
+    def _in_recovery(self, _: InRecovery, __: HoldsClaims | None) -> bool:
+        return False
 
     def _probe(self, _: Probe, transaction: HoldsClaims | None) -> None:
         """A transaction that can't be used has been refused already."""

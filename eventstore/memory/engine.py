@@ -160,6 +160,12 @@ class MemoryEngine:
                 return True
         return False
 
+    @staticmethod
+    def stop_waiting(transaction: Transaction | None) -> None:
+        """Say that a transaction no longer waits for the lock that it did not get."""
+        if transaction is not None:
+            transaction.waiting_for = None
+
     def answer(self, request: Request[R], transaction: Transaction | None) -> R:
         """The reply to a request, whose locks are held."""
         if transaction is not None and not (transaction.failed and isinstance(request, Append)):

@@ -7,9 +7,11 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from eventstore.core import deadlines
 from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, NO_DEADLINE, checked_timeout
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
-from eventstore.core.refusals import bound_already
+from eventstore.core.refusals import bound_already, waited_for_transactions
 from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
@@ -22,11 +24,16 @@ R = TypeVar("R")
 
 
 class InMemoryEventStore(FollowableStore):
-    """A store that lives as long as the object. With ``strict``, events of unknown types are refused on reading."""
+    """A store that lives as long as the object.
 
-    def __init__(self, *, strict: bool = False) -> None:
+    With ``strict``, events of unknown types are refused on reading. ``timeout`` is the number of seconds that an append
+    waits for open transactions, None for as long as it takes.
+    """
+
+    def __init__(self, *, strict: bool = False, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         self._engine = MemoryEngine()
         self.strict = strict
+        self.timeout = checked_timeout(timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._engine.described()}>"
@@ -61,6 +68,7 @@ class _TransactionStore(RequestStore):
     def __init__(self, store: InMemoryEventStore, transaction: Transaction, own: OwnTransaction) -> None:
         self._own = own
         self.strict = store.strict
+        self.timeout = store.timeout
         self._store = store
         self._engine = store._engine
         self._transaction = transaction
@@ -128,6 +136,10 @@ def _transaction(engine: MemoryEngine) -> Generator[Transaction, None, None]:
 
 def _execute(engine: MemoryEngine, request: Request[R], transaction: Transaction | None) -> R:
     with engine.changed:
+        deadline = deadlines.current() or NO_DEADLINE
         while not engine.try_lock(request, transaction):
-            engine.changed.wait()
+            if deadline.passed:
+                engine.stop_waiting(transaction)
+                raise waited_for_transactions(deadline)
+            engine.changed.wait(min(deadline.left(), threading.TIMEOUT_MAX))
         return engine.answer(request, transaction)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, CancelledError, Event, Lock, Task, create_task, get_running_loop
+from contextlib import suppress
 from typing import Any, Self, TypeAlias
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from eventstore.errors import InvalidArgument, InvalidOperation
+from eventstore.core.deadlines import NO_DEADLINE, Deadline
+from eventstore.errors import AccessDenied, InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.postgres._forks import Forkable, keep_for_ever, tell_after_forks
-from eventstore.postgres.connections import OPTIONS, PATIENCE
-from eventstore.postgres.dsn import checked_dsn
-from eventstore.postgres.failures import unavailable
+from eventstore.postgres.connections import _OPEN, ASK_SECONDS, RECONNECT_SECONDS
+from eventstore.postgres.dsn import checked_dsn, own_options
+from eventstore.postgres.failures import none_free, store_closed, unavailable
 from eventstore.postgres.notifications import Server
 
 Pool: TypeAlias = AsyncConnectionPool[Any]
@@ -42,7 +45,7 @@ class CallersPool(Forkable):
                 "make a pool and a store in the child, or use the store's connect(), which does so by itself"
             )
 
-    async def pool(self) -> Pool:
+    async def pool(self, deadline: Deadline = NO_DEADLINE) -> Pool:  # noqa: ARG002 OwnPool's
         """Raises InvalidOperation in a forked child."""
         self._check()
         return self._pool
@@ -61,46 +64,104 @@ class OwnPool(Forkable):
 
     def __init__(self, dsn: str, max_size: int) -> None:
         self._dsn = checked_dsn(dsn)
+        self._options = own_options(dsn)
         self._max_size = max_size
-        self._pools: dict[AbstractEventLoop, Pool] = {}
-        self._closed = False
+        self._loops: WeakKeyDictionary[AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
         tell_after_forks(self)
 
     def after_fork(self) -> None:
-        for pool in self._pools.values():
-            keep_for_ever(pool)
-        self._pools = {}
+        for here in self._loops.values():
+            keep_for_ever(here)
+        self._loops = WeakKeyDictionary()
 
-    async def pool(self) -> Pool:
-        if self._closed:
-            raise InvalidOperation("this store is closed")
-        here = get_running_loop()
-        pool = self._pools.get(here)
-        if pool is None:
-            await self._try_once()
-            new = Pool(self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=False, kwargs=OPTIONS)
-            pool = self._pools.setdefault(here, new)  # Another task may have been faster.
-            await pool.open()
-        return pool
+    async def pool(self, deadline: Deadline = NO_DEADLINE) -> Pool:
+        """Raises StoreUnavailable or AccessDenied where the first connection can't be made."""
+        here = self._here()
+        if here.pool is None:
+            await here.open(self, deadline)
+        if here.closed or here.pool is None:
+            raise store_closed()
+        return here.pool
+
+    def make(self) -> Pool:
+        """A pool that is not open yet."""
+        return Pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._max_size,
+            open=False,
+            kwargs=self._options,
+            reconnect_timeout=RECONNECT_SECONDS,
+        )
 
     def server(self) -> Server:
         """Where its connections go."""
-        return Server(self._dsn, {})
-
-    async def _try_once(self) -> None:
-        """A pool would go on trying for half a minute, and not say why."""
-        try:
-            connection = await AsyncConnection.connect(self._dsn)
-        except psycopg.Error as error:
-            raise unavailable(error) from error
-        await connection.close()
+        return Server(self._dsn, self._options)
 
     async def close(self) -> None:
         """Close what this event loop has; each that used the store closes its own."""
-        self._closed = True
-        pool = self._pools.pop(get_running_loop(), None)
-        if pool is not None:
+        await self._here().close()
+
+    def _here(self) -> _OfLoop:
+        loop = get_running_loop()
+        here = self._loops.get(loop)
+        return here if here is not None else self._loops.setdefault(loop, _OfLoop())
+
+
+class _OfLoop:
+    """What one event loop has of a store."""
+
+    def __init__(self) -> None:
+        self.pool: Pool | None = None
+        self.closed = False
+        self._lock = Lock()
+        self._failures = 0
+        self._failure = psycopg.Error()
+        """The last of them."""
+        self._keeper: Task[None] | None = None
+
+    async def open(self, own: OwnPool, deadline: Deadline) -> None:
+        """Make a connection without the pool, which would go on trying and not say why it fails; then open the pool.
+
+        One task at a time does, and those that wait meanwhile fail as it does.
+        """
+        before = self._failures
+        async with self._lock:
+            if self.pool is not None or self.closed:
+                return
+            if self._failures > before:
+                raise unavailable(self._failure) from self._failure
+            try:
+                await _try(own.server(), deadline)
+            except psycopg.Error as error:
+                self._failures, self._failure = self._failures + 1, error
+                raise unavailable(error) from error
+            pool = own.make()
+            await pool.open()
+            self._keeper = create_task(_closed_in_the_end(pool))
+            self.pool = pool
+
+    async def close(self) -> None:
+        self.closed = True
+        pool, keeper, self.pool, self._keeper = self.pool, self._keeper, None, None
+        if pool is not None and keeper is not None:
             await pool.close()
+            keeper.cancel()
+            with suppress(CancelledError):
+                await keeper
+
+
+async def _closed_in_the_end(pool: Pool) -> None:
+    """Close a pool when its event loop ends, and cancels this: a worker of the pool's may swallow its cancellation."""
+    try:
+        await Event().wait()
+    finally:
+        await pool.close()
+
+
+async def _try(server: Server, deadline: Deadline) -> None:
+    connection = await AsyncConnection.connect(server.conninfo, **server.options_of_one(deadline))
+    await connection.close()
 
 
 Connections: TypeAlias = CallersPool | OwnPool
@@ -108,34 +169,73 @@ Connections: TypeAlias = CallersPool | OwnPool
 
 
 class Loan:
-    """A connection out of a pool, in autocommit mode until it is given back as it was."""
+    """A connection out of a pool, in autocommit mode, that is given back as it was at the end of the block.
 
-    def __init__(self, pool: Pool, connection: AsyncConnection[TupleRow]) -> None:
-        self.connection = connection
-        self._pool = pool
-        self._autocommit = connection.autocommit
+    Whatever else happens to it, it is closed.
+    """
 
-    @classmethod
-    async def take(cls, pool: Pool) -> Self:
-        """Raises StoreUnavailable if there is none."""
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._taken: tuple[Pool, AsyncConnection[TupleRow], bool] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.give_back()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether it holds a connection with an open transaction, which can be rolled back."""
+        return self._taken is not None and self._taken[1].info.transaction_status in _OPEN
+
+    async def take(self, deadline: Deadline) -> AsyncConnection[TupleRow]:
+        """Raises StoreUnavailable if there is none before the deadline, AccessDenied."""
+        pool = await self._connections.pool(deadline)
+        connection = await self._asked(pool, deadline)
+        autocommit = connection.autocommit
+        self._taken = pool, connection, autocommit
+        if not autocommit:
+            await connection.set_autocommit(True)
+        return connection
+
+    async def _asked(self, pool: Pool, deadline: Deadline) -> AsyncConnection[TupleRow]:
+        while True:
+            try:
+                connection: AsyncConnection[TupleRow] = await pool.getconn(timeout=min(deadline.left(), ASK_SECONDS))
+            except PoolTimeout as error:
+                if deadline.passed:
+                    raise await self._cause(deadline) from error
+            except psycopg.Error as error:
+                raise unavailable(error) from error
+            else:
+                return connection
+
+    async def _cause(self, deadline: Deadline) -> StoreUnavailable | AccessDenied:
+        """Why there was none, which the pool does not tell: what another connection meets."""
+        server = self._connections.server()
+        if server is None:
+            return none_free(deadline.timeout)
         try:
-            loan = cls(pool, await pool.getconn())
+            await _try(server, deadline)
         except psycopg.Error as error:
-            raise unavailable(error) from error
-        try:
-            if not loan._autocommit:
-                await loan.connection.set_autocommit(True)
-        except BaseException:  # A task can be cancelled here.
-            await loan.give_back()
-            raise
-        return loan
+            return unavailable(error, deadline.timeout)
+        return none_free(deadline.timeout)
 
     async def give_back(self) -> None:
-        connection = self.connection
+        if self._taken is None:
+            return
+        pool, connection, autocommit = self._taken
         try:
             if connection.broken:
-                await self._pool.drain()  # What ended one connection has probably ended all.
-            elif not self._autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+                await pool.drain()  # What ended one connection has probably ended all.
+            elif connection.info.transaction_status != TransactionStatus.IDLE:
+                await connection.close()  # Nobody knows what it is at.
+            elif not autocommit:
                 await connection.set_autocommit(False)
+        except BaseException:  # A task can be cancelled here.
+            await connection.close()
+            raise
         finally:
-            await self._pool.putconn(connection)
+            self._taken = None
+            await pool.putconn(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,13 +14,15 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
+from eventstore.core import deadlines
 from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore, run
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline, checked_timeout, within
 from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
 from eventstore.core.requests import Call, Request
 from eventstore.core.wakeups import WakeUps
-from eventstore.errors import InvalidArgument, StoreUnavailable
+from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
@@ -27,19 +30,22 @@ from eventstore.postgres.async_connections import CallersPool, Connections, Loan
 from eventstore.postgres.failures import check_connection, resolve
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
+from eventstore.postgres.stores import DEFAULT_SCHEMA, WORKERS_PATIENCE
 from eventstore.postgres.transactions import OnAnotherConnection
+from eventstore.postgres.waiting import CANCEL_SECONDS, OutOfTime, Waiting, unanswered, until
 from eventstore.store import AsyncEventStore
 from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
-
-DEFAULT_SCHEMA = "eventstore"
 
 
 class _Cursor(AsyncCursor[TupleRow]):
     @property
     def adapters(self) -> AdaptersMap:
         return ADAPTERS
+
+    def _execute_gen(self, *args: Any, **options: Any) -> Waiting[None]:
+        return until(deadlines.current(), super()._execute_gen(*args, **options))
 
 
 async def execute(connection: AsyncConnection[TupleRow], request: Request[R], statements: Statements) -> R:
@@ -50,27 +56,52 @@ async def execute(connection: AsyncConnection[TupleRow], request: Request[R], st
     try:
         check_connection(connection)
         # What has no parameters, such as a COMMIT, is not worth a plan that the server keeps.
-        await cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
+        try:
+            await cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
+        except OutOfTime as late:
+            await _cancel(connection, late)
         rows = await cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
     except psycopg.Error as error:
         return resolve(error, request, statement, statements, broken=connection.broken)
     return statement.reply(rows)
 
 
+async def _cancel(connection: AsyncConnection[Any], late: OutOfTime) -> None:
+    """Cancel a statement and wait for its end; where the server says nothing, break the connection.
+
+    Returns if it was faster. Raises StoreUnavailable, or the driver's errors.
+    """
+    try:
+        await connection.cancel_safe(timeout=CANCEL_SECONDS)
+        async with connection.lock:
+            await connection.wait(until(Deadline(CANCEL_SECONDS), late.statement))
+    except psycopg.errors.QueryCanceled as error:
+        raise late.cancelled(error) from error
+    except (OutOfTime, psycopg.OperationalError) as error:
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate is not None:
+            raise  # The server did say something.
+        connection.pgconn.finish()
+        raise unanswered() from error
+
+
 class _PoolClient:
     """What the stores have in common: a schema, and connections to where it is."""
 
-    def __init__(self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA) -> None:
-        """``pool`` stays the caller's, who opens and closes it."""
+    def __init__(
+        self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA, *, timeout: float | None = DEFAULT_TIMEOUT
+    ) -> None:
+        """``pool`` stays the caller's, who opens and closes it. ``timeout``: seconds for a call, waits included."""
+        self.timeout = checked_timeout(timeout)
         self.connections: Connections = pool if isinstance(pool, (CallersPool, OwnPool)) else CallersPool(pool)
         self.statements = Statements(schema)
 
     async def execute(self, request: Request[R]) -> R:
-        loan = await Loan.take(await self.connections.pool())
-        try:
-            return await execute(loan.connection, request, self.statements)
-        finally:
-            await loan.give_back()
+        async with Loan(self.connections) as loan:
+            return await execute(await loan.take(self._deadline()), request, self.statements)
+
+    def _deadline(self) -> Deadline:
+        """Until when to wait for a connection. Outside of a call it is a worker that asks, which asks again."""
+        return deadlines.current() or Deadline(min(self.timeout or WORKERS_PATIENCE, WORKERS_PATIENCE))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(schema={self.statements.schema!r})"
@@ -92,9 +123,15 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
     """PostgresEventStore in async, over a psycopg_pool.AsyncConnectionPool."""
 
     def __init__(
-        self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, notify: bool = False
+        self,
+        pool: Pool | Connections,
+        schema: str = DEFAULT_SCHEMA,
+        *,
+        strict: bool = False,
+        notify: bool = False,
+        timeout: float | None = DEFAULT_TIMEOUT,
     ) -> None:
-        super().__init__(pool, schema)
+        super().__init__(pool, schema, timeout=timeout)
         self.strict = strict
         self._announcements = Announcements(self.connections.server, self.statements, notify=notify)
 
@@ -107,9 +144,10 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
         strict: bool = False,
         notify: bool = False,
         max_size: int = 10,
+        timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Self:
         """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
-        return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify)
+        return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify, timeout=timeout)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -128,31 +166,29 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
-        begin: Call[Loan] = Call(self._begin)
-        loan = await run(repeated(begin))
-        try:
-            store = _Transaction(self, loan.connection)
+        async with Loan(self.connections) as loan:
+            begin: Call[AsyncConnection[Any]] = Call(partial(self._begin, loan))
+            connection = await self.carry_out(repeated(begin))
+            store = _Transaction(self, loan, connection)
             try:
                 with own_transaction(self, asyncio.current_task()) as own:
                     store.own = own
                     yield store
+                await store._commit()
             except BaseException:
                 await store._roll_back()
                 raise
-            await store._commit()
-        finally:
-            await loan.give_back()
         if store.has_appended:
             self.announce()
 
-    async def _begin(self) -> Loan:
-        loan = await Loan.take(await self.connections.pool())
+    async def _begin(self, loan: Loan) -> AsyncConnection[Any]:
+        connection = await loan.take(self._deadline())
         try:
-            await execute(loan.connection, transactions.BEGIN, self.statements)
+            await execute(connection, transactions.BEGIN, self.statements)
         except BaseException:
             await loan.give_back()
             raise
-        return loan
+        return connection
 
     def bind(self, connection: AsyncConnection[Any]) -> AsyncPostgresTransaction:
         """As PostgresEventStore.bind."""
@@ -169,6 +205,7 @@ class AsyncPostgresTransaction(AsyncRequestStore):
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
         self._store = store
         self.strict = store.strict
+        self.timeout = store.timeout
         self.statements = store.statements.in_transaction
         self._connection = connection
 
@@ -210,8 +247,9 @@ class _Transaction(AsyncPostgresTransaction):
 
     own: OwnTransaction
 
-    def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
+    def __init__(self, store: AsyncPostgresEventStore, loan: Loan, connection: AsyncConnection[Any]) -> None:
         super().__init__(store, connection)
+        self._loan = loan
         self._elsewhere = store.execute
         self._log = transactions.AppendLog()
 
@@ -244,16 +282,19 @@ class _Transaction(AsyncPostgresTransaction):
 
     async def _commit(self) -> None:
         self._log.end()
-        await run(transactions.commit(self._log.appended), self._carry_out)
+        with within(self.timeout):
+            await run(transactions.commit(self._log.appended), self._carry_out)
         self._log.committed()
 
     async def _roll_back(self) -> None:
         self._log.end()
-        with suppress(StoreUnavailable):  # A connection that is gone has rolled back.
-            await self._carry_out(transactions.ROLLBACK)
+        if self._loan.in_transaction:
+            with suppress(EventStoreError), within(self.timeout):  # A connection that is gone has rolled back.
+                await self._carry_out(transactions.ROLLBACK)
 
     async def _carry_out(self, request: Request[Any]) -> Any:
         if isinstance(request, OnAnotherConnection):
+            await self._loan.give_back()  # It is broken, and there may be no other.
             return await self._elsewhere(request.request)
         return await execute(self._connection, request, self.statements)
 
@@ -262,6 +303,13 @@ class AsyncPostgresSnapshotStore(_PoolClient, AsyncRequestSnapshotStore):
     """PostgresSnapshotStore in async."""
 
     @classmethod
-    def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, max_size: int = 10) -> Self:
+    def connect(
+        cls,
+        dsn: str,
+        schema: str = DEFAULT_SCHEMA,
+        *,
+        max_size: int = 10,
+        timeout: float | None = DEFAULT_TIMEOUT,
+    ) -> Self:
         """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
-        return cls(OwnPool(dsn, max_size), schema)
+        return cls(OwnPool(dsn, max_size), schema, timeout=timeout)

@@ -10,18 +10,21 @@ import psycopg
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
-from eventstore.errors import InvalidArgument, InvalidOperation
+from eventstore.core.deadlines import NO_DEADLINE, Deadline
+from eventstore.errors import AccessDenied, InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.postgres._forks import Forkable, keep_for_ever, tell_after_forks
-from eventstore.postgres.dsn import checked_dsn
-from eventstore.postgres.failures import unavailable
+from eventstore.postgres.dsn import checked_dsn, own_options
+from eventstore.postgres.failures import none_free, store_closed, unavailable
 from eventstore.postgres.notifications import Server
 
-PATIENCE = 10.0
-"""Seconds that a pool of the store's own waits for a connection."""
-OPTIONS = {"autocommit": True, "client_encoding": "UTF8"}
-"""Connection options of the store's own pool."""
+ASK_SECONDS = 1.0
+"""After so long a pool is asked for a connection again: one that has given up connecting tries at once then."""
+RECONNECT_SECONDS = 1.0
+"""How long a pool of the store's own tries to connect before it gives up. It waits twice as long after each failure,
+and would be of no use for half a minute after the server is back."""
+_OPEN = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 Pool: TypeAlias = ConnectionPool[Any]
 """A pool of yours. Checkers do not know the connections of `ConnectionPool(dsn)`, as its rows are not given."""
@@ -47,7 +50,7 @@ class CallersPool(Forkable):
                 "make a pool and a store in the child, or use the store's connect(), which does so by itself"
             )
 
-    def pool(self) -> Pool:
+    def pool(self, deadline: Deadline = NO_DEADLINE) -> Pool:  # noqa: ARG002 OwnPool's
         """Raises InvalidOperation in a forked child."""
         self._check()
         return self._pool
@@ -66,8 +69,10 @@ class OwnPool(Forkable):
 
     def __init__(self, dsn: str, max_size: int) -> None:
         self._dsn = checked_dsn(dsn)
+        self._options = own_options(dsn)
         self._max_size = max_size
         self._lock = threading.Lock()
+        self._first = _FirstConnection()
         self._pool: Pool | None = None
         self._end: finalize[..., OwnPool] | None = None
         self._closed = False
@@ -75,27 +80,31 @@ class OwnPool(Forkable):
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()  # A thread of the parent's may have held it.
+        self._first = _FirstConnection()
         if self._end is not None:
             self._end.detach()
             keep_for_ever(self._pool)
             self._pool = self._end = None
 
-    def pool(self) -> Pool:
+    def pool(self, deadline: Deadline = NO_DEADLINE) -> Pool:
+        """Raises StoreUnavailable or AccessDenied where the first connection can't be made."""
         pool = self._pool
-        return pool if pool is not None else self._open()
+        return pool if pool is not None else self._open(deadline)
 
-    def _open(self) -> Pool:
+    def _open(self, deadline: Deadline) -> Pool:
+        if not self._closed:
+            self._first.make(self.server(), deadline)  # Nobody who closes the store waits for that.
         with self._lock:
             if self._closed:
-                raise InvalidOperation("this store is closed")
+                raise store_closed()
             if self._pool is None:
-                try:
-                    # A pool would go on trying for half a minute, and not say why.
-                    psycopg.connect(self._dsn).close()
-                except psycopg.Error as error:
-                    raise unavailable(error) from error
                 self._pool = Pool(
-                    self._dsn, min_size=1, max_size=self._max_size, timeout=PATIENCE, open=True, kwargs=OPTIONS
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._max_size,
+                    open=True,
+                    kwargs=self._options,
+                    reconnect_timeout=RECONNECT_SECONDS,
                 )
                 # Let go without being closed, a pool waits for its threads in vain when Python ends.
                 self._end = finalize(self, self._pool.close)
@@ -103,7 +112,7 @@ class OwnPool(Forkable):
 
     def server(self) -> Server:
         """Where its connections go."""
-        return Server(self._dsn, {})
+        return Server(self._dsn, self._options)
 
     def close(self) -> None:
         with self._lock:
@@ -113,35 +122,110 @@ class OwnPool(Forkable):
             end()
 
 
+class _FirstConnection:
+    """The attempt to connect without a pool, which would go on trying and not say why it fails.
+
+    One thread at a time makes it, and those that wait meanwhile fail as it does.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made = False
+        self._failures = 0
+        self._failure = psycopg.Error()
+        """The last of them."""
+
+    def make(self, server: Server, deadline: Deadline) -> None:
+        """Raises StoreUnavailable, AccessDenied."""
+        before = self._failures
+        if not self._lock.acquire(timeout=min(deadline.left(), threading.TIMEOUT_MAX)):
+            raise unavailable(psycopg.OperationalError("the server does not answer"), deadline.timeout)
+        try:
+            if self._made:
+                return
+            if self._failures > before:
+                raise unavailable(self._failure) from self._failure
+            psycopg.connect(server.conninfo, **server.options_of_one(deadline)).close()
+            self._made = True
+        except psycopg.Error as error:
+            self._failures, self._failure = self._failures + 1, error
+            raise unavailable(error) from error
+        finally:
+            self._lock.release()
+
+
 Connections: TypeAlias = CallersPool | OwnPool
 """Where a store's connections come from."""
 
 
 class Loan:
-    """A connection out of a pool, in autocommit mode until it is given back as it was."""
+    """A connection out of a pool, in autocommit mode, that is given back as it was at the end of the block.
 
-    def __init__(self, pool: Pool, connection: Connection[TupleRow]) -> None:
-        self.connection = connection
-        self._pool = pool
-        self._autocommit = connection.autocommit
+    Whatever else happens to it, it is closed.
+    """
 
-    @classmethod
-    def take(cls, pool: Pool) -> Self:
-        """Raises StoreUnavailable if there is none."""
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._taken: tuple[Pool, Connection[TupleRow], bool] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether it holds a connection with an open transaction, which can be rolled back."""
+        return self._taken is not None and self._taken[1].info.transaction_status in _OPEN
+
+    def take(self, deadline: Deadline) -> Connection[TupleRow]:
+        """Raises StoreUnavailable if there is none before the deadline, AccessDenied."""
+        pool = self._connections.pool(deadline)
+        connection = self._asked(pool, deadline)
+        autocommit = connection.autocommit
+        self._taken = pool, connection, autocommit
+        if not autocommit:
+            connection.autocommit = True
+        return connection
+
+    def _asked(self, pool: Pool, deadline: Deadline) -> Connection[TupleRow]:
+        while True:
+            try:
+                connection: Connection[TupleRow] = pool.getconn(timeout=min(deadline.left(), ASK_SECONDS))
+            except PoolTimeout as error:
+                if deadline.passed:
+                    raise self._cause(deadline) from error
+            except psycopg.Error as error:
+                raise unavailable(error) from error
+            else:
+                return connection
+
+    def _cause(self, deadline: Deadline) -> StoreUnavailable | AccessDenied:
+        """Why there was none, which the pool does not tell: what another connection meets."""
+        server = self._connections.server()
+        if server is None:
+            return none_free(deadline.timeout)
         try:
-            loan = cls(pool, pool.getconn())
+            psycopg.connect(server.conninfo, **server.options_of_one(deadline)).close()
         except psycopg.Error as error:
-            raise unavailable(error) from error
-        if not loan._autocommit:
-            loan.connection.autocommit = True
-        return loan
+            return unavailable(error, deadline.timeout)
+        return none_free(deadline.timeout)
 
     def give_back(self) -> None:
-        connection = self.connection
+        if self._taken is None:
+            return
+        pool, connection, autocommit = self._taken
         try:
             if connection.broken:
-                self._pool.drain()  # What ended one connection has probably ended all.
-            elif not self._autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+                pool.drain()  # What ended one connection has probably ended all.
+            elif connection.info.transaction_status != TransactionStatus.IDLE:
+                connection.close()  # Nobody knows what it is at.
+            elif not autocommit:
                 connection.autocommit = False
+        except BaseException:
+            connection.close()
+            raise
         finally:
-            self._pool.putconn(connection)
+            self._taken = None
+            pool.putconn(connection)

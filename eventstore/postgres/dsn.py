@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -10,6 +12,16 @@ from psycopg.conninfo import conninfo_to_dict
 from eventstore.errors import InvalidArgument
 
 _FORMS = "write postgresql://user@host/database, or host=... dbname=... user=..."
+OPTIONS: dict[str, Any] = {"autocommit": True, "client_encoding": "UTF8"}
+"""What connections of the library's own need."""
+_LIVELINESS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""Without these a network that swallows everything is noticed after minutes: seconds, and milliseconds for the last."""
 _PASSWORDS = re.compile(r"(?<=://)([^\s:/@]*):\S*@|(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 
 
@@ -39,6 +51,15 @@ def _fault(dsn: str) -> str | None:
     if any("@" in host for host in hosts if not host.startswith(("/", "@"))) or not re.fullmatch(r"[0-9,]*", ports):
         return "percent-encode special characters in its user name and password, such as %40 for @"
     return None
+
+
+def own_options(dsn: str) -> dict[str, Any]:
+    """The options of connections of the library's own: what a DSN, or the environment, says itself is left out."""
+    said = conninfo_to_dict(dsn)
+    options = {name: value for name, value in _LIVELINESS.items() if name not in said}
+    if "connect_timeout" in options and "PGCONNECT_TIMEOUT" in os.environ:
+        options["connect_timeout"] = os.environ["PGCONNECT_TIMEOUT"]
+    return OPTIONS | options
 
 
 def without_passwords(text: str) -> str:

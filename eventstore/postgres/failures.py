@@ -93,13 +93,27 @@ def _refusal(error: psycopg.Error, message: str, schema: str) -> EventStoreError
     return (StoreUnavailable if passes else StoreRefused)(f"the server refused: {message}", sqlstate=sqlstate)
 
 
-def unavailable(error: psycopg.Error) -> StoreUnavailable | AccessDenied:
-    """The error for one that kept a connection from being had at all."""
+def unavailable(error: psycopg.Error, timeout: float | None = None) -> StoreUnavailable | AccessDenied:
+    """The error for one that kept a connection from being had at all, or for so many seconds."""
     refused = error.sqlstate in _ACCESS_DENIED or _LOGIN_REFUSED.search(str(error))
     kind = AccessDenied if refused else StoreUnavailable
-    unavailable = kind(f"no connection to the server: {_first_line(error)}", sqlstate=error.sqlstate)
+    within = "" if timeout is None else f" within {timeout:g} s (the timeout of this store)"
+    unavailable = kind(f"no connection to the server{within}: {_first_line(error)}", sqlstate=error.sqlstate)
     error._pgconn = None  # It has the DSN, password included, which whoever logs the cause would see.
     return unavailable
+
+
+def none_free(timeout: float | None) -> StoreUnavailable:
+    """The error for a pool that had no connection to give, though the server gives one."""
+    return StoreUnavailable(
+        f"no connection within {timeout or 0:g} s (the timeout of this store): all connections of the pool are in use. "
+        "Make the pool larger, or look for what keeps its connections"
+    )
+
+
+def store_closed() -> InvalidOperation:
+    """The error for the use of a store after close()."""
+    return InvalidOperation("this store is closed")
 
 
 def _first_line(error: psycopg.Error) -> str:

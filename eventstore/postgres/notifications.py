@@ -6,6 +6,7 @@ sends at most one each NOTIFY_SECONDS, whatever it appends. Nothing rests on the
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import threading
@@ -18,9 +19,11 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
+from eventstore.core.deadlines import Deadline
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import EventStoreError
 from eventstore.postgres._forks import Forkable, tell_after_forks
@@ -33,6 +36,8 @@ IDLE_SECONDS = 5.0
 CHECK_SECONDS = 30.0
 """After so long without a notification the listening connection is tried."""
 RECONNECT_SECONDS = 1.0
+LEAST_CONNECT_SECONDS = 2
+"""libpq takes a shorter connect_timeout for this one."""
 
 _BY_SCHEMA: dict[str, WakeUps] = {}
 """Of all stores of this process in schemas of one name: a hint too many costs one look."""
@@ -48,19 +53,27 @@ class Server:
     @classmethod
     def of(cls, pool: Any) -> Server | None:
         """None where only a coroutine could tell."""
-        conninfo, options = _told(pool.conninfo), _told(pool.kwargs)
-        return None if conninfo is None or options is None else cls(conninfo, options)
+        if iscoroutinefunction(pool.conninfo) or iscoroutinefunction(pool.kwargs):
+            return None
+        return cls(_told(pool.conninfo) or "", _told(pool.kwargs) or {})
 
     def connect(self) -> Connection[Any]:
         """Raises psycopg.Error."""
+        return psycopg.connect(self.conninfo, **self.options_of_one())
+
+    def options_of_one(self, deadline: Deadline | None = None) -> dict[str, Any]:
+        """The options of one connection, which is to be made before a deadline; two seconds are the least."""
         options: dict[str, Any] = {**self.options, "autocommit": True, "row_factory": tuple_row}
-        return psycopg.connect(self.conninfo, **options)
+        if deadline is not None and deadline.timeout is not None:
+            said = options.get("connect_timeout") or conninfo_to_dict(self.conninfo).get("connect_timeout")
+            seconds = int(said) if said and str(said).isdecimal() else 0
+            left = max(math.ceil(deadline.left()), LEAST_CONNECT_SECONDS)
+            options["connect_timeout"] = min(seconds or left, left)
+        return options
 
 
 def _told(value: Any) -> Any:
     """A parameter of a pool: itself, or what a function gives."""
-    if iscoroutinefunction(value):
-        return None
     return value() if callable(value) else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,13 +14,15 @@ from psycopg import Connection, Cursor
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
+from eventstore.core import deadlines
 from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore, run
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline, checked_timeout, within
 from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
 from eventstore.core.requests import Call, Request
 from eventstore.core.wakeups import WakeUps
-from eventstore.errors import InvalidArgument, StoreUnavailable
+from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
@@ -28,18 +31,24 @@ from eventstore.postgres.failures import check_connection, resolve
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.transactions import OnAnotherConnection
+from eventstore.postgres.waiting import CANCEL_SECONDS, OutOfTime, Waiting, unanswered, until
 from eventstore.store import EventStore
 from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
 DEFAULT_SCHEMA = "eventstore"
+WORKERS_PATIENCE = 10.0
+"""Seconds that a subscription waits for a connection, before it says so in the log and tries again."""
 
 
 class _Cursor(Cursor[TupleRow]):
     @property
     def adapters(self) -> AdaptersMap:
         return ADAPTERS
+
+    def _execute_gen(self, *args: Any, **options: Any) -> Waiting[None]:
+        return until(deadlines.current(), super()._execute_gen(*args, **options))
 
 
 def execute(connection: Connection[TupleRow], request: Request[R], statements: Statements) -> R:
@@ -50,27 +59,52 @@ def execute(connection: Connection[TupleRow], request: Request[R], statements: S
     try:
         check_connection(connection)
         # What has no parameters, such as a COMMIT, is not worth a plan that the server keeps.
-        cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
+        try:
+            cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
+        except OutOfTime as late:
+            _cancel(connection, late)
         rows = cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
     except psycopg.Error as error:
         return resolve(error, request, statement, statements, broken=connection.broken)
     return statement.reply(rows)
 
 
+def _cancel(connection: Connection[Any], late: OutOfTime) -> None:
+    """Cancel a statement and wait for its end; where the server says nothing, break the connection.
+
+    Returns if it was faster. Raises StoreUnavailable, or the driver's errors.
+    """
+    try:
+        connection.cancel_safe(timeout=CANCEL_SECONDS)
+        with connection.lock:
+            connection.wait(until(Deadline(CANCEL_SECONDS), late.statement))
+    except psycopg.errors.QueryCanceled as error:
+        raise late.cancelled(error) from error
+    except (OutOfTime, psycopg.OperationalError) as error:
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate is not None:
+            raise  # The server did say something.
+        connection.pgconn.finish()
+        raise unanswered() from error
+
+
 class _PoolClient:
     """What the stores have in common: a schema, and connections to where it is."""
 
-    def __init__(self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA) -> None:
-        """``pool`` stays the caller's, who opens and closes it."""
+    def __init__(
+        self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA, *, timeout: float | None = DEFAULT_TIMEOUT
+    ) -> None:
+        """``pool`` stays the caller's, who opens and closes it. ``timeout``: seconds for a call, waits included."""
+        self.timeout = checked_timeout(timeout)
         self.connections: Connections = pool if isinstance(pool, (CallersPool, OwnPool)) else CallersPool(pool)
         self.statements = Statements(schema)
 
     def execute(self, request: Request[R]) -> R:
-        loan = Loan.take(self.connections.pool())
-        try:
-            return execute(loan.connection, request, self.statements)
-        finally:
-            loan.give_back()
+        with Loan(self.connections) as loan:
+            return execute(loan.take(self._deadline()), request, self.statements)
+
+    def _deadline(self) -> Deadline:
+        """Until when to wait for a connection. Outside of a call it is a worker that asks, which asks again."""
+        return deadlines.current() or Deadline(min(self.timeout or WORKERS_PATIENCE, WORKERS_PATIENCE))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(schema={self.statements.schema!r})"
@@ -96,9 +130,15 @@ class PostgresEventStore(_PoolClient, FollowableStore):
     """
 
     def __init__(
-        self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA, *, strict: bool = False, notify: bool = False
+        self,
+        pool: Pool | Connections,
+        schema: str = DEFAULT_SCHEMA,
+        *,
+        strict: bool = False,
+        notify: bool = False,
+        timeout: float | None = DEFAULT_TIMEOUT,
     ) -> None:
-        super().__init__(pool, schema)
+        super().__init__(pool, schema, timeout=timeout)
         self.strict = strict
         self._announcements = Announcements(self.connections.server, self.statements, notify=notify)
 
@@ -111,9 +151,10 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         strict: bool = False,
         notify: bool = False,
         max_size: int = 10,
+        timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Self:
         """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
-        return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify)
+        return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify, timeout=timeout)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -132,30 +173,28 @@ class PostgresEventStore(_PoolClient, FollowableStore):
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
-        loan = run(repeated(Call(self._begin)))
-        try:
-            store = _Transaction(self, loan.connection)
+        with Loan(self.connections) as loan:
+            connection = self.carry_out(repeated(Call(partial(self._begin, loan))))
+            store = _Transaction(self, loan, connection)
             try:
                 with own_transaction(self, threading.get_ident()) as own:
                     store.own = own
                     yield store
+                store._commit()
             except BaseException:
                 store._roll_back()
                 raise
-            store._commit()
-        finally:
-            loan.give_back()
         if store.has_appended:
             self.announce()
 
-    def _begin(self) -> Loan:
-        loan = Loan.take(self.connections.pool())
+    def _begin(self, loan: Loan) -> Connection[Any]:
+        connection = loan.take(self._deadline())
         try:
-            execute(loan.connection, transactions.BEGIN, self.statements)
+            execute(connection, transactions.BEGIN, self.statements)
         except BaseException:
             loan.give_back()
             raise
-        return loan
+        return connection
 
     def bind(self, connection: Connection[Any]) -> PostgresTransaction:
         """The same store on a connection of the caller's, whose transaction it neither commits nor rolls back.
@@ -175,6 +214,7 @@ class PostgresTransaction(RequestStore):
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
         self._store = store
         self.strict = store.strict
+        self.timeout = store.timeout
         self.statements = store.statements.in_transaction
         self._connection = connection
 
@@ -216,8 +256,9 @@ class _Transaction(PostgresTransaction):
 
     own: OwnTransaction
 
-    def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
+    def __init__(self, store: PostgresEventStore, loan: Loan, connection: Connection[Any]) -> None:
         super().__init__(store, connection)
+        self._loan = loan
         self._elsewhere = store.execute
         self._log = transactions.AppendLog()
 
@@ -250,16 +291,19 @@ class _Transaction(PostgresTransaction):
 
     def _commit(self) -> None:
         self._log.end()
-        run(transactions.commit(self._log.appended), self._carry_out)
+        with within(self.timeout):
+            run(transactions.commit(self._log.appended), self._carry_out)
         self._log.committed()
 
     def _roll_back(self) -> None:
         self._log.end()
-        with suppress(StoreUnavailable):  # A connection that is gone has rolled back.
-            self._carry_out(transactions.ROLLBACK)
+        if self._loan.in_transaction:
+            with suppress(EventStoreError), within(self.timeout):  # A connection that is gone has rolled back.
+                self._carry_out(transactions.ROLLBACK)
 
     def _carry_out(self, request: Request[Any]) -> Any:
         if isinstance(request, OnAnotherConnection):
+            self._loan.give_back()  # It is broken, and there may be no other.
             return self._elsewhere(request.request)
         return execute(self._connection, request, self.statements)
 
@@ -268,6 +312,13 @@ class PostgresSnapshotStore(_PoolClient, RequestSnapshotStore):
     """Snapshots on PostgreSQL, beside the events or elsewhere. Safe for threads, and after a fork."""
 
     @classmethod
-    def connect(cls, dsn: str, schema: str = DEFAULT_SCHEMA, *, max_size: int = 10) -> Self:
+    def connect(
+        cls,
+        dsn: str,
+        schema: str = DEFAULT_SCHEMA,
+        *,
+        max_size: int = 10,
+        timeout: float | None = DEFAULT_TIMEOUT,
+    ) -> Self:
         """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
-        return cls(OwnPool(dsn, max_size), schema)
+        return cls(OwnPool(dsn, max_size), schema, timeout=timeout)

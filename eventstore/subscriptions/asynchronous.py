@@ -11,22 +11,25 @@ from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from eventstore.core.asynchronous import AsyncFollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
+from eventstore.core.deadlines import within
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
+from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import ListParked, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore
 from eventstore.subscriptions import managing
 from eventstore.subscriptions.following import (
+    SIGN_OFF_SECONDS,
     Follower,
     Handle,
     InTransaction,
-    Rest,
     Wait,
     drop_parked,
 )
 from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
+from eventstore.subscriptions.outages import Rest
 from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
 
 T = TypeVar("T")
@@ -96,7 +99,7 @@ class _Following:
 
     async def status(self) -> SubscriptionStatus:
         """As Subscription.status."""
-        return await run(managing.status(self.name), self._store.execute)
+        return await self._store.carry_out(managing.status(self.name))
 
     async def wait_until_processed(self, position: int | None = None, timeout: float = 10.0) -> None:  # noqa: ASYNC109 the blocking one's
         """As Subscription.wait_until_processed."""
@@ -104,7 +107,7 @@ class _Following:
 
     async def parked(self) -> list[ParkedEvent]:
         """As Subscription.parked."""
-        return await run(repeated(ListParked(self.name)), self._store.execute)
+        return await self._store.carry_out(repeated(ListParked(self.name)))
 
     async def retry_parked(self, position: int) -> None:
         """As Subscription.retry_parked."""
@@ -112,7 +115,7 @@ class _Following:
 
     async def drop_parked(self, position: int) -> None:
         """As Subscription.drop_parked."""
-        await run(drop_parked(self.name, position), self._store.execute)
+        await self._store.carry_out(drop_parked(self.name, position))
 
     async def remove(self) -> None:
         """As Subscription.remove."""
@@ -127,8 +130,8 @@ class _Following:
                 try:
                     await run(self._follower.follow(to_end=to_end), self._carry_out)
                 finally:
-                    with suppress(StoreUnavailable):
-                        await run(self._follower.sign_off(), self._store.execute)
+                    with suppress(StoreUnavailable), within(SIGN_OFF_SECONDS):
+                        await self._store.carry_out(self._follower.sign_off())
         finally:
             self._running = None
 
@@ -229,7 +232,12 @@ class AsyncProjection(_Following, Generic[T]):
 
 async def async_statuses(store: AsyncEventStore) -> list[SubscriptionStatus]:
     """As statuses."""
-    return await run(managing.statuses(), followable(store).execute)
+    return await followable(store).carry_out(managing.statuses())
+
+
+async def async_blocking_sessions(store: AsyncEventStore) -> list[BlockingSession]:
+    """As blocking_sessions."""
+    return await run(managing.blocking_sessions(), followable(store).execute)
 
 
 def followable(store: object) -> AsyncFollowableStore:

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar, Unpack
 from eventstore.core.arguments import check_blocking
 from eventstore.core.blocking import FollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
+from eventstore.core.deadlines import within
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
 from eventstore.core.sessions import BlockingSession
@@ -22,14 +23,15 @@ from eventstore.event import Event
 from eventstore.store import EventStore
 from eventstore.subscriptions import managing
 from eventstore.subscriptions.following import (
+    SIGN_OFF_SECONDS,
     Follower,
     Handle,
     InTransaction,
-    Rest,
     Wait,
     drop_parked,
 )
 from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
+from eventstore.subscriptions.outages import Rest
 from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
 
 T = TypeVar("T")
@@ -107,7 +109,7 @@ class _Following:
 
     def status(self) -> SubscriptionStatus:
         """How far all workers of this name have come. Raises InvalidOperation if none has ever run."""
-        return run(managing.status(self.name), self._store.execute)
+        return self._store.carry_out(managing.status(self.name))
 
     def wait_until_processed(self, position: int | None = None, timeout: float = 10.0) -> None:
         """Return when the checkpoint has reached a position, or what was there at the call; whoever works on it.
@@ -118,7 +120,7 @@ class _Following:
 
     def parked(self) -> list[ParkedEvent]:
         """The events that were put aside, in their order."""
-        return run(repeated(ListParked(self.name)), self._store.execute)
+        return self._store.carry_out(repeated(ListParked(self.name)))
 
     def retry_parked(self, position: int) -> None:
         """Handle an event that was put aside. Raises what the handler does, and then it stays there."""
@@ -126,7 +128,7 @@ class _Following:
 
     def drop_parked(self, position: int) -> None:
         """Forget an event that was put aside. Raises InvalidOperation if there is none at that position."""
-        run(drop_parked(self.name, position), self._store.execute)
+        self._store.carry_out(drop_parked(self.name, position))
 
     def remove(self) -> None:
         """Forget the checkpoint, and what was put aside. Its workers fail then; the next run starts anew."""
@@ -140,8 +142,8 @@ class _Following:
                 try:
                     run(self._follower.follow(to_end=to_end), self._carry_out)
                 finally:
-                    with suppress(StoreUnavailable):
-                        run(self._follower.sign_off(), self._store.execute)
+                    with suppress(StoreUnavailable), within(SIGN_OFF_SECONDS):
+                        self._store.carry_out(self._follower.sign_off())
         finally:
             self._running.release()
 
@@ -264,7 +266,7 @@ class Projection(_Following, Generic[T]):
 
 def statuses(store: EventStore) -> list[SubscriptionStatus]:
     """How far all subscriptions of a store have come, by their names."""
-    return run(managing.statuses(), followable(store).execute)
+    return followable(store).carry_out(managing.statuses())
 
 
 def blocking_sessions(store: EventStore) -> list[BlockingSession]:

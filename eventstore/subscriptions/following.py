@@ -45,6 +45,18 @@ from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_name
 from eventstore.subscriptions.options import Settings
+from eventstore.subscriptions.outages import (
+    FIRST_DELAY,
+    LAST_DELAY,
+    Patience,
+    Rest,
+    Slowest,
+    error_text,
+    lasts,
+    passes,
+    sqlstate_of,
+    took_too_long,
+)
 from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
 
 BATCH_SECONDS = 1.0
@@ -53,10 +65,8 @@ WINDOW = 100_000
 """At most so many positions in one batch, so that the checkpoint also moves where the filter leaves everything out."""
 BUSY_SECONDS = 0.05
 """Until the next look, where other workers are on all that there is to do."""
-FIRST_DELAY, LAST_DELAY = 0.1, 10.0
-"""Seconds before an event is tried again, twice as many each time; and before an unreachable store is."""
-MAX_ERROR = 2000
-"""Characters of an error's text that are kept."""
+SIGN_OFF_SECONDS = 3.0
+"""How long a worker that ends tries to say so: whoever stops it may have lost patience with the server, too."""
 
 T = TypeVar("T")
 
@@ -83,13 +93,6 @@ class Wait(Request[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Rest(Request[None]):
-    """Continue when the subscription is stopped, or so many seconds later."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """What became of one."""
 
@@ -97,7 +100,7 @@ class Batch:
     """The checkpoint."""
     handled: int
     """How many events."""
-    failure: HandlingFailed | None = None
+    failure: HandlingFailed | StoreUnavailable | None = None
     """Why it ended."""
 
 
@@ -168,10 +171,11 @@ class Follower:
     def follow(self, *, to_end: bool) -> Operation[None]:
         """Handle event after event until stopped, or to where the log ended at the start.
 
-        Raises SubscriptionFailed; InvalidOperation if the subscription was removed meanwhile; SchemaError.
+        Raises SubscriptionFailed; InvalidOperation if the subscription was removed meanwhile; SchemaError;
+        StoreRefused for what the server refuses for good.
         """
         self.state, self.error = SubscriptionState.CATCHING_UP, None
-        delay = FIRST_DELAY
+        patience = Patience(f"subscription {cleaned(self.name)}")
         target: int | None = None
         registered = False
         try:
@@ -189,13 +193,9 @@ class Follower:
                     if to_end and failure.alone and is_of_a_newer_release(failure.cause):
                         raise failure.cause from failure.cause.__cause__
                 except (StoreUnavailable, AppendOutcomeUnknown) as error:
-                    _log.warning(
-                        "subscription %s: %s; it resumes in %.1f s", cleaned(self.name), cleaned(str(error)), delay
-                    )
-                    yield from ask(Rest(delay))
-                    delay = min(delay * 2, LAST_DELAY)
+                    yield from patience.wait(error)
                 else:
-                    delay = FIRST_DELAY
+                    patience.reset()
             self.state = SubscriptionState.STOPPED
         except Exception as error:
             self.state, self.error = SubscriptionState.FAILED, error
@@ -264,6 +264,7 @@ class Follower:
         deadline = time.monotonic() + BATCH_SECONDS
         trouble = self._troubles.get(claimed.partition)
         suspect = trouble.position if trouble else None
+        slowest = Slowest()
         for position, event in self._decoded(records):
             if handled and position == suspect:
                 end = done  # What fails is tried alone.
@@ -272,26 +273,50 @@ class Follower:
                 if isinstance(event, DeserializationError):
                     raise event
                 self._unknown.warn_of(event)
-                yield from ask(Handle(event))
-            except Exception as error:
-                yield from self._check_transaction()
-                if self._exactly_once:
-                    raise HandlingFailed(claimed, position, error, alone=not handled) from error
-                yield from ask(SaveCheckpoint(self.name, claimed.partition, done))
-                failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
-                return Batch(done, handled, failure)
+                with slowest.timed(position):
+                    yield from ask(Handle(event))
+            except Exception as error:  # noqa: BLE001 raised again, or a part of the batch
+                slow = slowest.position
+                return (yield from self._failed(claimed, position, error, slowest=slow, done=done, handled=handled))
             done, handled = position, handled + 1
             if position == suspect or self.stopping or time.monotonic() > deadline:
                 end = done
                 break
+        first = records[0][POSITION] if records else end
+        yield from self._save(claimed, end, first, slowest.position, handled)
+        if suspect is not None and end >= suspect:
+            del self._troubles[claimed.partition]
+        return Batch(end, handled)
+
+    def _save(self, claimed: Claimed, end: int, first: int, slowest: int, handled: int) -> Operation[None]:
+        """In a transaction: move the checkpoint, past handled events the first and slowest of which are known."""
         try:
             yield from ask(SaveCheckpoint(self.name, claimed.partition, end))
         except InvalidOperation as error:
             # A handler has caught the error of a statement that has failed the transaction. Which one: try them singly.
-            raise HandlingFailed(claimed, records[0][POSITION], error, alone=handled == 1) from error
-        if suspect is not None and end >= suspect:
-            del self._troubles[claimed.partition]
-        return Batch(end, handled)
+            raise HandlingFailed(claimed, first, error, alone=handled == 1) from error
+        except StoreUnavailable as error:
+            if handled and took_too_long(error):
+                raise HandlingFailed(claimed, slowest, error, alone=handled == 1) from error
+            raise
+
+    def _failed(
+        self, claimed: Claimed, position: int, error: Exception, *, slowest: int, done: int, handled: int
+    ) -> Operation[Batch]:
+        """In a transaction: end a batch whose handler has raised at a position, after what was done before it."""
+        lost = yield from self._lost()
+        if lost is not None and (took_too_long(lost) or took_too_long(error)):
+            raise HandlingFailed(claimed, slowest, error, alone=not handled) from error
+        if lost is not None:
+            raise lost from error
+        refused = None
+        if passes(error) and not (self._exactly_once and handled):  # What came before it is committed first.
+            refused = StoreUnavailable(error_text(error), sqlstate=sqlstate_of(error))
+        if self._exactly_once:
+            raise refused or HandlingFailed(claimed, position, error, alone=not handled) from error
+        yield from ask(SaveCheckpoint(self.name, claimed.partition, done))
+        failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
+        return Batch(done, handled, refused or failure)
 
     def _decoded(self, records: Sequence[Row]) -> Iterator[tuple[int, Event | DeserializationError]]:
         """The events with their positions; for one that can't be read the error, where those before it are handled."""
@@ -306,14 +331,15 @@ class Follower:
         else:
             yield from zip((record[POSITION] for record in records), events, strict=True)
 
-    def _check_transaction(self) -> Operation[None]:
-        """Raise StoreUnavailable if it was the connection that failed, and not the handler."""
+    def _lost(self) -> Operation[StoreUnavailable | None]:
+        """What it was, if it was the connection that failed, and not the handler."""
         try:
             yield from ask(Probe())
-        except StoreUnavailable:
-            raise
+        except StoreUnavailable as lost:
+            return lost
         except EventStoreError:
             pass  # A statement of the handler's own has failed the transaction.
+        return None
 
     @property
     def parks(self) -> bool:
@@ -329,6 +355,7 @@ class Follower:
         if not failure.alone:
             return  # What came before it is committed first.
         trouble.tries = tries = trouble.tries + 1
+        parks = self._settings.parks and not lasts(failure.cause)
         text = error_text(failure.cause)
         if is_of_a_newer_release(failure.cause):
             yield from self._wait_for_a_deployment(failure, text, tries)
@@ -344,7 +371,7 @@ class Follower:
         )
         try:
             if tries >= self._settings.attempts:
-                yield from self._give_up(failure, text, tries)
+                yield from self._give_up(failure, text, tries, parks=parks)
             else:
                 yield from ask(NoteError(self.name, partition, position, text, failed=False))
         except (StoreUnavailable, AppendOutcomeUnknown):
@@ -364,17 +391,17 @@ class Follower:
             yield from ask(NoteError(self.name, failure.claimed.partition, failure.position, text, failed=False))
         yield from ask(Rest(min(FIRST_DELAY * 2 ** min(tries - 1, 10), LAST_DELAY)))
 
-    def _give_up(self, failure: HandlingFailed, text: str, tries: int) -> Operation[None]:
-        if (yield from ask(InTransaction(self._given_up(failure, text, tries)))) and not self._settings.parks:
+    def _give_up(self, failure: HandlingFailed, text: str, tries: int, *, parks: bool) -> Operation[None]:
+        if (yield from ask(InTransaction(self._given_up(failure, text, tries, parks=parks)))) and not parks:
             raise SubscriptionFailed(self.name, failure.position, text) from failure.cause
 
-    def _given_up(self, failure: HandlingFailed, text: str, tries: int) -> Operation[bool]:
+    def _given_up(self, failure: HandlingFailed, text: str, tries: int, *, parks: bool) -> Operation[bool]:
         """In a transaction: park the event, or record that the subscription has failed."""
         partition = failure.claimed.partition
         claimed = yield from ask(Claim(self.name, failure.position, partition))
         if claimed != failure.claimed:
             return False  # Another worker has it, or has handled it.
-        if self._settings.parks:
+        if parks:
             yield from ask(Park(self.name, failure.position, tries, text, rebuild=partition == REBUILD))
             yield from ask(SaveCheckpoint(self.name, partition, failure.position))
         else:
@@ -395,12 +422,6 @@ def drop_parked(name: str, position: int) -> Operation[None]:
     check_number("position", position)
     if not (yield from ask(DropParked(name, position))):
         raise _not_parked(name, position)
-
-
-def error_text(error: Exception) -> str:
-    """An error as it is kept: text that PostgreSQL takes, and not too much of it."""
-    text = f"{type(error).__name__}: {error}"[:MAX_ERROR].replace("\0", "\\0")
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _not_parked(name: str, position: int) -> InvalidOperation:

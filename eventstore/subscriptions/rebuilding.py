@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import REBUILD
 from eventstore.core.operations import check_number, repeated
 from eventstore.core.refusals import needs_read_committed
@@ -29,15 +30,8 @@ from eventstore.errors import (
     StoreUnavailable,
     SubscriptionFailed,
 )
-from eventstore.subscriptions.following import (
-    FIRST_DELAY,
-    LAST_DELAY,
-    Follower,
-    HandlingFailed,
-    InTransaction,
-    Rest,
-    error_text,
-)
+from eventstore.subscriptions.following import Follower, HandlingFailed, InTransaction
+from eventstore.subscriptions.outages import Patience, error_text, lasts
 from eventstore.subscriptions.unknown import is_of_a_newer_release
 
 FINISH_SECONDS = 1.0
@@ -109,7 +103,7 @@ class Rebuild:
         self._tables = tuple(found)
         self._dropped = frozenset((yield from ask(ListDropped(name))))
         self._started = time.monotonic()
-        delay = FIRST_DELAY
+        patience = Patience(f"rebuild of {cleaned(name)}")
         while True:
             if self._follower.stopping:
                 raise InvalidOperation(f"the rebuild of {name!r} was stopped: the read model in use is as it was")
@@ -117,17 +111,17 @@ class Rebuild:
                 if (yield from self._step()):
                     break
             except HandlingFailed as failure:
-                if not self._follower.parks or is_of_a_newer_release(failure.cause):
+                if not self._follower.parks or lasts(failure.cause) or is_of_a_newer_release(failure.cause):
                     raise SubscriptionFailed(name, failure.position, error_text(failure.cause)) from failure.cause
                 self._troubled = True
                 yield from self._follower.retry(failure)
             except (StoreUnavailable, AppendOutcomeUnknown) as error:
-                _log.warning("rebuild of %s: %s; it resumes in %.1f s", name, error, delay)
-                yield from ask(Rest(delay))
-                delay = min(delay * 2, LAST_DELAY)
+                yield from patience.wait(error)
                 standing = yield from repeated(ListSubscriptions(name))
                 if standing and standing[0].rebuilt_to is None:
                     break  # It was the answer to the last commit that was lost.
+            else:
+                patience.reset()
         self._tell(self._position)
 
     def _step(self) -> Operation[bool]:

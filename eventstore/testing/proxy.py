@@ -87,6 +87,8 @@ class Proxy:
         self._order: Order | None = None
         self._sessions: set[_Session] = set()
         self.lost = 0
+        self._flows = threading.Event()
+        self._flows.set()
         self.dsn = make_conninfo(
             dsn, host="127.0.0.1", port=self._listener.getsockname()[1], sslmode="disable", gssencmode="disable"
         )
@@ -98,6 +100,7 @@ class Proxy:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._flows.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -118,6 +121,17 @@ class Proxy:
                     return ""
             order.done.wait()
         return order.delivered
+
+    def swallow(self, swallows: bool = True) -> None:
+        """Pass nothing on any more, as a network does that loses every packet; or what came meanwhile, and all else."""
+        if swallows:
+            self._flows.clear()
+        else:
+            self._flows.set()
+
+    def flows(self) -> None:
+        """Return when something may be passed on."""
+        self._flows.wait()
 
     def hang_up(self, client: bytes) -> bool:
         """Cut all connections of a client, whatever it is at; whether there were any."""
@@ -176,6 +190,7 @@ class _Session:
         """From the client to the server."""
         with suppress(OSError):
             while message := self._client.recv(65536):
+                self._proxy.flows()
                 if self.name is None:  # The first message, which says who it is.
                     self.name = message.partition(b"application_name\0")[2].partition(b"\0")[0]
                     order = None
@@ -196,6 +211,7 @@ class _Session:
         """From the server to the client."""
         with suppress(OSError):
             while message := self._server.recv(65536):
+                self._proxy.flows()
                 if self._greeting is not None:
                     self._read_greeting(self._greeting + message)
                 if self._passes is not None:

@@ -138,6 +138,7 @@ class TestSettings:
             ("EVENTSTORE_NOTIFY", "yes", "EVENTSTORE_NOTIFY is 'yes'"),
             ("EVENTSTORE_EVENTS_LOCK", 7, "EVENTSTORE_EVENTS_LOCK is 7, which is not a path"),
             ("EVENTSTORE_EVENTS_LOCK", "missing/events.lock", "there is no such file"),
+            ("EVENTSTORE_TIMEOUT", "60", "EVENTSTORE_TIMEOUT must be a number"),
             ("EVENTSTORE_SHEMA", "orders", "EVENTSTORE_SHEMA is no setting"),
         ],
     )

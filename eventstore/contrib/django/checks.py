@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 Django
 from django.db import connections
 
 from eventstore.contrib.django.conf import DEFAULTS, PREFIX, setting
+from eventstore.core.deadlines import checked_timeout
 from eventstore.errors import EventStoreError
 from eventstore.eventlock import compared, read_lock
 from eventstore.postgres.statements import check_schema
@@ -62,6 +63,10 @@ def _check_values() -> Iterator[CheckMessage]:
         )
     if not isinstance(setting("NOTIFY"), bool):
         yield Error(f"EVENTSTORE_NOTIFY is {setting('NOTIFY')!r}, neither True nor False.", id="eventstore.E005")
+    try:
+        checked_timeout(setting("TIMEOUT"), "EVENTSTORE_TIMEOUT")
+    except EventStoreError as error:
+        yield Error(f"{error}.", id="eventstore.E006")
 
 
 def _check_names() -> Iterator[CheckMessage]:

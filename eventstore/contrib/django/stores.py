@@ -23,6 +23,7 @@ from eventstore.aggregate import Aggregate
 from eventstore.contrib.borrowed import execute_borrowed
 from eventstore.contrib.django import conf
 from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
+from eventstore.core.deadlines import DEFAULT_TIMEOUT, checked_timeout
 from eventstore.core.operations import ConnectionLost
 from eventstore.core.refusals import nothing_stored, transaction_ended, transaction_failed
 from eventstore.core.requests import Request
@@ -44,8 +45,9 @@ R = TypeVar("R")
 class _DjangoClient:
     """What the stores have in common: an alias, and a schema in its database."""
 
-    def __init__(self, using: str, schema: str) -> None:
+    def __init__(self, using: str, schema: str, *, timeout: float | None = DEFAULT_TIMEOUT) -> None:
         self.using = using
+        self.timeout = checked_timeout(timeout)
         self.statements = Statements(schema)
         self.statements.migrate_with = "manage.py migrate"
 
@@ -102,8 +104,16 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
     refused append leaves the block usable. Outside, each append is a transaction of its own.
     """
 
-    def __init__(self, using: str, schema: str, *, strict: bool = False, notify: bool = False) -> None:
-        super().__init__(using, schema)
+    def __init__(
+        self,
+        using: str,
+        schema: str,
+        *,
+        strict: bool = False,
+        notify: bool = False,
+        timeout: float | None = DEFAULT_TIMEOUT,
+    ) -> None:
+        super().__init__(using, schema, timeout=timeout)
         self.strict = strict
         self._announcements = Announcements(self._server, self.statements, notify=notify)
 
@@ -172,6 +182,7 @@ class DjangoTransaction(RequestStore):
     def __init__(self, store: DjangoEventStore) -> None:
         self._store = store
         self.strict = store.strict
+        self.timeout = store.timeout
         self._last: tuple[str, tuple[UUID, ...]] | None = None
 
     @property
@@ -231,12 +242,13 @@ def event_store(using: str | None = None) -> DjangoEventStore:
     alias: str = using or conf.setting("DATABASE")
     # A connection that only notifies would keep a test database from being dropped.
     notify = conf.setting("NOTIFY") and not conf.is_test_database(alias)
-    return _event_store(alias, conf.setting("SCHEMA"), notify=notify)
+    return _event_store(alias, conf.setting("SCHEMA"), notify=notify, timeout=conf.setting("TIMEOUT"))
 
 
 def snapshot_store(using: str | None = None) -> DjangoSnapshotStore:
     """The project's snapshots, beside the events."""
-    return DjangoSnapshotStore(using or conf.setting("DATABASE"), conf.setting("SCHEMA"))
+    alias: str = using or conf.setting("DATABASE")
+    return DjangoSnapshotStore(alias, conf.setting("SCHEMA"), timeout=conf.setting("TIMEOUT"))
 
 
 def repository(aggregate_type: type[A], using: str | None = None) -> Repository[A]:
@@ -248,5 +260,5 @@ def repository(aggregate_type: type[A], using: str | None = None) -> Repository[
 
 
 @cache
-def _event_store(using: str, schema: str, *, notify: bool) -> DjangoEventStore:
-    return DjangoEventStore(using, schema, notify=notify)
+def _event_store(using: str, schema: str, *, notify: bool, timeout: float | None) -> DjangoEventStore:
+    return DjangoEventStore(using, schema, notify=notify, timeout=timeout)

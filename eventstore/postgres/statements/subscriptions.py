@@ -7,6 +7,7 @@ from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
     Heartbeat,
+    InRecovery,
     ListDropped,
     ListParked,
     ListSubscriptions,
@@ -126,6 +127,7 @@ STATEMENTS = (
         "SELECT {schema}.remove_subscription(%(name)b::text)",
         reply=value(bool),
     ),
+    statement(InRecovery, "SELECT pg_catalog.pg_is_in_recovery()", reply=value(bool)),
     statement(
         Probe,
         "SELECT 1",

@@ -1,0 +1,64 @@
+"""How long a call may take: one budget for its attempts, its waits for connections and its statements together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from eventstore.errors import InvalidArgument
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that a call may take: more than a failover does."""
+
+
+class Deadline:
+    """When a call has to end, by the monotonic clock. ``timeout`` is its budget in seconds, None if there is none."""
+
+    __slots__ = ("_end", "timeout")
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        self._end = math.inf if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float:
+        """The seconds that are left, at least 0; without a deadline, infinitely many."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self._end
+
+
+NO_DEADLINE = Deadline(None)
+_CURRENT: ContextVar[Deadline | None] = ContextVar("eventstore_deadline", default=None)
+
+
+def current() -> Deadline | None:
+    """The deadline of the call that this thread or task is in; None outside of any."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def within(timeout: float | None) -> Generator[None, None, None]:
+    """Give what the block does this many seconds, or what is left to the call that it is a part of."""
+    if _CURRENT.get() is not None:
+        yield
+        return
+    token = _CURRENT.set(Deadline(timeout))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def checked_timeout(timeout: object, name: str = "timeout") -> float | None:
+    """Return a number of seconds above 0, or None; raise InvalidArgument for anything else."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+        raise InvalidArgument(f"{name} must be a number of seconds above 0, or None for no bound, not {timeout!r}")
+    return float(timeout)
