@@ -38,6 +38,8 @@ SLOW = {
     "test_flask_docs",
     "test_hostile_names",
     "test_memory_histories",
+    "test_revisions_generated",
+    "test_two_releases",
     "test_packaging",
     "test_state_machine",
     "test_testing",

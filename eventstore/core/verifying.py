@@ -89,8 +89,8 @@ class Verification:
         readable: list[Event] = []
         for row in page:
             try:
-                readable += decode_each([row], strict=False)
                 envelope_of(row)
+                readable += decode_each([row], strict=False)
             except DeserializationError as error:
                 self._note(row, error)
         return readable
