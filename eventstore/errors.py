@@ -174,6 +174,15 @@ class RevisionError(EventStoreError):
         super().__init__(f"{cls.__module__}.{cls.__qualname__}: {reason}")
 
 
+class EventsLockError(EventStoreError):
+    """A lock file, or a sample in it, that can't be used. ``subject`` is the file or the class."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        self.subject = subject
+        self.reason = reason
+        super().__init__(f"{subject}: {reason}")
+
+
 class SnapshotError(EventStoreError):
     """A snapshot that can't be used or written. Repositories log it and replay; they never raise it."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTINGS = {"max_prepared_transactions": "4"}
-pytest_plugins = ["eventstore.testing.plugin", "baskets"]
+pytest_plugins = ["eventstore.testing.plugin", "baskets", "fronts", "releases"]
 
 
 SLOW = {
@@ -38,6 +38,8 @@ SLOW = {
     "test_flask_docs",
     "test_hostile_names",
     "test_memory_histories",
+    "test_revisions_generated",
+    "test_two_releases",
     "test_packaging",
     "test_state_machine",
     "test_testing",

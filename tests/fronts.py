@@ -7,13 +7,19 @@ from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from psycopg_pool import AsyncConnectionPool
 from waiting import PATIENCE
 
 from eventstore import (
+    AsyncInMemoryEventStore,
+    AsyncPostgresEventStore,
     AsyncProjection,
     AsyncSubscription,
     Event,
     ExpectedVersion,
+    InMemoryEventStore,
+    PostgresEventStore,
     Projection,
     Subscription,
     async_inline,
@@ -23,7 +29,7 @@ from eventstore.subscriptions import async_statuses, statuses
 from eventstore.testing import EventLoopThread, SyncFromAsyncEventStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from eventstore import EventStore
 
@@ -124,3 +130,26 @@ class Blocking:
         if not iscoroutinefunction(found):
             return found
         return lambda *args, **options: self._thread.run(found(*args, **options))
+
+
+@pytest.fixture(params=["memory", "postgres", "async memory", "async postgres"])
+def front(request: pytest.FixtureRequest) -> Iterator[Front]:
+    if request.param == "memory":
+        yield Front(InMemoryEventStore())
+    elif request.param == "postgres":
+        yield Front(PostgresEventStore(request.getfixturevalue("pool"), request.getfixturevalue("schema")))
+    else:
+        with EventLoopThread() as thread:
+            if request.param == "async memory":
+                yield AsyncFront(AsyncInMemoryEventStore(), thread)
+                return
+            schema, dsn = request.getfixturevalue("schema"), request.getfixturevalue("dsn")
+
+            async def opened() -> AsyncConnectionPool:
+                pool = AsyncConnectionPool(dsn, min_size=1, max_size=8, open=False, kwargs={"autocommit": True})
+                await pool.open()
+                return pool
+
+            pool = thread.run(opened())
+            yield AsyncFront(AsyncPostgresEventStore(pool, schema), thread)
+            thread.run(pool.close())

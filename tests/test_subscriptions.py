@@ -9,13 +9,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fronts import COPIES, AsyncFront, Front, copied
-from psycopg_pool import AsyncConnectionPool
+from fronts import COPIES, Front, copied
 from waiting import PATIENCE
 
 from eventstore import (
     AsyncInMemoryEventStore,
-    AsyncPostgresEventStore,
     AsyncProjection,
     AsyncSubscription,
     Event,
@@ -35,39 +33,13 @@ from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
 from eventstore.subscriptions import following, outages
 from eventstore.subscriptions.options import Options, Settings
-from eventstore.testing import EventLoopThread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from eventstore import EventStore
 
 NEVER = 3600.0
 """A poll interval that no test lives to see."""
 LIVE, STOPPED, FAILED = SubscriptionState.LIVE, SubscriptionState.STOPPED, SubscriptionState.FAILED
-
-
-@pytest.fixture(params=["memory", "postgres", "async memory", "async postgres"])
-def front(request: pytest.FixtureRequest) -> Iterator[Front]:
-    if request.param == "memory":
-        yield Front(InMemoryEventStore())
-    elif request.param == "postgres":
-        yield Front(PostgresEventStore(request.getfixturevalue("pool"), request.getfixturevalue("schema")))
-    else:
-        with EventLoopThread() as thread:
-            if request.param == "async memory":
-                yield AsyncFront(AsyncInMemoryEventStore(), thread)
-                return
-            schema, dsn = request.getfixturevalue("schema"), request.getfixturevalue("dsn")
-
-            async def opened() -> AsyncConnectionPool:
-                pool = AsyncConnectionPool(dsn, min_size=1, max_size=8, open=False, kwargs={"autocommit": True})
-                await pool.open()
-                return pool
-
-            pool = thread.run(opened())
-            yield AsyncFront(AsyncPostgresEventStore(pool, schema), thread)
-            thread.run(pool.close())
 
 
 @pytest.fixture

@@ -161,6 +161,31 @@ def _retry(args: argparse.Namespace) -> int:
     return following.retry(args.worker, args.positions)
 
 
+def _lock(args: argparse.Namespace) -> int:
+    from eventstore.cli import events  # noqa: PLC0415
+
+    return events.lock(args.file, args.modules, force=args.force)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from eventstore.cli import events  # noqa: PLC0415
+
+    return events.check(args.file, args.modules)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from eventstore.cli import events  # noqa: PLC0415
+
+    return events.verify(
+        _dsn(args),
+        args.schema,
+        args.modules,
+        args.from_position,
+        allow_unknown=args.allow_unknown,
+        as_json=args.json,
+    )
+
+
 def _demo(args: argparse.Namespace) -> int:
     from eventstore.cli import demo  # noqa: PLC0415
 
@@ -230,6 +255,7 @@ def _parser() -> _Parser:
     _add_import(
         _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
     )
+    _add_events(commands, database)
     _add_following(commands, database)
     return parser
 
@@ -315,6 +341,40 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         help="the zone of times without an offset, such as Europe/Amsterdam or UTC; where its clocks are put back, "
         "an hour that comes twice is taken as the first",
     )
+
+
+def _add_events(commands: argparse._SubParsersAction[_Parser], database: _Parser) -> None:
+    events = commands.add_parser(
+        "events",
+        help="check that what is stored can be read",
+        description=(
+            "Check that stored events can be read by the program as it is: against a lock file, and against the store."
+        ),
+    )
+    actions = events.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
+    program = _Parser(add_help=False)
+    program.add_argument(
+        "--file", type=Path, default=Path("events.lock"), metavar="FILE", help="(default: %(default)s)"
+    )
+    lock = _command(
+        actions, "lock", "write down what events are stored as, in a file for version control", _lock, program
+    )
+    lock.add_argument("--force", action="store_true", help="even if stored events would not survive what has changed")
+    check = _command(actions, "check", "compare the program with that file: for CI", _check, program)
+    verify = _command(actions, "verify", "read everything that is stored, before a deploy", _verify, database)
+    verify.add_argument("--allow-unknown", action="store_true", help="types without a class are no failure")
+    verify.add_argument(
+        "--from-position", type=_count, default=0, metavar="N", help="only events above N (default: %(default)s)"
+    )
+    verify.add_argument("--json", action="store_true", help="one JSON object")
+    for action in (lock, check, verify):
+        optional = action is not verify
+        action.add_argument(
+            "modules",
+            nargs="*" if optional else "+",
+            metavar="MODULE",
+            help="a module that defines events, such as shop.events" + (" (default: those of the file)" * optional),
+        )
 
 
 def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Parser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from importlib import import_module
 from types import FrameType
 from typing import Any, TypeAlias, cast
 
+from eventstore.cli.modules import look_here_as_well
 from eventstore.cli.progress import Progress
 from eventstore.cli.telling import complain, log_to_stderr
 from eventstore.codec.showing import cleaned, cleaned_json
@@ -235,8 +235,7 @@ def _worker(target: str) -> Worker:
     module_name, colon, name = target.partition(":")
     if not (colon and module_name and name):
         raise InvalidArgument(f"{target!r}: name a subscription as package.module:name")
-    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 a text for the path
-        sys.path.append(here)  # Last, so that no file that happens to be here stands in for an installed module.
+    here = look_here_as_well()
     try:
         found: object = import_module(module_name)
     except ModuleNotFoundError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.codec.decoding import Unregistered, completed, decode, has_unregistered
+from eventstore.codec.decoding import Unregistered, completed, decode, unregistered
 from eventstore.codec.encoding import encode
 from eventstore.codec.format import EMPTY_MAP, MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES
 
@@ -17,5 +17,5 @@ __all__ = [
     "completed",
     "decode",
     "encode",
-    "has_unregistered",
+    "unregistered",
 ]

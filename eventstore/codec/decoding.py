@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
@@ -252,17 +252,20 @@ def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
     return value
 
 
-def has_unregistered(value: Any) -> bool:
-    """Whether anything in a value is an Unregistered."""
+def unregistered(value: Any) -> Iterator[Unregistered]:
+    """Every Unregistered that a value is or holds."""
+    parts: Iterable[Any] = ()
     if isinstance(value, Unregistered):
-        return True
-    if isinstance(value, dict):
-        return any(has_unregistered(each) for pair in cast("dict[Any, Any]", value).items() for each in pair)
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(map(has_unregistered, cast("Iterable[Any]", value)))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return any(has_unregistered(getattr(value, field.name)) for field in dataclasses.fields(value))
-    return False
+        yield value
+        parts = (value.value,)
+    elif isinstance(value, dict):
+        parts = (each for pair in cast("dict[Any, Any]", value).items() for each in pair)
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = cast("Iterable[Any]", value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = (getattr(value, field.name) for field in dataclasses.fields(value))
+    for part in parts:
+        yield from unregistered(part)
 
 
 def completed(values: dict[Any, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ VERSION: Final = 1
 POSITION: Final = 2
 EVENT_ID: Final = 3
 EVENT_TYPE: Final = 4
+DATA: Final = 5
 REVISION: Final = 9
 """Where the columns are in a Row."""
 

@@ -152,6 +152,11 @@ def registered_name(cls: type) -> str | None:
     return None if registration is None else registration.name
 
 
+def registered_classes() -> list[type]:
+    """All registered classes."""
+    return list(dict.fromkeys(_classes.values()))
+
+
 def former_names_of(cls: type) -> tuple[str, ...]:
     """The names that instances of a registered class were stored under before."""
     return _names[cls].formerly

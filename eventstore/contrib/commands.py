@@ -18,7 +18,8 @@ def run(arguments: Sequence[str], dsn: Callable[[], str], schema: str, targets: 
     may be given instead; ``run`` alone runs them all.
     """
     command, *rest = arguments or ["--help"]
-    if command in DATABASE_COMMANDS:
+    action = rest[:1] if command == "events" else []
+    if command in DATABASE_COMMANDS or action == ["verify"]:
         where: list[str] = []
         if "-h" not in rest and "--help" not in rest:
             try:
@@ -26,7 +27,7 @@ def run(arguments: Sequence[str], dsn: Callable[[], str], schema: str, targets: 
             except EventStoreError as error:
                 complain(error)
                 return 1
-        rest = [*where, "--schema", schema, *rest]
+        rest = [*action, *where, "--schema", schema, *rest[len(action) :]]
     elif command in _WITH_WORKERS:
         named = rest if command == "run" else rest[:1]
         for name in named:

@@ -205,28 +205,29 @@ class LogReader:
         self._left = MAX_VERSION if limit is None else check_number("limit", limit)
         self._backwards = backwards
         self._strict = strict
-        self._upto: int | None = None
+        self.upto: int | None = None
+        """Where it ends, once it has begun."""
 
     def next_page(self) -> Operation[Sequence[Row]]:
         """The next records; none at the end."""
-        if self._upto is None:
+        if self.upto is None:
             safe = yield from repeated(SafePosition(self._after))
             if safe is None:
                 raise needs_read_committed("read_all")
-            self._upto = min(safe, self._to_position)
+            self.upto = min(safe, self._to_position)
         size = min(self._batch_size, self._left)
-        if self._after >= self._upto or not size:
+        if self._after >= self.upto or not size:
             return []
         event_types = None if self._event_types is None else stored_types(self._event_types)
         records = yield from repeated(
-            ReadLog(self._after, self._upto, size, event_types, self._categories, backwards=self._backwards)
+            ReadLog(self._after, self.upto, size, event_types, self._categories, backwards=self._backwards)
         )
         self._left -= len(records)
         full = len(records) == size
         if self._backwards:
-            self._upto = records[-1][POSITION] - 1 if full else self._after
+            self.upto = records[-1][POSITION] - 1 if full else self._after
         else:
-            self._after = records[-1][POSITION] if full else self._upto
+            self._after = records[-1][POSITION] if full else self.upto
         return records
 
     def events(self, page: Sequence[Row]) -> Iterator[Event]:

@@ -199,7 +199,10 @@ def decoded_data(event_type: str, revision: int, data: bytes) -> dict[Any, Any]:
     if cls is None:
         return codec.decode(data, lenient=True)
     learn(cls)
-    return _older(cls, data, revision)
+    try:
+        return _older(cls, data, revision)
+    except ValueError as error:
+        raise DeserializationError(event_type, str(error), revision=revision) from (error.__cause__ or error)
 
 
 def _older(cls: type[Event], data: bytes, revision: int) -> dict[str, Any]:
@@ -219,7 +222,7 @@ def _older(cls: type[Event], data: bytes, revision: int) -> dict[str, Any]:
 def _without_gone_types(cls: type[Event], data: bytes, revision: int) -> dict[str, Any]:
     """As ``_older``, of data that holds a type that this program lacks: an upcaster, or the class, may not need it."""
     attributes = codec.completed(upcast(cls, codec.decode(data, lenient=True), revision), cls._fields or {})
-    if codec.has_unregistered(attributes):
+    if any(codec.unregistered(attributes)):
         codec.decode(data)  # Says which one.
     return attributes
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,6 +57,7 @@ from eventstore.subscriptions.outages import (
     sqlstate_of,
     took_too_long,
 )
+from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
 
 BATCH_SECONDS = 1.0
 """After so long a batch ends with the event at work: locks are held, and effects held back, no longer than that."""
@@ -138,7 +140,8 @@ class Follower:
         self.stopping = False
         self._settings = settings
         self._exactly_once = exactly_once
-        self._strict = strict
+        self._strict = strict or settings.has_classes
+        self._unknown = UnknownTypes(name)
         self._troubles: dict[int, _Trouble] = {}
         self._beat = float("-inf")
 
@@ -187,6 +190,8 @@ class Follower:
                         return
                 except HandlingFailed as failure:
                     yield from self.retry(failure)
+                    if to_end and failure.alone and is_of_a_newer_release(failure.cause):
+                        raise failure.cause from failure.cause.__cause__
                 except (StoreUnavailable, AppendOutcomeUnknown) as error:
                     yield from patience.wait(error)
                 else:
@@ -267,6 +272,7 @@ class Follower:
             try:
                 if isinstance(event, DeserializationError):
                     raise event
+                self._unknown.warn_of(event)
                 with slowest.timed(position):
                     yield from ask(Handle(event))
             except Exception as error:  # noqa: BLE001 raised again, or a part of the batch
@@ -351,6 +357,9 @@ class Follower:
         trouble.tries = tries = trouble.tries + 1
         parks = self._settings.parks and not lasts(failure.cause)
         text = error_text(failure.cause)
+        if is_of_a_newer_release(failure.cause):
+            yield from self._wait_for_a_deployment(failure, text, tries)
+            return
         _log.warning(
             "subscription %s: attempt %d of %d at position %d failed: %s",
             cleaned(self.name),
@@ -371,6 +380,16 @@ class Follower:
             del self._troubles[partition]
         else:
             yield from ask(Rest(min(FIRST_DELAY * 2 ** (tries - 1), LAST_DELAY)))
+
+    def _wait_for_a_deployment(self, failure: HandlingFailed, text: str, tries: int) -> Operation[None]:
+        """Rest at an event that a newer release can read, and hold nothing, so that its workers can take over."""
+        if tries == 1:
+            _log.warning(
+                "subscription %s waits at position %d: %s", cleaned(self.name), failure.position, cleaned(text)
+            )
+        with suppress(StoreUnavailable, AppendOutcomeUnknown):
+            yield from ask(NoteError(self.name, failure.claimed.partition, failure.position, text, failed=False))
+        yield from ask(Rest(min(FIRST_DELAY * 2 ** min(tries - 1, 10), LAST_DELAY)))
 
     def _give_up(self, failure: HandlingFailed, text: str, tries: int, *, parks: bool) -> Operation[None]:
         if (yield from ask(InTransaction(self._given_up(failure, text, tries, parks=parks)))) and not parks:

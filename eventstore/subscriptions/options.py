@@ -54,7 +54,12 @@ class Settings:
         poll_interval: float = 0.5,
     ) -> None:
         self.batch_size = check_number("batch_size", batch_size, least=1)
+        if isinstance(event_types, Iterable) and not isinstance(event_types, (str, type)):
+            event_types = list(event_types)
         self.event_types: Sequence[str] | None = None if event_types is None else check_event_types(event_types)
+        given = event_types if isinstance(event_types, list) else [event_types]
+        self.has_classes = any(isinstance(each, type) for each in given)
+        """Whether the filter names classes, so that a type without one is waited for."""
         self.categories: Sequence[str] | None = None if categories is None else check_categories(categories)
         self.from_position = check_number("from_position", from_position)
         self.partitions = check_number("partitions", partitions, least=1)

@@ -32,6 +32,7 @@ from eventstore.errors import (
 )
 from eventstore.subscriptions.following import Follower, HandlingFailed, InTransaction
 from eventstore.subscriptions.outages import Patience, error_text, lasts
+from eventstore.subscriptions.unknown import is_of_a_newer_release
 
 FINISH_SECONDS = 1.0
 """When no more than this is left, or a batch, the workers of the model in use are made to wait for the rest."""
@@ -110,7 +111,7 @@ class Rebuild:
                 if (yield from self._step()):
                     break
             except HandlingFailed as failure:
-                if not self._follower.parks or lasts(failure.cause):
+                if not self._follower.parks or lasts(failure.cause) or is_of_a_newer_release(failure.cause):
                     raise SubscriptionFailed(name, failure.position, error_text(failure.cause)) from failure.cause
                 self._troubled = True
                 yield from self._follower.retry(failure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventstore.testing.adapters import EventLoopThread, SyncFromAsyncEventStore, SyncFromAsyncSnapshotStore
+from eventstore.testing.locking import assert_events_are_readable
 from eventstore.testing.projection_scenario import given_log
 from eventstore.testing.scenario import given
 
@@ -18,6 +19,7 @@ __all__ = [
     "SnapshotStoreContract",
     "SyncFromAsyncEventStore",
     "SyncFromAsyncSnapshotStore",
+    "assert_events_are_readable",
     "given",
     "given_log",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -23,6 +24,7 @@ from eventstore import event_types as events_module
 from eventstore.contrib.django import conf, event_store, projection, subscription
 from eventstore.contrib.django.files import SqlFile
 from eventstore.contrib.django.workers import targets, workers
+from eventstore.eventlock import described_program, text_of
 from eventstore.postgres import migrate
 from eventstore.postgres.migrations import migrations
 
@@ -104,6 +106,18 @@ def unset() -> Iterator[None]:
 
 
 class TestSettings:
+    def test_a_change_that_stored_events_do_not_survive_is_an_error(self, tmp_path: Path) -> None:
+        path = tmp_path / "events.lock"
+        text = text_of(described_program(["parcels.events"]))
+        path.write_text(text, "utf-8")
+        with override_settings(EVENTSTORE_EVENTS_LOCK=path):
+            assert run_checks() == []
+        path.write_text(text.replace("fields.destination", "fields.address"), "utf-8")
+        with override_settings(EVENTSTORE_EVENTS_LOCK=str(path)):
+            (found,) = run_checks()
+        assert found.id == "eventstore.E007"
+        assert "ParcelPosted: the field destination is new, and what is stored lacks it" in found.msg
+
     @pytest.mark.usefixtures("unset")
     def test_each_has_a_default(self) -> None:
         assert run_checks() == []
@@ -122,6 +136,8 @@ class TestSettings:
             ("EVENTSTORE_SNAPSHOT_FREQUENCY", "100", "EVENTSTORE_SNAPSHOT_FREQUENCY is '100'"),
             ("EVENTSTORE_SNAPSHOT_FREQUENCY", True, "EVENTSTORE_SNAPSHOT_FREQUENCY is True"),
             ("EVENTSTORE_NOTIFY", "yes", "EVENTSTORE_NOTIFY is 'yes'"),
+            ("EVENTSTORE_EVENTS_LOCK", 7, "EVENTSTORE_EVENTS_LOCK is 7, which is not a path"),
+            ("EVENTSTORE_EVENTS_LOCK", "missing/events.lock", "there is no such file"),
             ("EVENTSTORE_TIMEOUT", "60", "EVENTSTORE_TIMEOUT must be a number"),
             ("EVENTSTORE_SHEMA", "orders", "EVENTSTORE_SHEMA is no setting"),
         ],

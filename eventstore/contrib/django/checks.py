@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -13,12 +14,13 @@ from django.db import connections
 from eventstore.contrib.django.conf import DEFAULTS, PREFIX, setting
 from eventstore.core.deadlines import checked_timeout
 from eventstore.errors import EventStoreError
+from eventstore.eventlock import compared, read_lock
 from eventstore.postgres.statements import check_schema
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """What is wrong with the settings."""
-    return [*_check_database(), *_check_schema(), *_check_values(), *_check_names()]
+    return [*_check_database(), *_check_schema(), *_check_values(), *_check_names(), *_check_events()]
 
 
 def _check_database() -> Iterator[CheckMessage]:
@@ -75,3 +77,20 @@ def _check_names() -> Iterator[CheckMessage]:
             yield Warning(
                 f"{name} is no setting of eventstore's.", hint=f"Is it {' or '.join(close)}?", id="eventstore.W001"
             )
+
+
+def _check_events() -> Iterator[CheckMessage]:
+    path = setting("EVENTS_LOCK")
+    if path is None:
+        return
+    if not isinstance(path, (str, Path)):
+        yield Error(f"EVENTSTORE_EVENTS_LOCK is {path!r}, which is not a path.", id="eventstore.E006")
+        return
+    try:
+        findings = compared(read_lock(Path(path)))
+    except EventStoreError as error:
+        yield Error(str(error), id="eventstore.E006")
+        return
+    for finding in findings:
+        if finding.is_problem:
+            yield Error(f"{finding.name}: {finding.text}.", id="eventstore.E007")

@@ -18,6 +18,7 @@ DEFAULTS: dict[str, Any] = {
     "SNAPSHOT_FREQUENCY": 100,  # versions between two snapshots of an aggregate; None: no snapshots
     "NOTIFY": False,  # whether workers in other processes are told of commits by a NOTIFY, and need not look
     "TIMEOUT": DEFAULT_TIMEOUT,  # seconds that a call of a store may take in all; None: as long as it takes
+    "EVENTS_LOCK": None,  # the path of the lock file that `eventstore events lock` writes; None: there is none
 }
 
 

@@ -10,7 +10,7 @@ from eventstore.codec.upcasting import upcasts
 from eventstore.errors import DeserializationError
 from eventstore.event import Event
 from eventstore.store import EventStore
-from eventstore.testing.contract.capabilities import Topic
+from eventstore.testing.contract.capabilities import Topic, needs
 
 
 class ContractParcelWeighed(Event, revision=3, formerly=["eventstore.contract.Weighed"]):
@@ -36,6 +36,7 @@ def weighed(revision: int, **data: Any) -> Event:
     return Event(event_type="eventstore.contract.ParcelWeighed", data=data, revision=revision)
 
 
+@needs("global_order")
 class RevisionsContract(Topic):
     def test_each_event_says_which_revision_stored_it(self, store: EventStore) -> None:
         plain = Event(event_type="eventstore.contract.Elsewhere", data={"n": 1}, revision=7)

@@ -24,7 +24,8 @@ class Command(BaseCommand):
 
     help = (
         "What `eventstore` does, on this project's database: run [NAME ...] (subscriptions, until SIGTERM), status, "
-        "rebuild NAME, parked NAME, retry NAME, remove NAME, streams, read STREAM, import FILE, roles. "
+        "rebuild NAME, parked NAME, retry NAME, remove NAME, streams, read STREAM, import FILE, roles, "
+        "events lock|check|verify. "
         "`manage.py eventstore COMMAND -h` says more."
     )
 
