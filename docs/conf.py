@@ -134,13 +134,16 @@ def public_names() -> dict[str, str]:
     """Where each public class or function is documented, by the module and name that it was defined with."""
     import eventstore  # noqa: PLC0415 only when there is something to resolve
     import eventstore.postgres  # noqa: PLC0415
+    import eventstore.storage  # noqa: PLC0415
     import eventstore.subscriptions  # noqa: PLC0415
     import eventstore.testing  # noqa: PLC0415
 
     found: dict[str, str] = {}
-    for module in (eventstore, eventstore.postgres, eventstore.subscriptions, eventstore.testing):
+    for module in (eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing):
         for name in module.__all__:
             value: Any = getattr(module, name)
+            if not hasattr(value, "__qualname__"):
+                continue  # An alias: Row.
             found.setdefault(f"{value.__module__}.{value.__qualname__}", f"{module.__name__}.{name}")
     return found
 

@@ -13,6 +13,7 @@ import pytest
 
 import eventstore
 import eventstore.postgres
+import eventstore.storage
 import eventstore.subscriptions
 import eventstore.testing
 from eventstore import EventStoreError
@@ -20,6 +21,8 @@ from eventstore import event_types as events_module
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/[!_]*.md"))]
+
+DOCUMENTED = [eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -55,7 +58,9 @@ def test_the_guide_lists_every_error() -> None:
     assert [name for name in errors if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize("module", [eventstore, eventstore.postgres, eventstore.subscriptions, eventstore.testing])
+@pytest.mark.parametrize(
+    "module", [eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing]
+)
 def test_the_reference_documents_every_public_name(module: ModuleType) -> None:
     text = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.rst"))
     documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", text, re.MULTILINE)}
