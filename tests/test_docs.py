@@ -74,3 +74,12 @@ def test_the_tests_that_a_page_names_exist(page: str) -> None:
     files = [(test, [ROOT / "tests" / file, ROOT / "eventstore/testing/contract" / file]) for file, test in named]
     missing = [test for test, paths in files if not any(f"def {test}(" in p.read_text() for p in paths if p.exists())]
     assert missing == []
+
+
+def test_pre_commit_and_tox_run_the_same_ruff() -> None:
+    versions = {
+        version
+        for file in (".pre-commit-config.yaml", "tox.ini")
+        for version in re.findall(r"ruff==([\d.]+)", (ROOT / file).read_text())
+    }
+    assert len(versions) == 1
