@@ -14,6 +14,7 @@ from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    ConfirmCommits,
     Conflict,
     DeleteSnapshot,
     LoadSnapshot,
@@ -22,6 +23,7 @@ from eventstore.core.requests import (
     Request,
     SafePosition,
     SaveSnapshot,
+    SessionsGone,
     Stored,
 )
 from eventstore.core.subscription_requests import BeginRebuild
@@ -85,6 +87,8 @@ class MemoryEngine:
                     SafePosition.answered_by(self._safe_position),
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
+                    SessionsGone.answered_by(self._sessions_gone),
+                    ConfirmCommits.answered_by(self._confirm_commits),
                 ]
             ),
         }
@@ -232,6 +236,12 @@ class MemoryEngine:
 
     def _begin_rebuild(self, _: BeginRebuild, __: Transaction | None) -> list[str] | None:
         raise InvalidOperation("a rebuild copies tables, and a store in memory has none")
+
+    def _sessions_gone(self, _: SessionsGone, __: Transaction | None) -> bool | None:
+        return True
+
+    def _confirm_commits(self, _: ConfirmCommits, __: Transaction | None) -> None:
+        pass
 
     def _stream(self, stream_id: str, transaction: Transaction | None) -> Sequence[Record]:
         committed = self._streams.get(stream_id, [])
