@@ -79,7 +79,7 @@ class TestRefusalsAfterALostAnswer:
             with stopped(session):
                 thread = threading.Thread(target=try_to_append)
                 thread.start()
-                while not raised:
+                while thread.is_alive():
                     proxy.hang_up(b"")
                     thread.join(0.05)
                 assert isinstance(raised[0], AppendOutcomeUnknown)
