@@ -22,7 +22,7 @@ FLOORS = [
     ["event"],
     ["aggregate", "store"],
     ["core"],
-    ["memory", "postgres", "repository", "async_repository", "log_cursor", "subscriptions", "eventlock"],
+    ["memory", "postgres", "repository", "async_repository", "log_cursor", "storage", "subscriptions", "eventlock"],
     ["eventstore"],
     ["cli", "testing"],
     ["contrib", "__main__"],

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 from eventstore.codec.record import Record
+from eventstore.core.appending import answered_without_storing
 from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
     AlreadyStored,
@@ -33,7 +34,6 @@ from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidOperation
 from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
 from eventstore.store import Snapshot
-from eventstore.versions import ExpectedVersion
 
 R = TypeVar("R")
 
@@ -180,17 +180,11 @@ class MemoryEngine:
         if transaction.bound is None:
             transaction.bound = self._last_position
         stream = self._stream(request.stream_id, transaction)
-        ids = request.records.event_ids
-        last, expected, count = len(stream), request.expected_version, len(ids)
-        if expected != last or request.given_ids:
-            first = expected + 1 if expected >= 0 else self._first_of(ids, stream, transaction)
-            if first is not None and count and [r.event_id for r in stream[first - 1 : first - 1 + count]] == ids:
-                return Stored(first + count - 1, stream[first + count - 2].position, repeated=True)
-            there = self._first_of(request.given_ids, stream, transaction) if expected >= 0 else first
-            if there is not None:
-                return AlreadyStored(there, stream[there - 1].position)
-            if (expected >= 0 and expected != last) or (expected == ExpectedVersion.STREAM_EXISTS and last == 0):
-                return Conflict(last)
+        last, count = len(stream), len(request.records.event_ids)
+        if request.expected_version != last or request.given_ids:
+            known = self._with_ids(request.records.event_ids, stream, transaction)
+            if (reply := answered_without_storing(request, last, known)) is not None:
+                return reply
         for version, new in enumerate(zip(*request.records, strict=True), last + 1):
             self._last_position += 1
             transaction.records.append(Record(request.stream_id, version, self._last_position, *new))
@@ -198,12 +192,14 @@ class MemoryEngine:
             return Stored(last + count, self._last_position)
         return Stored(last, stream[-1].position if stream else 0)
 
-    def _first_of(self, ids: Sequence[bytes], stream: Sequence[Record], transaction: Transaction) -> int | None:
-        """The lowest version at which the stream holds one of these event ids."""
+    def _with_ids(
+        self, ids: Sequence[bytes], stream: Sequence[Record], transaction: Transaction
+    ) -> list[tuple[int, int, bytes]]:
+        """Version, position and id of those events of a stream that have one of these ids."""
         wanted = set(ids)
         if wanted.isdisjoint(self._event_ids) and not transaction.records:
-            return None
-        return next((record.version for record in stream if record.event_id in wanted), None)
+            return []
+        return [(record.version, record.position, record.event_id) for record in stream if record.event_id in wanted]
 
     def _read_stream(self, request: ReadStream, transaction: Transaction | None) -> Sequence[Record]:
         stream = self._stream(request.stream_id, transaction)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 from uuid import UUID
 
 from hypothesis import assume
@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from eventstore.errors import ConcurrencyError, EventAlreadyStored, EventStoreError
 from eventstore.event import Event
 from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.testing.contract.capabilities import Capabilities
 from eventstore.versions import ExpectedVersion
 
 Outcome: TypeAlias = tuple[object, ...]
@@ -91,6 +92,15 @@ class Model:
 class StoreMachine(RuleBasedStateMachine):
     """Subclass it with ``make_stores``; ``make_snapshot_stores`` adds theirs."""
 
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    """What the stores can do; what one of them can't is left out of the histories."""
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether transactions are opened, beside which others append."""
+        able = self.capabilities
+        return able.transactions and able.concurrency and able.global_order
+
     def make_stores(self) -> dict[str, EventStore]:
         """Empty stores by name. They are compared with each other and with the model."""
         raise NotImplementedError
@@ -124,7 +134,7 @@ class StoreMachine(RuleBasedStateMachine):
     def append_at_a_version(self, stream_id: str, batch: list[Event], off: int) -> None:
         self.append(stream_id, batch, max(len(self.model.stream(stream_id)) + off, 0))
 
-    @precondition(lambda self: self.batches)
+    @precondition(lambda self: self.batches and self.capabilities.idempotency)
     @rule(data=st.data(), mode=st.one_of(st.none(), modes), more=batches)
     def append_again(self, data: st.DataObject, mode: int | None, more: list[Event]) -> None:
         """What was appended before, or a part of it, or it with others: in the same way or another."""
@@ -158,7 +168,7 @@ class StoreMachine(RuleBasedStateMachine):
             ("returned", [(s.stream_id, s.version, s.event) for s in expected]),
         )
 
-    @precondition(lambda self: not self.open)
+    @precondition(lambda self: not self.open and self.capabilities.global_order)
     @rule(
         start=small,
         length=st.one_of(st.none(), small),
@@ -214,7 +224,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- transactions -----------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: not self.open)
+    @precondition(lambda self: not self.open and self.has_transactions)
     @rule()
     def begin(self) -> None:
         self.open = {name: self.exits.enter_context(store.transaction()) for name, store in self.stores.items()}

@@ -36,6 +36,7 @@ def weighed(revision: int, **data: Any) -> Event:
     return Event(event_type="eventstore.contract.ParcelWeighed", data=data, revision=revision)
 
 
+@needs("global_order")
 class RevisionsContract(Topic):
     def test_each_event_says_which_revision_stored_it(self, store: EventStore) -> None:
         plain = Event(event_type="eventstore.contract.Elsewhere", data={"n": 1}, revision=7)

@@ -1,0 +1,63 @@
+"""The store on SQLite of docs/own-store.md passes the contract, and behaves as the store in memory does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+
+from eventstore import Event, InMemoryEventStore, Repository
+from eventstore.testing import Capabilities
+from eventstore.testing.state_machine import StoreMachine
+
+if TYPE_CHECKING:
+    from eventstore import EventStore
+
+PAGE = Path(__file__).parents[1] / "docs" / "own-store.md"
+page: dict[str, Any] = {"__name__": __name__}
+for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+    exec(compile(block, PAGE.name, "exec"), page)  # noqa: S102 the page is the project's
+
+SqliteEventStore = page["SqliteEventStore"]
+TestContract = page["TestSqliteEventStore"]
+
+
+class SqliteMachine(StoreMachine):
+    capabilities = Capabilities(concurrency=False)
+
+    def make_stores(self) -> dict[str, EventStore]:
+        return {"sqlite": SqliteEventStore(":memory:"), "memory": InMemoryEventStore()}
+
+
+TestHistories = SqliteMachine.TestCase
+TestHistories.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+
+
+def test_events_are_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    SqliteEventStore(tmp_path / "events.db").append("s", [Event(event_type="T")], 0)
+    assert [event.version for event in SqliteEventStore(tmp_path / "events.db").read("s")] == [1]
+
+
+def test_repositories_and_commands_work_on_it() -> None:
+    from baskets import Basket  # noqa: PLC0415 beside the page, which has no such imports
+
+    baskets = Repository(SqliteEventStore(":memory:"), Basket)
+    basket = Basket("b")
+    basket.add(1, 2)
+    assert baskets.save(basket).position == 2
+    for _ in range(2):
+        assert baskets.update("b", lambda basket: basket.add(3), command_id="once").version == 3
+
+
+def test_a_request_that_it_does_not_answer_is_named() -> None:
+    with pytest.raises(NotImplementedError, match="does not answer ListSubscriptions"):
+        page["SqliteEventStore"](":memory:").execute(_list_subscriptions())
+
+
+def _list_subscriptions() -> object:
+    from eventstore.core.subscription_requests import ListSubscriptions  # noqa: PLC0415 not public
+
+    return ListSubscriptions(None)
