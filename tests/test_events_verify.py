@@ -173,8 +173,8 @@ def test_damage_and_impossible_times_are_found(
             [(b"\xc1", "2024-01-01"), (b"\x81\xa8tracking\xa1x", "294000-01-01")], 1
         ):
             connection.execute(
-                f"INSERT INTO {schema}.events (version, timestamp, revision, utc_offset, event_id, stream_id, event_type,"
-                " data, metadata)"
+                f"INSERT INTO {schema}.events (version, timestamp, revision, utc_offset, event_id, stream_id,"
+                " event_type, data, metadata)"
                 " VALUES (%s, %s::timestamptz, 3, 0, gen_random_uuid(), 'd', 'Shipped', %s, '\\x80')",
                 [version, timestamp, data],
             )
