@@ -28,7 +28,11 @@ PACKAGE_ROOT = Path(eventstore.__file__).parents[1]
 
 SHOP = """
 import os
-from eventstore import PostgresEventStore, Projection, Subscription
+from eventstore import Event, PostgresEventStore, Projection, Subscription
+
+class Numbered(Event):
+    number: int
+    bad: bool
 
 store = PostgresEventStore.connect(os.environ["EVENTSTORE_DSN"], os.environ["SHOP_SCHEMA"])
 mails = []
@@ -285,7 +289,8 @@ def test_the_librarys_log_lines_are_clean_whatever_formats_them(
 
     store.append("a", [Event(event_type=EVIL)], 0)
     Subscription(store, "mails", refuse, attempts=1, on_failure="park").run_until_caught_up()
-    (record,) = caplog.records
+    unknown, record = caplog.records
+    assert unknown.getMessage().isprintable()
     assert record.getMessage().isprintable()
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ValueError)

@@ -22,7 +22,7 @@ from waiting import PATIENCE, eventually
 
 import eventstore
 from eventstore import Event, EventStoreError, PostgresEventStore
-from eventstore.cli import importing, main, rows
+from eventstore.cli import arguments, importing, main, rows
 from eventstore.cli.threads import Workers
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def test_a_zone_that_does_not_exist(importer: Importer, monkeypatch: pytest.Monk
     assert importer.run(path, "--tz", "Europe/Atlantis").code == 2
     assert "'Europe/Atlantis' is no time zone" in importer.run(path, "--tz", "Europe/Atlantis").complaint
     assert "'../secret' is no time zone" in importer.run(path, "--tz", "../secret").complaint
-    monkeypatch.setattr(sys.modules[main.__module__], "available_timezones", set)
+    monkeypatch.setattr(arguments, "available_timezones", set)
     assert "pip install tzdata" in importer.run(path, "--tz", "Europe/Amsterdam?").complaint
     assert importer.run(path, "--tz", "UTC").code == 0
 

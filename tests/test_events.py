@@ -788,3 +788,10 @@ def test_what_is_no_event_is_refused(nonsense: Any) -> None:
 def test_every_refusal_is_below_the_root() -> None:
     for error in (InvalidArgument, DuplicateType, SerializationError, DeserializationError, UnknownEventType):
         assert issubclass(error, EventStoreError)
+
+
+def test_a_clock_before_1970_makes_ids_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: -(10**18))
+    first, second = Event(event_type="T"), Event(event_type="T")
+    assert first.event_id != second.event_id
+    assert first.event_id.version == 7

@@ -82,6 +82,11 @@ COMPATIBLE = {
         SHIPPED + "        id: UUID = field(default_factory=uuid.uuid4)\n",
         ["Shipped: the field id is new, with a default"],
     ),
+    "a new field with a factory, in a nested dataclass": (
+        MONEY,
+        MONEY.replace("= Unit.EUR", "= Unit.EUR\n        id: UUID = field(default_factory=uuid.uuid4)"),
+        ["Money: the field id is new, with a default"],
+    ),
     "a field that is gone": (
         SHIPPED,
         SHIPPED.replace("weight: Decimal = Decimal(1)", "pass"),

@@ -169,13 +169,16 @@ def test_damage_and_impossible_times_are_found(
 ) -> None:
     release(NOW)
     with pool.connection() as connection:
-        for version, (data, timestamp) in enumerate([(b"\xc1", "2024-01-01"), (b"\x80", "294000-01-01")], 1):
+        for version, (data, timestamp) in enumerate(
+            [(b"\xc1", "2024-01-01"), (b"\x81\xa8tracking\xa1x", "294000-01-01")], 1
+        ):
             connection.execute(
-                f"INSERT INTO {schema}.events (version, timestamp, utc_offset, event_id, stream_id, event_type, data,"
-                " metadata) VALUES (%s, %s::timestamptz, 0, gen_random_uuid(), 'd', 'Any', %s, '\\x80')",
+                f"INSERT INTO {schema}.events (version, timestamp, revision, utc_offset, event_id, stream_id,"
+                " event_type, data, metadata)"
+                " VALUES (%s, %s::timestamptz, 3, 0, gen_random_uuid(), 'd', 'Shipped', %s, '\\x80')",
                 [version, timestamp, data],
             )
-    found = json.loads(run("--json", "--allow-unknown")[1])
+    found = json.loads(run("--json")[1])
     assert (found["events"], found["unreadable"]) == (2, 2)
     assert "date value out of range" in found["errors"][1]["first_error"]
 

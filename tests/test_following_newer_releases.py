@@ -137,6 +137,19 @@ def test_a_follower_that_was_given_classes_waits_at_a_type_without_one(front: Fr
     assert [type(event).__name__ for event in handler.seen] == [f"{name}Known", name]
 
 
+def test_a_filter_by_a_class_finds_what_was_stored_under_its_former_name(front: Front, name: str) -> None:
+    front.store.append("a", [*stored(f"{name}Old", 1), *stored(name, 1), *stored(f"{name}Other", 1)], 0)
+    body = {"__annotations__": {"value": Any}, "__module__": __name__}
+    cls = types.new_class(name, (Event,), {"formerly": [f"{name}Old"]}, lambda namespace: namespace.update(body))
+    for number, wanted in enumerate((cls, name, f"{name}Old")):
+        handler = Handler()
+        front.subscription(f"s{number}", handler, event_types=wanted).run_until_caught_up()
+        assert [type(event) for event in handler.seen] == [cls, cls]
+    inline = Handler()
+    front.inline(inline, event_types=[f"{name}Old"]).append("b", [cls(value=1)], 0)
+    assert inline.values == [1]
+
+
 def test_a_follower_of_a_strict_store_waits_at_a_type_without_a_class(
     pool: ConnectionPool, schema: str, name: str
 ) -> None:

@@ -396,7 +396,7 @@ class TestLostAnswers:
         event_id = uuid4()
         record = Record("s", 1, 1, event_id.bytes, "T", b"", b"", b"", 0, 1)
         replies: list[object] = ["17", ConnectionLost("in the commit"), "committed", ConnectionLost("in the read")]
-        replies += ["committed", [record]]
+        replies += ["committed", [record], None]
 
         def execute(_: object) -> object:
             reply = replies.pop(0)

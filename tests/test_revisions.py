@@ -538,6 +538,14 @@ def test_an_aggregate_that_does_not_ignore_a_type_still_refuses_it() -> None:
         Repository(store, RevisionsCart).load("1")
 
 
+def test_snapshots_of_before_a_type_was_ignored_are_not_used() -> None:
+    def define(ignored: list[str]) -> type[Aggregate[Any]]:
+        return type("RevisionsIgnoring", (Aggregate,), {"ignored": ignored})
+
+    assert define(["A"]).class_schema() == define(["A"]).class_schema() != define(["A", "B"]).class_schema()
+    assert define([]).class_schema() != define(["A"]).class_schema()
+
+
 @pytest.mark.parametrize("ignored", ["Name", 7, [7], [""], None])
 def test_what_is_ignored_is_a_list_of_names(ignored: Any) -> None:
     with pytest.raises(InvalidArgument, match="ignored"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import signal
 import weakref
 from dataclasses import field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -43,6 +45,9 @@ from eventstore import (
 )
 from eventstore.codec import decode
 from eventstore.core.repositories import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 from eventstore.core.snapshots import _checksum, aggregate_from, snapshot_of
 
 # --- when they are taken ----------------------------------------------------------------------------------------------
@@ -352,6 +357,51 @@ def test_no_error_of_a_snapshot_store_reaches_the_caller(
     assert repository.load("1").__dict__ == basket.__dict__
     assert len(warnings_in(caplog)) >= 2
     assert repository.update("1", lambda found: found.add(1)).version == 13
+
+
+class SoftTimeLimit(Exception):
+    """What a task queue raises in a handler of a signal."""
+
+
+class Interrupted(InMemorySnapshotStore):
+    """A snapshot store in whose calls a signal arrives."""
+
+    def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
+        signal.raise_signal(signal.SIGUSR1)
+        return super().load(aggregate_type, aggregate_id, class_schema)
+
+    def save(self, snapshot: Snapshot) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        super().save(snapshot)
+
+
+class Handles:
+    """A handler of a signal that is an object."""
+
+    def __call__(self, *_: object) -> None:
+        raise SoftTimeLimit
+
+    def method(self, *_: object) -> None:
+        raise SoftTimeLimit
+
+
+def limit(*_: object) -> None:
+    raise SoftTimeLimit
+
+
+@pytest.mark.parametrize("handler", [limit, Handles(), Handles().method, partial(limit, 1)])
+def test_what_a_signal_raises_while_a_snapshot_is_loaded_or_stored_reaches_the_caller(
+    store: EventStore, handler: Callable[..., None]
+) -> None:
+    repository = Repository(store, Basket, Interrupted(), snapshot_frequency=10)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(SoftTimeLimit):
+            fill(repository, "1", 12)
+        with pytest.raises(SoftTimeLimit):
+            repository.load("1")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_state_that_can_not_be_stored_does_not_fail_the_save(

@@ -231,6 +231,8 @@ class Lacking(InMemoryEventStore):
         for event in events:
             if self.what == "a_lost_offset":
                 event.__dict__["timestamp"] = event.timestamp.astimezone(UTC)
+            if self.what == "a_lost_revision":
+                event.__dict__["revision"] = 1
             if self.what == "a_wrong_position":
                 event.__dict__["position"] = event.position + 1
         return events
@@ -263,8 +265,8 @@ class Test_{what}_{claim}(EventStoreContract):
 """
 CAPABILITIES = ["transactions", "global_order", "idempotency", "concurrency"]
 SOME = "several_streams_are_one or positions_rise or the_same_success or on_one_version_one_wins"
-BUGS = ["a_lost_offset", "a_wrong_position", "a_skip_at_1000"]
-SOME_MORE = "offset_from_utc or thousands_of_events"
+BUGS = ["a_lost_offset", "a_lost_revision", "a_wrong_position", "a_skip_at_1000"]
+SOME_MORE = "offset_from_utc or which_revision_stored_it or thousands_of_events"
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,11 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import NoReturn
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from eventstore import __version__
+from eventstore.cli import arguments
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
@@ -278,7 +277,7 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
     place.add_argument("--directory", type=Path, metavar="DIR", help="keep the server's data here, for another time")
     command.add_argument(
         "--events",
-        type=_positive,
+        type=arguments.positive,
         default=10_000,
         metavar="N",
         help="how many events the threads append (default: %(default)s)",
@@ -295,11 +294,15 @@ def _add_read(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("stream", metavar="STREAM", help="the stream's id, such as Order-1a2b")
     command.add_argument(
-        "--from-version", type=_count, default=0, metavar="N", help="only versions above N (default: %(default)s)"
+        "--from-version",
+        type=arguments.count,
+        default=0,
+        metavar="N",
+        help="only versions above N (default: %(default)s)",
     )
-    command.add_argument("--to-version", type=_count, metavar="N", help="only versions up to and with N")
+    command.add_argument("--to-version", type=arguments.count, metavar="N", help="only versions up to and with N")
     command.add_argument("--backwards", action="store_true", help="the newest first")
-    command.add_argument("--limit", type=_count, metavar="N", help="at most N events")
+    command.add_argument("--limit", type=arguments.count, metavar="N", help="at most N events")
     command.add_argument("--json", action="store_true", help="JSON lines, with ids, positions and metadata")
 
 
@@ -312,7 +315,7 @@ def _add_streams(command: argparse.ArgumentParser) -> None:
     which.add_argument("--prefix", default="", metavar="TEXT", help="only streams whose ids begin like this")
     which.add_argument("--category", metavar="C", help="only streams of this category")
     command.add_argument("--after", default="", metavar="STREAM", help="only streams after this one")
-    command.add_argument("--limit", type=_count, metavar="N", help="at most N streams")
+    command.add_argument("--limit", type=arguments.count, metavar="N", help="at most N streams")
     command.add_argument("--json", action="store_true", help="JSON lines")
 
 
@@ -321,7 +324,9 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         "Append each row of a file as one event, in the file's order. It may be interrupted and run again at any time: "
         "what is missing is added, nothing twice. The columns that are not named become the event's data."
     )
-    command.add_argument("file", type=_importable, metavar="FILE", help="a .csv with a header, or a .jsonl, in UTF-8")
+    command.add_argument(
+        "file", type=arguments.importable, metavar="FILE", help="a .csv with a header, or a .jsonl, in UTF-8"
+    )
     command.add_argument("--category", required=True, metavar="C", help="streams are called C-{value of --stream}")
     command.add_argument("--stream", required=True, metavar="COL", help="the column that names the stream")
     command.add_argument("--type", required=True, metavar="COL", help="the column with the event's type")
@@ -330,13 +335,13 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--delimiter",
-        type=_delimiter,
+        type=arguments.delimiter,
         metavar="CHAR",
         help="what stands between the fields of a .csv: one character, or the word tab (default: a comma)",
     )
     command.add_argument(
         "--tz",
-        type=_zone,
+        type=arguments.zone,
         metavar="ZONE",
         help="the zone of times without an offset, such as Europe/Amsterdam or UTC; where its clocks are put back, "
         "an hour that comes twice is taken as the first",
@@ -364,7 +369,11 @@ def _add_events(commands: argparse._SubParsersAction[_Parser], database: _Parser
     verify = _command(actions, "verify", "read everything that is stored, before a deploy", _verify, database)
     verify.add_argument("--allow-unknown", action="store_true", help="types without a class are no failure")
     verify.add_argument(
-        "--from-position", type=_count, default=0, metavar="N", help="only events above N (default: %(default)s)"
+        "--from-position",
+        type=arguments.count,
+        default=0,
+        metavar="N",
+        help="only events above N (default: %(default)s)",
     )
     verify.add_argument("--json", action="store_true", help="one JSON object")
     for action in (lock, check, verify):
@@ -382,7 +391,9 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     status.add_argument("--json", action="store_true", help="JSON lines")
     parked = _command(commands, "parked", "print the events that a subscription has parked", _parked, database)
     parked.add_argument("name", metavar="NAME", help="the subscription")
-    parked.add_argument("--drop", type=_count, metavar="POSITION", help="forget the one at this position instead")
+    parked.add_argument(
+        "--drop", type=arguments.count, metavar="POSITION", help="forget the one at this position instead"
+    )
     parked.add_argument("--json", action="store_true", help="JSON lines")
     remove = _command(
         commands, "remove", "remove a subscription: its checkpoint and its parked events", _remove, database
@@ -400,46 +411,14 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     rebuild = _command(commands, "rebuild", "rebuild a projection's read model, beside the one in use", _rebuild)
     rebuild.add_argument("projection", metavar="MODULE:NAME", help="a Projection that names its tables")
     rebuild.add_argument(
-        "--from-position", type=_count, default=0, metavar="N", help="only events above N (default: %(default)s)"
+        "--from-position",
+        type=arguments.count,
+        default=0,
+        metavar="N",
+        help="only events above N (default: %(default)s)",
     )
     retry = _command(commands, "retry", "handle a subscription's parked events again", _retry)
     retry.add_argument("worker", metavar="MODULE:NAME", help="the Subscription or Projection")
-    retry.add_argument("positions", nargs="*", type=_count, metavar="POSITION", help="only these (default: all)")
-
-
-def _importable(path: str) -> Path:
-    if Path(path).suffix.lower() not in {".csv", ".jsonl"}:
-        raise argparse.ArgumentTypeError(f"{path!r} is called neither .csv nor .jsonl")
-    return Path(path)
-
-
-def _delimiter(text: str) -> str:
-    delimiter = {"tab": "\t", "\\t": "\t"}.get(text, text)
-    if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise argparse.ArgumentTypeError(f"{text!r} must be one character, such as ';', or the word tab")
-    return delimiter
-
-
-def _zone(name: str) -> tzinfo:
-    if name == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        if not available_timezones():
-            raise argparse.ArgumentTypeError(
-                "this system has no time zones: `pip install tzdata` brings them"
-            ) from None
-        raise argparse.ArgumentTypeError(f"{name!r} is no time zone such as Europe/Amsterdam or UTC") from None
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if _count(text) < 1:
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return int(text)
+    retry.add_argument(
+        "positions", nargs="*", type=arguments.count, metavar="POSITION", help="only these (default: all)"
+    )

@@ -137,15 +137,22 @@ def chain_of(cls: type) -> tuple[Upcaster, ...]:
 
 def upcast(cls: type, values: dict[Any, Any], revision: int) -> dict[Any, Any]:
     """What a revision of a class stored, as the present one has it. Raises UpcastFailed, RevisionError."""
-    for step, upcaster in enumerate(chain_of(cls)[revision - 1 :], revision):
-        where = f"the upcaster of {cls.__qualname__} from revision {step}"
+    chain = chain_of(cls)
+    for step in range(revision, len(chain) + 1):
         try:
-            made: object = upcaster(values)
+            made: object = chain[step - 1](values)
         except Exception as error:
-            raise UpcastFailed(f"{where} raised {type(error).__name__}: {error}") from error
+            raise UpcastFailed(f"{_step_of(cls, step)} raised {type(error).__name__}: {error}") from error
         if type(made) is not dict:
-            raise UpcastFailed(f"{where} returned {type(made).__name__}, not a dict")
+            raise UpcastFailed(f"{_step_of(cls, step)} returned {type(made).__name__}, not a dict")
         values = cast("dict[Any, Any]", made)
-        if not all(type(name) is str for name in values):
-            raise UpcastFailed(f"{where} returned a dict with keys that are not the names of fields")
+    if {*map(type, values)} != _TEXT and values:
+        raise UpcastFailed(f"{_step_of(cls, len(chain))} returned a dict with keys that are not the names of fields")
     return values
+
+
+_TEXT = {str}
+
+
+def _step_of(cls: type, step: int) -> str:
+    return f"the upcaster of {cls.__qualname__} from revision {step}"

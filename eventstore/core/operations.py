@@ -19,6 +19,7 @@ from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    ConfirmCommits,
     Conflict,
     DeleteSnapshot,
     LoadSnapshot,
@@ -30,6 +31,7 @@ from eventstore.core.requests import (
     Request,
     SafePosition,
     SaveSnapshot,
+    SessionsGone,
     Stored,
     ask,
 )
@@ -58,7 +60,14 @@ MOST_OLD_SNAPSHOTS = 100
 
 
 class ConnectionLost(StoreUnavailable):
-    """The connection broke under a request that may or may not have been carried out. Operations resolve it."""
+    """A request whose answer was lost, and that may or may not have been carried out. Operations resolve it.
+
+    ``sessions`` are those of the server that may still carry it out, 0 for one that is not known.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, sessions: Sequence[int] = ()) -> None:
+        self.sessions = tuple(sessions)
+        super().__init__(message, sqlstate=sqlstate)
 
 
 def append(
@@ -76,11 +85,7 @@ def append(
         raise InvalidArgument(f"events must be a list of events, not {type(events).__name__}: put it in a list")
     events = tuple(events)
     request = Append(stream_id, int(expected_version), encode_events(events), given_ids(events))
-    reply = yield from _resolved(request)
-    for _ in range(0 if in_transaction else MOST_OLD_SNAPSHOTS):
-        if reply != Conflict(None):
-            break
-        reply = yield from _resolved(request)
+    reply = yield from _resolved(request, in_transaction=in_transaction)
     if isinstance(reply, Conflict):
         raise ConcurrencyError(stream_id, expected_version, reply.version)
     if isinstance(reply, AlreadyStored):
@@ -109,21 +114,52 @@ def _waited(seconds: float) -> Operation[None]:
         yield from ask(Pause(seconds))
 
 
-def _resolved(request: Append) -> Operation[Stored | Conflict | AlreadyStored]:
+def _resolved(request: Append, *, in_transaction: bool) -> Operation[Stored | Conflict | AlreadyStored]:
     """Send an append until it is answered: the same event ids, under the stream's lock, are stored once."""
     cause: StoreUnavailable | None = None
+    sessions: set[int] = set()
     for wait in attempts():
         yield from wait
         try:
-            return (yield from ask(request))
+            reply = yield from _asked(request, in_transaction=in_transaction)
+            if sessions and _may_be_stored_later(request, reply):
+                gone = None if 0 in sessions else (yield from ask(SessionsGone(sorted(sessions))))
+                if gone is None:
+                    break
+                if gone:
+                    sessions.clear()  # The next refusal is the last word.
+                continue
+            if cause is not None and isinstance(reply, Stored):
+                yield from ask(ConfirmCommits())
         except ConnectionLost as error:
             cause = error
+            sessions.update(error.sessions)
         except StoreUnavailable as error:
             if cause is None:
                 raise
             cause = error
+        else:
+            return reply
     event_ids = [UUID(bytes=event_id) for event_id in request.records.event_ids]
     raise AppendOutcomeUnknown(request.stream_id, event_ids) from cause
+
+
+def _asked(request: Append, *, in_transaction: bool) -> Operation[Stored | Conflict | AlreadyStored]:
+    """Send an append, again while its statement saw the stream as it was before it waited for others."""
+    reply = yield from ask(request)
+    for _ in range(0 if in_transaction else MOST_OLD_SNAPSHOTS):
+        if reply != Conflict(None):
+            break
+        reply = yield from ask(request)
+    return reply
+
+
+def _may_be_stored_later(request: Append, reply: Stored | Conflict | AlreadyStored) -> bool:
+    """Whether the stream may still grow to where a refused append expects it: an earlier message would be stored."""
+    if not isinstance(reply, Conflict):
+        return False
+    expected = request.expected_version
+    return reply.version is None or reply.version < expected or expected == ExpectedVersion.STREAM_EXISTS
 
 
 def repeated(request: Request[R]) -> Operation[R]:

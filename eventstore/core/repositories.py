@@ -16,6 +16,7 @@ from eventstore.codec.showing import cleaned
 from eventstore.core.commands import Command
 from eventstore.core.logs import log as _log
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
+from eventstore.core.signals import raised_by_a_signal
 from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.errors import AggregateNotFound, ConcurrencyError, EventAlreadyStored, InvalidArgument, SnapshotError
 from eventstore.event import Event, detached
@@ -209,7 +210,9 @@ class RepositoryOperations(Generic[A]):
             except SnapshotError as error:
                 _log.warning("%s; the events are replayed and it is replaced", cleaned(str(error)))
                 return self._type(aggregate_id), True
-            except Exception:  # noqa: BLE001 a snapshot is only a shorter way: no error of its store stops a load
+            except Exception as error:  # a snapshot is only a shorter way: no error of its store stops a load
+                if raised_by_a_signal(error):
+                    raise
                 _log.warning(
                     "no snapshot of %s %s could be loaded", category, cleaned(str(aggregate_id)), exc_info=True
                 )
@@ -226,7 +229,9 @@ class RepositoryOperations(Generic[A]):
         try:
             snapshot = snapshot_of(aggregate)
             yield from ask(Call(lambda: self._snapshots.save(snapshot)))
-        except Exception:  # noqa: BLE001 a snapshot is only a shorter way: failing to write one never fails the save
+        except Exception as error:  # a snapshot is only a shorter way: failing to write one never fails the save
+            if raised_by_a_signal(error):
+                raise
             _log.warning(
                 "no snapshot of %s %s could be stored", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
             )

@@ -109,6 +109,27 @@ class Append(Request[Stored | Conflict | AlreadyStored]):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionsGone(Request[bool | None]):
+    """Find out if sessions of the server have ended, so that nothing they were sent can be stored any more.
+
+    None where that can't be known: behind a pooler, whose sessions are not the server's.
+    """
+
+    sessions: Sequence[int]
+    own: int = 0
+    """The session that this is sent on, as the client knows it. Filled in by who sends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmCommits(Request[None]):
+    """Return once whatever was committed before is as durable as a commit is: on the standby, if there is one.
+
+    A commit whose wait for the standby was ended is visible before it is safe, and a statement that only reads does not
+    wait.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class ReadStream(Request[Sequence[Row]]):
     """Read the rows of a stream above one version, up to and with another."""
 

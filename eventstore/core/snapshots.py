@@ -14,6 +14,7 @@ from eventstore import codec
 from eventstore.aggregate import Aggregate
 from eventstore.codec.registry import described_fields, registered_class, registered_name
 from eventstore.codec.values import IMMUTABLE
+from eventstore.core.signals import raised_by_a_signal
 from eventstore.errors import SnapshotError
 from eventstore.store import Snapshot
 from eventstore.versions import StreamVersion
@@ -69,6 +70,8 @@ def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -
     except SnapshotError:
         raise
     except Exception as error:  # also what a restore_state of the application's raises
+        if raised_by_a_signal(error):
+            raise
         raise SnapshotError(f"{what} can't be used: {error}") from error
     aggregate._version, aggregate._event_id = StreamVersion(snapshot.version), snapshot.event_id
     return aggregate

@@ -16,6 +16,7 @@ from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    ConfirmCommits,
     Conflict,
     DeleteSnapshot,
     ListBlockingSessions,
@@ -26,6 +27,7 @@ from eventstore.core.requests import (
     Request,
     SafePosition,
     SaveSnapshot,
+    SessionsGone,
     Stored,
 )
 from eventstore.core.sessions import BlockingSession
@@ -93,6 +95,8 @@ class MemoryEngine:
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
                     ListBlockingSessions.answered_by(self._blocking),
+                    SessionsGone.answered_by(self._sessions_gone),
+                    ConfirmCommits.answered_by(self._confirm_commits),
                 ]
             ),
         }
@@ -263,6 +267,12 @@ class MemoryEngine:
 
     def _begin_rebuild(self, _: BeginRebuild, __: Transaction | None) -> list[str] | None:
         raise InvalidOperation("a rebuild copies tables, and a store in memory has none")
+
+    def _sessions_gone(self, _: SessionsGone, __: Transaction | None) -> bool | None:
+        return True
+
+    def _confirm_commits(self, _: ConfirmCommits, __: Transaction | None) -> None:
+        pass
 
     def _stream(self, stream_id: str, transaction: Transaction | None) -> Sequence[Record]:
         committed = self._streams.get(stream_id, [])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
@@ -20,18 +21,18 @@ from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline, checked_timeout
 from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
-from eventstore.core.requests import Call, Request
+from eventstore.core.requests import Call, Request, SessionsGone
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.async_connections import CallersPool, Connections, Loan, OwnPool, Pool
-from eventstore.postgres.failures import check_connection, resolve
+from eventstore.postgres.failures import Warnings, check_connection, resolve
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import DEFAULT_SCHEMA, WORKERS_PATIENCE
-from eventstore.postgres.transactions import OnAnotherConnection
+from eventstore.postgres.transactions import OnAnotherConnection, commits
 from eventstore.postgres.waiting import CANCEL_SECONDS, OutOfTime, Waiting, unanswered, until
 from eventstore.store import AsyncEventStore
 from eventstore.versions import StreamVersion
@@ -50,19 +51,31 @@ class _Cursor(AsyncCursor[TupleRow]):
 
 async def execute(connection: AsyncConnection[TupleRow], request: Request[R], statements: Statements) -> R:
     """Carry out a request on a connection, and return its reply."""
+    if commits(request):
+        with Warnings(connection) as warnings:
+            reply = await _execute(connection, request, statements)
+            warnings.check()
+            return reply
+    if isinstance(request, SessionsGone):
+        request = cast("Request[R]", replace(request, own=connection.info.backend_pid))
+    return await _execute(connection, request, statements)
+
+
+async def _execute(connection: AsyncConnection[TupleRow], request: Request[R], statements: Statements) -> R:
     statement = statements.of(request)
     parameters = statement.parameters(request)
     cursor = _Cursor(connection, row_factory=tuple_row)
+    session = connection.pgconn.backend_pid
     try:
         check_connection(connection)
-        # What has no parameters, such as a COMMIT, is not worth a plan that the server keeps.
         try:
+            # What has no parameters, such as a COMMIT, is not worth a plan that the server keeps.
             await cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
         except OutOfTime as late:
             await _cancel(connection, late)
         rows = await cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
     except psycopg.Error as error:
-        return resolve(error, request, statement, statements, broken=connection.broken)
+        return resolve(error, request, statement, statements, broken=connection.broken, session=session)
     return statement.reply(rows)
 
 

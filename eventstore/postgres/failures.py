@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import BaseConnection
+from psycopg.pq import TransactionStatus
 
 from eventstore.core.operations import ConnectionLost
 from eventstore.core.refusals import transaction_failed
@@ -35,6 +36,7 @@ _TRANSACTION_FAILED = "25P02"
 _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
 _ACCESS_DENIED = {"28000", "28P01", "3D000", "42501"}
 """invalid_authorization_specification, invalid_password, invalid_catalog_name, insufficient_privilege."""
+_WARNING = "01000"
 _NOT_HERE = "55000"
 """object_not_in_prerequisite_state: what functions of sql/ raise, with a hint, where they can't do what is asked."""
 _PASSING = {"08", "40", "53", "57", "58", "XX"}
@@ -51,25 +53,37 @@ _LOGIN_REFUSED = re.compile(
 
 
 def resolve(
-    error: psycopg.Error, request: Request[R], statement: Statement[R], statements: Statements, *, broken: bool
+    error: psycopg.Error,
+    request: Request[R],
+    statement: Statement[R],
+    statements: Statements,
+    *,
+    broken: bool,
+    session: int,
 ) -> R:
     """Return the reply of a conflict, where that is what an append met; else raise the error that it is here."""
     if statement.conflict is not None and error.sqlstate in _CONFLICTS:
         return statement.conflict
     if isinstance(request, BeginRebuild) and error.sqlstate in _NO_TABLE:
         raise InvalidArgument(f"tables {', '.join(request.tables)}: {_first_line(error)}") from error
-    raise translated(error, broken=broken, schema=statements.schema, migrate_with=statements.migrate_with) from error
+    schema, command = statements.schema, statements.migrate_with
+    raise translated(error, broken=broken, schema=schema, migrate_with=command, session=session) from error
 
 
-def translated(error: psycopg.Error, *, broken: bool, schema: str, migrate_with: str | None = None) -> EventStoreError:
+def translated(
+    error: psycopg.Error, *, broken: bool, schema: str, migrate_with: str | None = None, session: int = 0
+) -> EventStoreError:
     """The library's error for a driver's. ``broken``: the connection is, so that nobody knows what became of it.
+
+    ``session`` is the number of the server's session that was asked, where it is known.
 
     ``migrate_with`` is the command that brings the schema up to date, where a framework has one of its own.
     """
     sqlstate = error.sqlstate
     message = _first_line(error)
     if broken or sqlstate in _SHUTTING_DOWN:
-        return ConnectionLost(f"the connection to the server was lost: {message}", sqlstate=sqlstate)
+        lost = f"the connection to the server was lost: {message}"
+        return ConnectionLost(lost, sqlstate=sqlstate, sessions=[session])
     if sqlstate in _SCHEMA_MISSING:
         usual = f"`eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
         return SchemaError(schema, f"{message}: run {f'`{migrate_with}`' if migrate_with else usual}")
@@ -101,6 +115,33 @@ def unavailable(error: psycopg.Error, timeout: float | None = None) -> StoreUnav
     unavailable = kind(f"no connection to the server{within}: {_first_line(error)}", sqlstate=error.sqlstate)
     error._pgconn = None  # It has the DSN, password included, which whoever logs the cause would see.
     return unavailable
+
+
+class Warnings:
+    """What the server warns of while it commits: the commit may not be what was asked for.
+
+    A cancelled wait for a synchronous standby is no error to the server, nor to Citus a failed commit on another node.
+    """
+
+    def __init__(self, connection: BaseConnection[Any]) -> None:
+        self._connection = connection
+        self._first: str | None = None
+
+    def __enter__(self) -> Self:
+        self._connection.add_notice_handler(self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.remove_notice_handler(self._heard)
+
+    def _heard(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.sqlstate == _WARNING and notice.severity_nonlocalized == "WARNING":
+            self._first = self._first or notice.message_primary
+
+    def check(self) -> None:
+        """Raise ConnectionLost if there was one and no transaction is open: to ask again tells what is stored."""
+        if self._first is not None and self._connection.info.transaction_status == TransactionStatus.IDLE:
+            raise ConnectionLost(f"the server warned of its commit: {self._first}", sqlstate=_WARNING)
 
 
 def none_free(timeout: float | None) -> StoreUnavailable:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from eventstore.codec.record import EVENT_ID
 from eventstore.core.operations import ConnectionLost, attempts
 from eventstore.core.refusals import nothing_stored, transaction_ended
-from eventstore.core.requests import Operation, ReadStream, Request, ask
+from eventstore.core.requests import Append, ConfirmCommits, Operation, ReadStream, Request, ask
 from eventstore.errors import AppendOutcomeUnknown, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres.statements import RawSql
@@ -25,8 +25,13 @@ RELEASE = RawSql("RELEASE SAVEPOINT eventstore")
 ROLLBACK_TO = RawSql("ROLLBACK TO SAVEPOINT eventstore")
 """Savepoints of one name hide each other, as nested blocks do."""
 
-_COMMIT = RawSql("COMMIT")
+COMMIT = RawSql("COMMIT")
 _TRANSACTION_ID = RawSql("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
+
+
+def commits(request: Request[Any]) -> bool:
+    """Whether a request commits what it did, unless it is carried out in a transaction."""
+    return isinstance(request, (Append, ConfirmCommits)) or request is COMMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ def commit(appended: Sequence[Appended]) -> Operation[None]:
     except ConnectionLost as error:
         raise rolled_back(error) from error
     try:
-        status = yield from ask(_COMMIT)
+        status = yield from ask(COMMIT)
     except ConnectionLost as error:
         if transaction_id is None:
             return  # It had nothing to commit: what it appended was there already.
@@ -140,7 +145,11 @@ def _find_out(transaction_id: str, appended: Sequence[Appended]) -> Operation[No
             raise StoreUnavailable("the connection was lost before the commit: nothing of this transaction was stored")
         if outcome == "committed":
             # Another server, after a failover, may have given the same number to another transaction.
-            if rows and rows[0][EVENT_ID] == last.event_ids[-1].bytes:
-                return
-            break
+            if not rows or rows[0][EVENT_ID] != last.event_ids[-1].bytes:
+                break
+            try:
+                yield from ask(OnAnotherConnection(ConfirmCommits()))
+            except StoreUnavailable:
+                continue
+            return
     raise AppendOutcomeUnknown(last.stream_id, [event_id for append in appended for event_id in append.event_ids])

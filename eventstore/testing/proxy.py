@@ -16,8 +16,9 @@ from typing import Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-BEFORE, AFTER, PAUSED = "before", "after", "paused"
-"""How to cut: the message is dropped; it is delivered; it is delivered and the backend paused meanwhile."""
+BEFORE, AFTER, PAUSED, STOPPED = "before", "after", "paused", "stopped"
+"""How to cut: the message is dropped; it is delivered; it is delivered and the backend paused meanwhile; it is
+delivered to a backend that was paused before."""
 
 _ANSWER_SECONDS = 30
 
@@ -226,13 +227,17 @@ class _Session:
             order.delivered = BEFORE
             return
         self._passes = order.passes
+        stopped = order.how == STOPPED and self._stop()
         self._server.sendall(message)
-        order.delivered = self._pause(order.pause[0]) if order.how == PAUSED else AFTER
+        if stopped:
+            order.delivered = STOPPED
+        else:
+            order.delivered = self._pause(order.pause[0]) if order.how == PAUSED else AFTER
         if order.delivered == AFTER and order.answered:
             self._answered.wait(_ANSWER_SECONDS)
         with suppress(OSError):  # It may be gone.
             self._client.shutdown(socket.SHUT_RDWR)
-        if order.delivered == PAUSED and self._pid is not None:
+        if order.delivered in {PAUSED, STOPPED} and self._pid is not None:
             time.sleep(order.pause[1])
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGCONT)
@@ -243,16 +248,21 @@ class _Session:
     def _pause(self, seconds: float) -> str:
         """Stop the backend while it is at it; PAUSED if it was."""
         time.sleep(seconds)
-        if self._pid is None or self._answered.is_set():
-            return AFTER
-        try:
-            os.kill(self._pid, signal.SIGSTOP)
-        except ProcessLookupError:
+        if self._pid is None or self._answered.is_set() or not self._stop():
             return AFTER
         if self._answered.wait(0.005):
             os.kill(self._pid, signal.SIGCONT)
             return AFTER
         return PAUSED
+
+    def _stop(self) -> bool:
+        """Stop the backend; whether it was there."""
+        try:
+            if self._pid is not None:
+                os.kill(self._pid, signal.SIGSTOP)
+        except ProcessLookupError:
+            return False
+        return self._pid is not None
 
     def _read_greeting(self, greeting: bytes) -> None:
         """Find the backend's process id in what the server says first: messages of a type, a length, and a body."""

@@ -6,15 +6,17 @@ from eventstore.codec.record import Row
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    ConfirmCommits,
     Conflict,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
     SafePosition,
+    SessionsGone,
     Stored,
 )
 from eventstore.postgres.arrays import BYTEA, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, array
-from eventstore.postgres.statements.statement import Parameters, Rows, names, optional_value, statement
+from eventstore.postgres.statements.statement import Parameters, Rows, names, nothing, optional_value, statement
 
 _EVENTS = """
     SELECT stream_id, version, position, pg_catalog.uuid_send(event_id), event_type, data, metadata,
@@ -81,6 +83,10 @@ def _filtered(request: ReadLog) -> Parameters:
     return request.after, request.upto, types, types, categories, categories, of, of, number, request.limit
 
 
+def _sessions(request: SessionsGone) -> Parameters:
+    return request.own, array(INT4, [session.to_bytes(4) for session in request.sessions])
+
+
 STATEMENTS = (
     statement(
         Append,
@@ -88,6 +94,22 @@ STATEMENTS = (
         parameters=_append,
         reply=_appended,
         conflict=Conflict(None),
+    ),
+    # PgBouncer makes up the numbers that its clients know.
+    statement(
+        SessionsGone,
+        """
+        SELECT CASE WHEN pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %b::integer THEN
+            NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) ANY (%b::integer[]))
+        END
+        """,
+        parameters=_sessions,
+        reply=optional_value(bool),
+    ),
+    statement(
+        ConfirmCommits,
+        "SELECT pg_catalog.pg_logical_emit_message(true, 'eventstore'::text, ''::text)",
+        reply=nothing,
     ),
     statement(
         ReadStream,

@@ -12,6 +12,8 @@ from eventstore.testing.campaign.history import History
 
 MARK = "campaign-noted"
 """The type of all events: the proxy knows an append by it."""
+AHEAD = "ahead-"
+"""How the streams begin that one writer alone appends to, now and then where they are not yet."""
 
 
 @dataclass(frozen=True, slots=True)

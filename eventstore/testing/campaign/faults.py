@@ -14,8 +14,8 @@ import psycopg
 
 from eventstore.errors import StoreUnavailable
 from eventstore.postgres.embedded import EmbeddedServer
-from eventstore.testing.campaign.appends import MARK
-from eventstore.testing.proxy import AFTER, BEFORE, PAUSED, Order, Proxy
+from eventstore.testing.campaign.appends import AHEAD, MARK
+from eventstore.testing.proxy import AFTER, BEFORE, PAUSED, STOPPED, Order, Proxy
 
 TERMINATE = "backend terminated"
 KILL_BACKEND = "backend killed"
@@ -25,6 +25,7 @@ KILL_SERVER = "postmaster killed"
 CUT_BEFORE = "cut before the message"
 CUT_AFTER = "cut after the message"
 CUT_PAUSED = "paused in the append, and cut"
+CUT_STOPPED = "stopped before the append, and cut"
 CUT_AGAIN = "cut after the message, and again"
 CUT_READER = "reader cut"
 CUT_HELD = "held open, cut"
@@ -40,6 +41,7 @@ ON_TURN = {
     CUT_BEFORE: 3,
     CUT_AFTER: 3,
     CUT_PAUSED: 3,
+    CUT_STOPPED: 2,
     CUT_AGAIN: 3,
     CUT_READER: 2,
     CUT_HELD: 1,
@@ -51,8 +53,8 @@ ON_TURN = {
 }
 """How often each is delivered while every other is delivered as often as it says."""
 ALL_THE_WHILE = (HELD_COMMITTED, HELD_ROLLED_BACK, UNRELATED)
-_CUTS = {CUT_BEFORE: BEFORE, CUT_AFTER: AFTER, CUT_PAUSED: PAUSED, CUT_AGAIN: AFTER}
-_CUT = {BEFORE: CUT_BEFORE, AFTER: CUT_AFTER, PAUSED: CUT_PAUSED}
+_CUTS = {CUT_BEFORE: BEFORE, CUT_AFTER: AFTER, CUT_PAUSED: PAUSED, CUT_STOPPED: STOPPED, CUT_AGAIN: AFTER}
+_CUT = {BEFORE: CUT_BEFORE, AFTER: CUT_AFTER, PAUSED: CUT_PAUSED, STOPPED: CUT_STOPPED}
 _COMMIT = (b"COMMIT\0",)
 _ANY_APPEND = (MARK.encode(), *_COMMIT)
 """What may end in a commit: a message that carries events, or a COMMIT."""
@@ -132,6 +134,8 @@ class Faults:
 
     def _cut(self, kind: str) -> str:
         words: Sequence[bytes] = _COMMIT if self._random.random() < self._commits else _ANY_APPEND
+        if kind == CUT_STOPPED:
+            words = (AHEAD.encode(),)
         first = Order(
             _CUTS[kind],
             words,

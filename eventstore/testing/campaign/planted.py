@@ -13,7 +13,7 @@ from psycopg import sql
 from eventstore import Event, PostgresEventStore, StoreUnavailable
 from eventstore.codec.record import EVENT_ID, POSITION, VERSION
 from eventstore.core.operations import ConnectionLost
-from eventstore.core.requests import Append, ReadStream, Stored
+from eventstore.core.requests import Append, ReadStream, SessionsGone, Stored
 from eventstore.event import new_event_id
 from eventstore.testing.campaign import faults
 from eventstore.versions import StreamVersion
@@ -74,6 +74,13 @@ class _TakesAbsenceForFailure(PostgresEventStore):
             return found
 
 
+class _TakesEveryRefusalForFinal(PostgresEventStore):
+    """Believes that a message whose answer was lost is not in the server any more."""
+
+    def execute(self, request: Any) -> Any:
+        return True if isinstance(request, SessionsGone) else super().execute(request)
+
+
 _WITHOUT_LOCK = ("append", "_locked text := pg_advisory_xact_lock(", "_locked text := (")
 _END_OF_INSERT = "unnest(_event_types), unnest(_data), unnest(_metadata);"
 
@@ -129,6 +136,11 @@ BUGS = {
         shows_as=["refused, visible"],
         faults=[faults.CUT_PAUSED],
         store=_TakesAbsenceForFailure,
+    ),
+    "refused-means-gone": Bug(
+        shows_as=["refused, visible"],
+        faults=[faults.CUT_STOPPED],
+        store=_TakesEveryRefusalForFinal,
     ),
 }
 

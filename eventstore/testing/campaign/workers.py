@@ -22,7 +22,7 @@ from random import Random
 
 from eventstore import AsyncPostgresEventStore, ConcurrencyError, EventStore, ExpectedVersion, StoreUnavailable
 from eventstore.testing.adapters import EventLoopThread, SyncFromAsyncEventStore
-from eventstore.testing.campaign.appends import Outcome, Part, Recorder, carry_out, new_events
+from eventstore.testing.campaign.appends import AHEAD, Outcome, Part, Recorder, carry_out, new_events
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.planted import store_for
 
@@ -59,14 +59,15 @@ class Writer:
         self._random = random
         self._streams = [f"stream-{number}" for number in range(1, streams + 1)]
         random.shuffle(self._streams)
+        self._quiet = f"{AHEAD}{random.getrandbits(64):x}"
         self._weights = [_FAVOUR, *[1] * (streams - 1)]
         self._known: dict[str, int] = {}
         self._recent: deque[Sequence[Part]] = deque(maxlen=20)
 
     def step(self) -> None:
         """Make one call, and what follows from its outcome."""
-        ways: list[Callable[[], None]] = [self._exact, self._any, self._two_streams, self._again]
-        self._random.choices(ways, weights=(8, 8, 3, 1))[0]()
+        ways: list[Callable[[], None]] = [self._exact, self._any, self._two_streams, self._again, self._ahead]
+        self._random.choices(ways, weights=(8, 8, 3, 1, 2))[0]()
         time.sleep(self._random.expovariate(1) * 0.002)
 
     def _exact(self) -> None:
@@ -88,6 +89,12 @@ class Writer:
     def _again(self) -> None:
         if self._recent:
             self._call(self._random.choice(self._recent))
+
+    def _ahead(self) -> None:
+        """Append where a stream of one's own is not yet, which is refused, and then bring it there."""
+        known = self._known.get(self._quiet, 0)
+        self._call([Part(self._quiet, new_events(1), known + 1)])
+        self._call([Part(self._quiet, new_events(1), self._known.get(self._quiet, known))])
 
     def _stream(self) -> str:
         return self._random.choices(self._streams, self._weights)[0]

@@ -1,0 +1,46 @@
+"""What an argument of the command line may be: each function returns its value, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+
+def importable(path: str) -> Path:
+    if Path(path).suffix.lower() not in {".csv", ".jsonl"}:
+        raise argparse.ArgumentTypeError(f"{path!r} is called neither .csv nor .jsonl")
+    return Path(path)
+
+
+def delimiter(text: str) -> str:
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise argparse.ArgumentTypeError(f"{text!r} must be one character, such as ';', or the word tab")
+    return delimiter
+
+
+def zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        if not available_timezones():
+            raise argparse.ArgumentTypeError(
+                "this system has no time zones: `pip install tzdata` brings them"
+            ) from None
+        raise argparse.ArgumentTypeError(f"{name!r} is no time zone such as Europe/Amsterdam or UTC") from None
+
+
+def count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    if count(text) < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return int(text)
