@@ -156,6 +156,26 @@ class TestFollowing:
         front.subscription("s", handler, from_position=0).run_until_caught_up()
         assert numbers(handler.seen) == [2, 3]
 
+    def test_a_checkpoint_above_the_end_of_the_log_is_an_error_and_skips_nothing(self, front: Front) -> None:
+        front.store.append("a", events(2), 0)
+        end = front.store.last_position()
+        handler = Handler()
+        worker = front.subscription("s", handler, from_position=end + 100)  # As after the restore of an older log.
+        above = rf"position {end + 100}, and the log ends at {end}: .* Remove the subscription"
+        with pytest.raises(InvalidOperation, match=above):
+            worker.run_until_caught_up()
+        front.store.append("a", events(3), 2)
+        with pytest.raises(InvalidOperation, match=rf"the log ends at {end + 3}"):
+            worker.wait_until_processed(end + 1, timeout=PATIENCE)
+        found = worker.status()
+        assert (found.state, found.error) == (
+            SubscriptionState.FAILED,
+            str(worker.error).replace(f" {end}:", f" {end + 3}:"),
+        )
+        worker.remove()
+        front.subscription("s", handler, from_position=end).run_until_caught_up()
+        assert numbers(handler.seen) == [0, 1, 2]
+
     def test_it_never_passes_an_append_that_is_still_open(self, front: Front) -> None:
         handler = Handler()
         with front.running(front.subscription("s", handler)) as worker:

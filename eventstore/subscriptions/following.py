@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from eventstore.codec.record import POSITION, Row
 from eventstore.codec.showing import cleaned
-from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState
+from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState, above_the_log
 from eventstore.core.logs import log as _log
 from eventstore.core.operations import check_number
 from eventstore.core.records import decode_events
@@ -217,6 +217,8 @@ class Follower:
             raise InvalidOperation(f"subscription {self.name!r} was removed")
         if poll.safe is None:
             raise needs_read_committed("a subscription")
+        if poll.lowest > poll.highest:
+            raise InvalidOperation(above_the_log(self.name, poll.lowest, poll.highest))
         if poll.error is not None:
             raise SubscriptionFailed(self.name, poll.error_position or 0, poll.error)
         if time.monotonic() > self._beat + PRESENCE / 3:
