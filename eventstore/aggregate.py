@@ -30,10 +30,17 @@ _RESERVED = _INTERNAL | {"version", "pending"}
 
 
 def handles(event_class: type[E]) -> Callable[[Callable[[S, E], None]], Callable[[S, E], None]]:
-    """Declare a method as the handler of one class of events: ``@handles(OrderShipped)``. In place of ``apply``.
+    """Declare a method as the handler of one class of events and of its subclasses.
 
-    Raises InvalidArgument for anything that is not a class of events, such as the method itself where the
-    parentheses are missing.
+    >>> class Parcel(Aggregate["Parcel"]):
+    ...     shipped: bool = False
+    ...
+    ...     @handles(OrderShipped)
+    ...     def _shipped(self, event: OrderShipped) -> None:
+    ...         self.shipped = True
+
+    Raises:
+        InvalidArgument: ``event_class`` is not a class of events. That is also so if the parentheses are missing.
     """
     if not (isinstance(event_class, type) and issubclass(event_class, Event)):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         name = getattr(event_class, "__name__", repr(event_class))
@@ -57,13 +64,30 @@ class Unconfirmed(NamedTuple):
 class Aggregate(Generic[A]):
     """Something with an identity whose state follows from its events.
 
-    A class of aggregates says how an event changes the state, either by overriding ``apply`` or by one method for each
-    class of events, declared with ``@handles``; and offers methods that decide, and ``_record`` what they decided.
-    Class-level values, ``dataclasses.field(default_factory=...)`` too, are defaults; every instance has its own.
+    Methods that decide check the rules and call ``_record``. Methods marked with ``@handles``, or an override of
+    ``apply``, change the state as an event says, and do nothing else.
 
-    ``category`` names the aggregate's streams, ``{category}-{id}``; it is the class's name unless its body says
-    otherwise. ``snapshot_version`` is to be raised when handlers change so that earlier snapshots are wrong.
-    ``ignored`` lists stored types of events that change nothing, and that need neither a handler nor a class.
+    >>> class Door(Aggregate["Door"]):
+    ...     open: bool = False
+    ...
+    ...     def unlock(self) -> None:
+    ...         if self.open:
+    ...             raise InvalidOperation("the door is open already")
+    ...         self._record(Event(event_type="DoorOpened"))
+    ...
+    ...     def apply(self, event: Event) -> None:
+    ...         self.open = True
+    >>> door = Door("front")
+    >>> door.unlock()
+    >>> door.open, door.version, len(door.pending)
+    (True, 0, 1)
+
+    Class-level values are defaults, and so are those of ``dataclasses.field(default_factory=...)``. Each instance has
+    its own copy. A class must not be decorated with ``@dataclass``.
+
+    The class has three settings. ``category`` names its streams, ``{category}-{id}``, and is the class's name by
+    default. Raise ``snapshot_version`` when you change handlers so that earlier snapshots are wrong. ``ignored`` lists
+    stored types of events that don't change the state; they need neither a handler nor a class.
     """
 
     category: ClassVar[str] = "Aggregate"
@@ -120,21 +144,21 @@ class Aggregate(Generic[A]):
 
     @property
     def version(self) -> StreamVersion:
-        """The version of its stream that it stands at: what is stored, without what is pending.
+        """The version of the stream up to which this instance is stored. Pending events don't count.
 
-        ``version.position`` is the position of the event there.
+        ``version.position`` is the position of the event at that version.
         """
         return self._version
 
     @property
     def pending(self) -> tuple[Event, ...]:
-        """The events that were recorded and are not stored yet."""
+        """The events that were recorded and are not stored yet, in their order."""
         return tuple(self._pending_events)
 
     def clear_pending(self) -> list[Event]:
-        """Forget the pending events, and return them: to append them without a repository, for example.
+        """Forget the pending events and return them, for example to append them without a repository.
 
-        The state that they made stays, and the version does too. No snapshot is taken of this instance any more.
+        State and version stay as they are, so no snapshot is taken of this instance any more.
         """
         cleared = self._pending_events[:]
         self._diverged = self._diverged or bool(cleared)
@@ -142,7 +166,13 @@ class Aggregate(Generic[A]):
         return cleared
 
     def apply(self, event: Event) -> None:
-        """Change the state as an event says; nothing else. Raises UnknownEventType where no handler is declared."""
+        """Change the state as an event says, and do nothing else.
+
+        The default calls the method that ``@handles`` declares for the event's class or its nearest base class.
+
+        Raises:
+            UnknownEventType: no handler is declared for the event.
+        """
         handlers, cls = self._handlers, type(event)
         if cls not in handlers:
             cls = self._handled_base(event)
@@ -165,10 +195,13 @@ class Aggregate(Generic[A]):
         )
 
     def _record(self, event: Event) -> None:
-        """Apply an event, and keep it to be stored as it is now.
+        """Apply an event and add a copy of it to the pending events.
 
-        If ``apply`` raises, the event is not kept. What ``apply`` had changed by then stays changed, so no snapshot is
+        If ``apply`` raises, the event is not added. What ``apply`` had changed by then stays changed, so no snapshot is
         taken of this instance any more.
+
+        Raises:
+            InvalidArgument: ``event`` is not an Event.
         """
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"only events can be recorded, not {type(event).__name__}")
@@ -183,13 +216,13 @@ class Aggregate(Generic[A]):
 
     @classmethod
     def from_events(cls, id: UUID | str, events: Iterable[Event]) -> Self:  # noqa: A002
-        """The aggregate that these events, as they were read, lead to."""
+        """Return the aggregate that these events lead to: all events of its stream, as a store returned them."""
         aggregate = cls(id)
         aggregate.replay(events)
         return aggregate
 
     def replay(self, events: Iterable[Event]) -> None:
-        """Apply events that follow on its version, as they were read."""
+        """Apply the events after the instance's version, as a store returned them."""
         apply = self._apply_unless_ignored if self.ignored else self.apply
         version: int = self._version
         last: Event | None = None
@@ -211,9 +244,9 @@ class Aggregate(Generic[A]):
         self._unconfirmed = [each for each in self._unconfirmed if each.after >= version]
 
     def snapshot_state(self) -> dict[str, Any]:
-        """What a snapshot keeps: every attribute but those that ``functools.cached_property`` can compute again.
+        """Return what a snapshot stores: every attribute, except those that a ``functools.cached_property`` computes.
 
-        To be overridden together with ``restore_state``.
+        Override it together with ``restore_state``.
         """
         cls = type(self)
         return {
@@ -223,12 +256,12 @@ class Aggregate(Generic[A]):
         }
 
     def restore_state(self, state: dict[str, Any]) -> None:
-        """Put back what ``snapshot_state`` gave, in a new instance."""
+        """Restore, in a new instance, what ``snapshot_state`` returned."""
         self.__dict__.update(state)
 
     @classmethod
     def class_schema(cls) -> str:
-        """A fingerprint of what the state consists of: another one makes a snapshot void."""
+        """Return a fingerprint of what the state consists of. A snapshot with another fingerprint is not used."""
         return _schema(cast("Any", cls), cls.category, cls.snapshot_version)
 
 
@@ -262,7 +295,7 @@ def _written_default(make: Callable[[], Any]) -> str:
 
 
 def stream_id_of(cls: type[Aggregate[Any]], aggregate_id: UUID | str) -> str:
-    """The stream of an aggregate. Raises InvalidArgument for an id that can't be."""
+    """Return the stream id of an aggregate. Raises InvalidArgument for an invalid id."""
     if not isinstance(aggregate_id, UUID):
         check_name(f"the id of {cls.__name__}", aggregate_id)
     return check_name("stream_id", f"{cls.category}-{aggregate_id}")

@@ -115,20 +115,40 @@ class _KeywordFields:
 
 
 class Event(_KeywordFields):
-    """Something that happened. Two events are equal if their ids, types, data, metadata and timestamps are.
+    """Something that happened.
 
-    ``Event(event_type="OrderShipped", data={...})`` works without a class; ``revision`` says which revision of the
-    class the data is of, by default the one that this program has. In a class of events, annotated names are its
-    fields, and ``event_type`` is the class's name unless the body says ``event_type: str = "..."``.
+    Subclass it with the fields of your event. The subclass is a dataclass with keyword arguments; it needs no
+    decorator. It is stored under its name, unless the body says ``event_type: str = "..."``.
 
-    ``class OrderShipped(Event, revision=2, formerly=["OrderDispatched"])`` says that the fields have changed once, so
-    that older events need an upcaster, and that the class had another name.
+    >>> class OrderShipped(Event):
+    ...     tracking_number: str
+    ...     carrier: str = "DHL"
+    >>> event = OrderShipped(tracking_number="1Z", metadata={"user": "ann"})
+    >>> event.carrier
+    'DHL'
+    >>> event
+    OrderShipped(tracking_number='1Z', carrier='DHL')
 
-    ``dataclasses.replace(event, field=...)`` makes another event: it keeps the timestamp and the metadata, and has an
-    event_id of its own.
+    Two events are equal if their ids, types, data, metadata and timestamps are equal.
+    ``dataclasses.replace(event, field=...)`` makes another event: it keeps the timestamp and the metadata, and gets a
+    new event_id.
 
-    Raises InvalidArgument for a naive timestamp, an event_id that is not a UUID, or metadata or data that is not a
-    dict.
+    ``class OrderShipped(Event, revision=2, formerly=["OrderDispatched"])`` declares that the fields have changed once,
+    so that older events need an upcaster, and that the class had another name.
+
+    ``Event(event_type="OrderShipped", data={...})`` makes an event without a class.
+
+    Args:
+        event_type: the name under which the event is stored.
+        data: the fields of the event.
+        event_id: the identity of the event; by default a new version 7 UUID.
+        timestamp: when it happened, with a time zone; by default now, in UTC.
+        metadata: what is known about the event without being part of it.
+        revision: the revision of the class that ``data`` belongs to; by default the one that this program has.
+
+    Raises:
+        InvalidArgument: ``timestamp`` has no time zone, ``event_id`` is not a UUID, or ``metadata`` or ``data`` is not
+            a dict.
     """
 
     event_id: UUID = _attribute(

@@ -17,11 +17,30 @@ A = TypeVar("A", bound=Aggregate[Any])
 
 
 class Repository(Generic[A]):
-    """Loads and saves aggregates of one class. As safe for threads as its store; an aggregate is for one at a time.
+    """Loads and saves aggregates of one class.
+
+    >>> orders = Repository(InMemoryEventStore(), Order)
+    >>> order = Order("7")
+    >>> order.create(uuid4(), [{"sku": "teapot", "quantity": 1}])
+    >>> orders.save(order)
+    1
+    >>> orders.update("7", lambda order: order.ship("1Z")).status
+    'shipped'
+
+    It is as safe for threads as its store. An aggregate is for one thread at a time.
 
     With a ``snapshot_store``, a save that crosses a multiple of ``snapshot_frequency`` versions takes a snapshot, and a
-    load starts from the newest one. A snapshot that is void (of another class schema, damaged, ahead of its stream) is
-    ignored with a logged warning and replaced; no error of a snapshot or its store reaches the caller.
+    load starts from the newest one. An unusable snapshot (damaged, of another class, or not of this stream) is ignored
+    with a warning in the log, and replaced. No error of a snapshot or of its store reaches the caller.
+
+    Args:
+        store: where the events are.
+        aggregate_type: the class of the aggregates. Two classes with one category can't share a store.
+        snapshot_store: where snapshots are; None if there are none.
+        snapshot_frequency: the number of versions from one snapshot to the next.
+
+    Raises:
+        InvalidArgument: an argument is invalid, or another class with the same category uses the store.
     """
 
     def __init__(
@@ -40,26 +59,41 @@ class Repository(Generic[A]):
         return f"{type(self).__name__}({self._operations.described()})"
 
     def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
-        """The aggregate at its newest version. Raises AggregateNotFound, and what EventStore.read does."""
+        """Return the aggregate at its newest version.
+
+        Raises:
+            AggregateNotFound: no event of it is stored.
+            UnknownEventType: it has no handler for one of its events.
+            DeserializationError: an event can't be read.
+            StoreUnavailable: the store could not be reached.
+        """
         return run(self._operations.load(id))
 
     def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> StreamVersion:
         """Append the pending events at the aggregate's version, and clear them once they are stored.
 
-        Returns the new version, an int that also has the ``position`` of its event: ``wait_until_processed`` of a
-        subscription takes it.
+        If the transaction around a save rolls back, the aggregate still has those events, and its next save stores
+        them. After a rollback either save the same aggregate again, or load it and decide again, but never both.
 
-        ``metadata`` is added to that of each event, whose own wins. In a transaction that is rolled back afterwards
-        nothing is forgotten: the next save stores those events as well. After a rollback either save the same
-        aggregate again, or load it and decide again, but never both.
+        Args:
+            aggregate: an instance of the repository's class. If the save fails, it stays as it was.
+            metadata: added to the metadata of each event. Where both have a key, the event's own value is kept.
 
-        Raises what EventStore.append does, and then leaves the aggregate as it is. After ConcurrencyError, load it
-        again; after AppendOutcomeUnknown, the same aggregate can be saved again.
+        Returns:
+            The new version, an int that also has the ``position`` of the last event. A subscription's
+            ``wait_until_processed`` takes that position.
+
+        Raises:
+            ConcurrencyError: somebody else has changed the stream. Load the aggregate again and decide again.
+            EventAlreadyStored: the stream holds one of the events already.
+            SerializationError: a value can't be stored.
+            StoreUnavailable: nothing was stored; the same save may succeed later.
+            AppendOutcomeUnknown: the events may or may not be stored. Save the same aggregate again.
         """
         return run(self._operations.save(aggregate, metadata))
 
     def exists(self, id: UUID | str) -> bool:  # noqa: A002
-        """Whether any event of this aggregate is stored."""
+        """Return whether any event of this aggregate is stored."""
         return run(self._operations.exists(id))
 
     def update(
@@ -71,18 +105,27 @@ class Repository(Generic[A]):
         metadata: Mapping[str, Any] | None = None,
         command_id: UUID | str | None = None,
     ) -> A:
-        """Load, change, save; and again after a conflict, ``attempts`` times in all. Returns the aggregate as saved.
+        """Load the aggregate, change it and save it; retry after a conflict.
 
-        ``change`` is called once for each attempt, so it should do nothing but change the aggregate. The last of
-        several attempts holds the stream's lock, so that it can't meet another conflict. ``metadata`` is that of
-        ``save``.
+        The last of several attempts holds the stream's lock, so that it can't meet another conflict.
 
-        With ``command_id``, a UUID or a text such as a message's id, a command that is delivered again is carried out
-        once: the events get ids that follow from it and their order, whatever ids they had. If the stream holds the
-        first of them already, ``change`` is not called, and the aggregate is returned as it is. A command that
-        recorded nothing leaves no trace: delivered again, it is tried again.
+        Args:
+            id: the aggregate's id.
+            change: called with the aggregate, once for each attempt. It should do nothing but change the aggregate.
+            attempts: how often to try in all.
+            metadata: as for ``save``.
+            command_id: a UUID, or a text such as a message's id, under which the command is carried out once, however
+                often it is delivered. The events get ids derived from it. If the stream holds the first of them
+                already, ``change`` is not called. A command that records no event leaves no trace, and is tried again.
 
-        Raises what ``change`` raises, and what ``load`` and ``save`` do.
+        Returns:
+            The aggregate as it was saved, or as it is if the command was carried out before.
+
+        Raises:
+            ConcurrencyError: each attempt met a conflict.
+            AggregateNotFound: no event of the aggregate is stored.
+
+        It also raises what ``change``, ``load`` and ``save`` raise.
         """
         check_blocking("change", change, instead="AsyncRepository")
         return run(self._operations.update(id, change, attempts, metadata, command_id))

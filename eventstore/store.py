@@ -20,7 +20,7 @@ Categories: TypeAlias = str | Iterable[str]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An aggregate's state at one version, as bytes of the codec. Repositories take, check and use them."""
+    """An aggregate's state at one version, encoded. Repositories take snapshots, check them and use them."""
 
     aggregate_type: str
     """The aggregate's category."""
@@ -37,36 +37,58 @@ class Snapshot:
 
 
 class _KnownToRepositories:
-    """What repositories ask of a store, blocking or async, beside its methods."""
+    """What repositories need of a store, blocking or async, besides its methods."""
 
     @property
     def categories(self) -> dict[str, type[Any]]:
-        """The classes of aggregates that repositories keep here, by category; a transaction has its store's."""
+        """The classes of aggregates that repositories keep here, by category. A transaction has its store's."""
         found: dict[str, type[Any]] = self.__dict__.setdefault("_categories", {})
         return found
 
     def when_committed(self, callback: Callable[[], object]) -> None:
-        """Call back once what was appended so far is known to be committed.
+        """Call back once everything appended so far is known to be committed.
 
-        That is at once in a store that commits each append, and after the commit in a ``transaction()``. It is never
-        in a transaction of the caller's, whose commit is not seen. ``callback`` must not block or raise.
+        That is at once in a store that commits each append, and after the commit in a ``transaction()``. It is never in
+        your own transaction, whose commit the store does not see. ``callback`` must not block or raise.
         """
         callback()
 
 
 class EventStore(_KnownToRepositories, ABC):
-    """A log of events in streams. Safe to be used by many threads at once, unless it is bound to a transaction."""
+    """A log of events in streams.
+
+    Many threads can use a store at once. A store in a transaction, which ``transaction()`` and ``bind()`` give, is for
+    one thread at a time.
+    """
 
     @abstractmethod
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        """Append events to a stream, all or none, and return the version of the last of them, which has its position.
+        """Append events to a stream and return its new version.
 
-        ``expected_version`` is the version that the stream must have (0: it must not exist), or an ExpectedVersion.
-        Events with the same ids at the same place already are the same success again. No events: only the check.
+        All of them are stored, or none. If the stream holds the same event ids at this place already, nothing is stored
+        and the call succeeds as it did the first time. An empty list only checks the expected version.
 
-        Raises ConcurrencyError if the stream is elsewhere; SerializationError for a value that can't be stored;
-        InvalidArgument for arguments that can't be; StoreUnavailable if nothing was stored; AppendOutcomeUnknown if
-        that could not be found out; SchemaError if the database is not prepared.
+        >>> store = InMemoryEventStore()
+        >>> version = store.append("Order-7", [OrderShipped(tracking_number="1Z")], ExpectedVersion.NO_STREAM)
+        >>> version, version.position
+        (1, 1)
+
+        Args:
+            stream_id: the stream; it need not exist.
+            events: the events, in their order.
+            expected_version: the version that the stream must have (0: it must not exist), or an ExpectedVersion.
+
+        Returns:
+            The version of the last event, an int that also has its ``position``.
+
+        Raises:
+            ConcurrencyError: the stream has another version.
+            EventAlreadyStored: the stream holds one of the event ids at another place.
+            SerializationError: a value can't be stored.
+            InvalidArgument: an argument is invalid.
+            StoreUnavailable: nothing was stored; the same call may succeed later.
+            AppendOutcomeUnknown: the answer was lost, and whether the events are stored could not be found out.
+            SchemaError: the schema is missing or has another version than this library.
         """
 
     @abstractmethod
@@ -79,20 +101,39 @@ class EventStore(_KnownToRepositories, ABC):
         backwards: bool = False,
         limit: int | None = None,
     ) -> list[Event]:
-        """The events of a stream with versions above ``from_version``, up to and with ``to_version``.
+        """Return events of a stream in the order of their versions.
 
-        In order, or ``backwards``; the first ``limit`` in that direction. A stream that does not exist has none.
-        Raises InvalidArgument, DeserializationError, StoreUnavailable, SchemaError.
+        A stream that does not exist has no events.
+
+        >>> store = InMemoryEventStore()
+        >>> _ = store.append("Order-7", [OrderShipped(tracking_number=number) for number in ("1Z", "2Z", "3Z")], 0)
+        >>> store.read("Order-7", from_version=1)
+        [OrderShipped(tracking_number='2Z'), OrderShipped(tracking_number='3Z')]
+        >>> store.read("Order-7", backwards=True, limit=1)
+        [OrderShipped(tracking_number='3Z')]
+
+        Args:
+            stream_id: the stream.
+            from_version: read only versions above this one.
+            to_version: read only versions up to this one, included; None: up to the newest.
+            backwards: begin with the newest event.
+            limit: return at most this many events, the first ones in the direction of reading.
+
+        Raises:
+            DeserializationError: an event can't be read.
+            InvalidArgument: an argument is invalid.
+            StoreUnavailable: the store could not be reached.
+            SchemaError: the schema is missing or has another version than this library.
         """
 
     def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
-        """As ``read``, for a repository, which lets an event go once it is applied: it may be decoded only then."""
+        """Read as ``read`` does, for a repository, which releases each event once applied: it may be decoded lazily."""
         return self.read(stream_id, from_version, limit=limit)
 
     def _read_page_and_find(
         self, stream_id: str, from_version: int, limit: int, event_id: UUID
     ) -> tuple[bool, Iterable[Event]]:
-        """As ``_read_page``, and whether the whole stream holds an event id."""
+        """Read as ``_read_page`` does, and also say whether the stream holds an event id anywhere."""
         events = self.read(stream_id)
         return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
 
@@ -108,35 +149,53 @@ class EventStore(_KnownToRepositories, ABC):
         backwards: bool = False,
         limit: int | None = None,
     ) -> Iterator[Event]:
-        """The events of all streams with positions above ``from_position``, in the order of their positions.
+        """Iterate over the events of all streams in the order of their positions.
 
-        Ends where, at its start, no transaction could commit a lower position any more: a reader that goes on from the
-        last position later never misses one. Reads ``batch_size`` events at a time. With ``event_types`` only those of
-        these types, with ``categories`` only those of streams whose id begins
-        with one of them and "-". Both are one or several: an event type is a name or a class of events.
+        Stops at the highest position below which, when the call began, no open transaction could still commit. So a
+        reader that resumes from the last position it saw never misses an event.
 
-        ``backwards`` begins with the newest event. ``limit`` is the number of events to read at most.
+        >>> store = InMemoryEventStore()
+        >>> _ = store.append("Order-7", [OrderShipped(tracking_number="1Z")], 0)
+        >>> _ = store.append("Parcel-1", [OrderShipped(tracking_number="2Z")], 0)
+        >>> for event in store.read_all(categories="Order"):
+        ...     print(event.position, event.stream_id, event)
+        1 Order-7 OrderShipped(tracking_number='1Z')
+
+        Args:
+            from_position: read only positions above this one.
+            batch_size: how many events to fetch at a time.
+            to_position: read only positions up to this one, included; None: to the end.
+            event_types: read only events of this type or these types, given as names or classes.
+            categories: read only streams of this category or these categories: ids that begin with one and "-".
+            backwards: begin with the newest event.
+            limit: read at most this many events.
+
+        Raises:
+            DeserializationError: an event can't be read. It is raised when the iteration comes to it.
+            InvalidArgument: an argument is invalid. It is raised by the call, before the iteration begins.
+            StoreUnavailable: the store could not be reached.
+            StoreRefused: the server is a standby, on which the log can't be followed.
         """
 
     def last_position(self) -> int:
-        """Return the position where ``read_all`` ends now; 0 if there is no event.
+        """Return the position at which ``read_all`` would stop now; 0 if there is no event.
 
-        Whoever reads on from here later misses no event. An open transaction that appends can hold it below the
-        position of an event that is stored: to wait for that one, use the position that its append returned.
+        A reader that continues from it misses no event. An open transaction that appends can hold it below the position
+        of an event that is stored already. To wait for that event, use the position that its append returned.
         """
         return next((event.position for event in self.read_all(backwards=True, limit=1)), 0)
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[EventStore]:
-        """A context manager that gives a store on which several appends, to several streams, are one.
+        """Return a context manager whose store makes several appends one, also to several streams.
 
-        They are stored when the block ends, and none of them if it raises. The store that it gives sees them at once;
-        it is for one thread, and of no use after the block. Its own ``transaction()`` is a savepoint.
+        All of them are stored when the block ends, or none if it raises. The store sees them at once. It is for one
+        thread, and can't be used after the block. Its own ``transaction()`` is a savepoint.
         """
 
     @abstractmethod
     def bind(self, connection: Any) -> EventStore:
-        """The same store inside a transaction of the caller's, which neither commits nor rolls back."""
+        """Return the same store in your transaction on a connection. It neither commits nor rolls back."""
 
 
 class SnapshotStore(ABC):
@@ -148,10 +207,10 @@ class SnapshotStore(ABC):
 
     @abstractmethod
     def save(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot in place of the one with the same aggregate and class schema.
+        """Store a snapshot in place of the one with the same aggregate and class schema.
 
-        Of an aggregate's snapshots with other class schemas the one saved last is kept and any others are deleted, so
-        that two releases can run side by side, and what older ones left goes away.
+        Of the aggregate's snapshots with other class schemas, only the one saved last is kept. So two releases can run
+        side by side, and snapshots of older ones are deleted.
         """
 
     @abstractmethod

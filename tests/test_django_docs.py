@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import metadata
 from pathlib import Path
-from typing import IO
 
 import psycopg
 import pytest
-from http_servers import environment, gunicorn
+from http_servers import gunicorn
 from psycopg.conninfo import conninfo_to_dict
-from waiting import PATIENCE
+from readers import Reader, blocks_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "django.md"
-FILE = re.compile(r"# ([\w/]+\.py)(, at its end)?\n")
 
 
 @pytest.fixture
@@ -34,59 +27,9 @@ def database(dsn: str) -> Iterator[dict[str, str]]:
         connection.execute("DROP DATABASE django_docs WITH (FORCE)")
 
 
-class Reader:
-    """Somebody who does what the page says, in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = environment(PATH=programs, PYTHONWARNINGS="error")
-
-    def writes(self, code: str) -> None:
-        """What has the name of a file on its first line."""
-        named = FILE.match(code)
-        if named:
-            path = self.directory / named[1]
-            path.write_text(path.read_text() + code if named[2] else code)
-
-    def runs(self, script: str) -> str:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=self.directory,
-            env=self.environment,
-            check=False,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    @contextmanager
-    def runs_meanwhile(self, command: str) -> Iterator[IO[str]]:
-        """What it says, as long as a block lasts."""
-        python, *arguments = command.partition("#")[0].split()
-        assert python == "python"
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=self.directory,
-            env=self.environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert process.stderr is not None
-            yield process.stderr
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0
-        finally:
-            process.kill()
-            process.communicate()
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands need curl")
 def test_from_nothing_to_a_read_model_and_its_test(database: dict[str, str], tmp_path: Path) -> None:
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = blocks_of(PAGE)
     first, serve, use, read_model, test = (text.splitlines() for language, text in blocks if language == "sh")
     files = [text for language, text in blocks if language == "python"]
     reader = Reader(tmp_path)

@@ -7,15 +7,22 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import eventstore
+import eventstore.postgres
+import eventstore.storage
+import eventstore.subscriptions
+import eventstore.testing
 from eventstore import EventStoreError
 from eventstore import event_types as events_module
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/[!_]*.md"))]
+
+DOCUMENTED = [eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -51,8 +58,28 @@ def test_the_guide_lists_every_error() -> None:
     assert [name for name in errors if f"`{name}`" not in text] == []
 
 
-def test_the_page_on_security_names_tests_that_there_are() -> None:
-    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text())
-    assert len(named) > 20
-    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / "tests" / file).read_text()]
+@pytest.mark.parametrize(
+    "module", [eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing]
+)
+def test_the_reference_documents_every_public_name(module: ModuleType) -> None:
+    text = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.rst"))
+    documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", text, re.MULTILINE)}
+    assert set(module.__all__) - documented == set()
+
+
+@pytest.mark.parametrize("page", ["comparison.md", "security.md"])
+def test_the_tests_that_a_page_names_exist(page: str) -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / page).read_text())
+    assert len(named) > 10
+    files = [(test, [ROOT / "tests" / file, ROOT / "eventstore/testing/contract" / file]) for file, test in named]
+    missing = [test for test, paths in files if not any(f"def {test}(" in p.read_text() for p in paths if p.exists())]
     assert missing == []
+
+
+def test_pre_commit_and_tox_run_the_same_ruff() -> None:
+    versions = {
+        version
+        for file in (".pre-commit-config.yaml", "tox.ini")
+        for version in re.findall(r"ruff==([\d.]+)", (ROOT / file).read_text())
+    }
+    assert len(versions) == 1

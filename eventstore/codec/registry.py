@@ -67,6 +67,9 @@ def register_type(
     >>> @register_type(name="shop.Unit", formerly=["Unit"], members={"KILO": "KILOGRAM"})
     ... class Unit(Enum):
     ...     KILOGRAM = "kg"
+    >>> encoded = Event(event_type="Weighed", data={"unit": Unit.KILOGRAM})
+    >>> InMemoryEventStore().append("Scale-1", [encoded], 0)
+    1
 
     Args:
         cls: the class.

@@ -54,14 +54,26 @@ def migrations() -> list[Migration]:
 def migrate(
     dsn_or_connection: str | Connection[Any], schema: str = "eventstore", *, triggers: bool = True
 ) -> list[str]:
-    """Apply what a schema lacks, all or nothing, and return the names of the files that were applied.
+    """Create the schema of a store or bring it up to date, all or nothing. Return the names of the files applied.
 
-    Any number of processes may do so at once. On a connection of the caller's that is not in autocommit mode, it is the
-    caller who commits. ``triggers=False`` leaves out what guards events against their owner, for an engine that has no
-    triggers.
+    Any number of processes may migrate at once.
 
-    Raises SchemaError if the database is newer than this library, or if a file that was applied has been altered since;
-    StoreUnavailable; InvalidArgument for a schema that can't be.
+    >>> migrate(dsn, "another_schema")[:2]
+    ['0001_events', '0002_append']
+    >>> migrate(dsn, "another_schema")
+    []
+
+    Args:
+        dsn_or_connection: the database, or your connection to it. If that isn't in autocommit mode, you commit.
+        schema: the name of the schema; it need not exist.
+        triggers: False leaves out the triggers that keep even the owner from changing events, for an engine without
+            triggers.
+
+    Raises:
+        SchemaError: the database is newer than this library, or a file was altered after it was applied.
+        StoreUnavailable: the database could not be reached.
+        AccessDenied: the role may not create the schema.
+        InvalidArgument: ``schema`` is not a valid name, or the DSN is malformed.
     """
     with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
         cursor.execute(LOCK)
@@ -74,7 +86,7 @@ def migrate(
 
 
 def planned_sql(dsn_or_connection: str | Connection[Any], schema: str = "eventstore", *, triggers: bool = True) -> str:
-    """The SQL that ``migrate`` would run now, without running it. Raises what ``migrate`` does."""
+    """Return the SQL that ``migrate`` would run now, without running it. Raises what ``migrate`` raises."""
     with _cursor(dsn_or_connection, check_schema(schema)) as cursor, fixed_search_path(cursor):
         texts = [text for _, text in missing_steps(cursor, schema, triggers=triggers)]
     return "\n".join([f"SET LOCAL search_path = {_PATH};", *texts]) if texts else ""

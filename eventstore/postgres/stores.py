@@ -101,12 +101,11 @@ def _cancel(connection: Connection[Any], late: OutOfTime) -> None:
 
 
 class _PoolClient:
-    """What the stores have in common: a schema, and connections to where it is."""
+    """What the stores have in common: a schema, and connections to its database."""
 
     def __init__(
         self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA, *, timeout: float | None = DEFAULT_TIMEOUT
     ) -> None:
-        """``pool`` stays the caller's, who opens and closes it. ``timeout``: seconds for a call, waits included."""
         self.timeout = checked_timeout(timeout)
         self.connections: Connections = pool if isinstance(pool, (CallersPool, OwnPool)) else CallersPool(pool)
         self.statements = Statements(schema)
@@ -116,14 +115,14 @@ class _PoolClient:
             return execute(loan.take(self._deadline()), request, self.statements)
 
     def _deadline(self) -> Deadline:
-        """Until when to wait for a connection. Outside of a call it is a worker that asks, which asks again."""
+        """The time to wait for a connection. Outside of a call a worker asks, and asks again."""
         return deadlines.current() or Deadline(min(self.timeout or WORKERS_PATIENCE, WORKERS_PATIENCE))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(schema={self.statements.schema!r})"
 
     def close(self) -> None:
-        """Close the connections of its own; those of a caller's pool are left alone."""
+        """Close the store's own connections. Your pool is left open."""
         self.connections.close()
 
     def __enter__(self) -> Self:
@@ -138,8 +137,22 @@ class _PoolClient:
 class PostgresEventStore(_PoolClient, FollowableStore):
     """A store on PostgreSQL, in one schema. Safe for threads, and after a fork.
 
-    With ``strict``, events of unknown types are refused on reading. With ``notify``, a thread tells the subscriptions
-    of other processes, after the commits, that there is something to read; those of this one are told anyway.
+    >>> with PostgresEventStore.connect(dsn, schema) as store:
+    ...     store.append("Order-7", [OrderShipped(tracking_number="1Z")], ExpectedVersion.NO_STREAM)
+    ...     store.read("Order-7")
+    1
+    [OrderShipped(tracking_number='1Z')]
+
+    Args:
+        pool: a ``psycopg_pool.ConnectionPool``. You open and close it. After a fork, make pool and store in the child.
+        schema: the schema of the store; ``migrate`` creates what is in it.
+        strict: refuse events of unknown types when reading, instead of returning plain Events.
+        notify: wake the subscriptions of other processes, by a NOTIFY that a thread sends after the commits. Those of
+            this process are woken in any case.
+        timeout: the number of seconds that a call may take, waits included; None: no bound.
+
+    Raises:
+        InvalidArgument: an argument is invalid.
     """
 
     def __init__(
@@ -166,7 +179,10 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         max_size: int = 10,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Self:
-        """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
+        """Return a store with at most ``max_size`` connections of its own. It connects on first use.
+
+        Close it, or use it as a context manager. Raises InvalidArgument for a malformed ``dsn``.
+        """
         return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify, timeout=timeout)
 
     @property
@@ -210,9 +226,12 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         return connection
 
     def bind(self, connection: Connection[Any]) -> PostgresTransaction:
-        """The same store on a connection of the caller's, whose transaction it neither commits nor rolls back.
+        """Return the same store on your connection, in whose transaction it neither commits nor rolls back.
 
-        Appends and reads there see what the transaction has done. After a ConcurrencyError the transaction is usable.
+        Appends and reads see what the transaction has done. A ConcurrencyError leaves the transaction usable.
+
+        Raises:
+            InvalidArgument: ``connection`` is not a ``psycopg.Connection``.
         """
         if not isinstance(connection, Connection):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"a psycopg.Connection is needed, not {type(connection).__name__}")
@@ -220,7 +239,7 @@ class PostgresEventStore(_PoolClient, FollowableStore):
 
 
 class PostgresTransaction(RequestStore):
-    """The store in one transaction: what ``transaction()`` and ``bind`` give."""
+    """A store in one transaction. ``transaction()`` and ``bind()`` of PostgresEventStore return it."""
 
     in_transaction = True
 
@@ -233,7 +252,7 @@ class PostgresTransaction(RequestStore):
 
     @property
     def connection(self) -> Connection[Any]:
-        """Its connection, for statements of one's own in the same transaction."""
+        """The psycopg connection, for your own statements in the same transaction."""
         return self._connection
 
     @property
@@ -241,7 +260,7 @@ class PostgresTransaction(RequestStore):
         return self._store.categories
 
     def when_committed(self, callback: Callable[[], object]) -> None:
-        """Never: the commit is the caller's."""
+        """Do nothing: the commit is yours, and the store does not see it."""
 
     def execute(self, request: Request[R]) -> R:
         try:
@@ -322,7 +341,10 @@ class _Transaction(PostgresTransaction):
 
 
 class PostgresSnapshotStore(_PoolClient, RequestSnapshotStore):
-    """Snapshots on PostgreSQL, beside the events or elsewhere. Safe for threads, and after a fork."""
+    """Snapshots on PostgreSQL, beside the events or elsewhere. Safe for threads, and after a fork.
+
+    The arguments are those of PostgresEventStore.
+    """
 
     @classmethod
     def connect(
@@ -333,5 +355,5 @@ class PostgresSnapshotStore(_PoolClient, RequestSnapshotStore):
         max_size: int = 10,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Self:
-        """A store with at most ``max_size`` connections of its own, the first of which is made when it is used."""
+        """Return a store with at most ``max_size`` connections of its own. It connects on first use."""
         return cls(OwnPool(dsn, max_size), schema, timeout=timeout)

@@ -45,7 +45,7 @@ class TransactionalStore(Protocol[T_co]):
 
 
 class _Following:
-    """What subscriptions and projections have in common. One object is one worker; it runs in one thread at a time."""
+    """What subscriptions and projections have in common."""
 
     _exactly_once: bool
 
@@ -73,65 +73,82 @@ class _Following:
 
     @property
     def name(self) -> str:
-        """The subscription's: workers of one name share its checkpoint."""
+        """The name of the subscription. Workers of one name share its checkpoint."""
         return self._follower.name
 
     @property
     def state(self) -> SubscriptionState:
-        """Where this worker stands; ``status()`` tells of all."""
+        """The state of this worker. ``status()`` covers all workers of the name."""
         return self._follower.state
 
     @property
     def error(self) -> Exception | None:
-        """What made this worker's last run fail."""
+        """The error that ended this worker's last run, or None."""
         return self._follower.error
 
     def run(self) -> None:
-        """Handle events as they come, until ``stop()``.
+        """Handle events as they come, until ``stop()`` is called. Lost connections and restarts only delay it.
 
-        Survives lost connections and restarts of the server. Raises SubscriptionFailed when an event could not be
-        handled, and is to stop there; SchemaError if the database is not prepared; InvalidOperation if this object runs
-        already, if the subscription was removed meanwhile, or if its number of partitions can't be changed now.
+        Raises:
+            SubscriptionFailed: an event could not be handled, and ``on_failure`` is "stop".
+            InvalidOperation: this object runs already, the subscription was removed meanwhile, or its number of
+                partitions can't be changed now.
+            SchemaError: the schema is missing or has another version than this library.
+            StoreRefused: the server refuses a request, and will refuse it again.
         """
         self._run_until(to_end=False)
 
     def run_until_caught_up(self) -> None:
-        """Handle what there is at the start, all partitions of it, and return. Raises what ``run`` does."""
+        """Handle what the log holds at the start, in all partitions, and return. Raises what ``run`` raises."""
         self._run_until(to_end=True)
 
     def stop(self) -> None:
-        """Let the run end after the event at work, with everything up to it stored.
+        """End the run after the current event, with everything up to it stored.
 
-        Safe from any thread, and in signal handlers. Where nothing runs, the next run returns at once.
+        Call it from any thread or signal handler. If nothing runs, the next run returns at once.
         """
         self._follower.stopping = True
         self._hint()
 
     def status(self) -> SubscriptionStatus:
-        """How far all workers of this name have come. Raises InvalidOperation if none has ever run."""
+        """Return how far the subscription has come, all workers together.
+
+        Raises:
+            InvalidOperation: no worker of this name has ever run.
+        """
         return self._store.carry_out(managing.status(self.name))
 
     def wait_until_processed(self, position: int | None = None, timeout: float = 10.0) -> None:
-        """Return when the checkpoint has reached a position, or what was there at the call; whoever works on it.
+        """Wait until the checkpoint has reached a position, whichever worker moves it.
 
-        Raises SubscriptionBehind after ``timeout`` seconds, SubscriptionFailed if it gave up on the way.
+        Args:
+            position: the position, such as that of what ``save`` returned; None: where the log ends now.
+            timeout: how many seconds to wait at most.
+
+        Raises:
+            SubscriptionBehind: the time is up. ``held_back_by`` names an open transaction that is in the way.
+            SubscriptionFailed: the subscription has stopped at an event before the position.
         """
         run(managing.wait_until_processed(self.name, position, timeout), self._store.execute)
 
     def parked(self) -> list[ParkedEvent]:
-        """The events that were put aside, in their order."""
+        """Return the parked events in the order of their positions."""
         return self._store.carry_out(repeated(ListParked(self.name)))
 
     def retry_parked(self, position: int) -> None:
-        """Handle an event that was put aside. Raises what the handler does, and then it stays there."""
+        """Handle a parked event again. If the handler raises, the event stays parked, and the error is raised."""
         self._carry_out(InTransaction(self._follower.retry_parked(position)))
 
     def drop_parked(self, position: int) -> None:
-        """Forget an event that was put aside. Raises InvalidOperation if there is none at that position."""
+        """Delete a parked event.
+
+        Raises:
+            InvalidOperation: no event is parked at that position.
+        """
         self._store.carry_out(drop_parked(self.name, position))
 
     def remove(self) -> None:
-        """Forget the checkpoint, and what was put aside. Its workers fail then; the next run starts anew."""
+        """Delete the checkpoint and the parked events. Running workers fail; the next run starts from scratch."""
         self._store.execute(Remove(self.name))
 
     def _run_until(self, *, to_end: bool) -> None:
@@ -181,16 +198,42 @@ class _Following:
 
 
 class Subscription(_Following):
-    """Calls ``handler(event)`` for each event of the log, in its order, at least once.
+    """Calls ``handler(event)`` for each event of the log, in order, at least once.
 
-    For effects elsewhere: mails, other services. An event is handed out again if the worker dies before its checkpoint
-    is stored; ``event.event_id`` tells one that was there before. What the handler raises is tried again ``attempts``
-    times in all, with a growing delay, and then the subscription stops, or parks the event and goes on.
+    Use it for effects outside the database, such as mails. If a worker dies before it stores the checkpoint, the
+    handler gets an event again. So the effect needs a key, such as ``event.event_id``, by which the other side
+    recognises it.
 
-    ``event_types`` and ``categories`` are a filter; the checkpoint moves past what it leaves out. A subscription of a
-    new name begins above ``from_position``. Workers of one name, in any number of processes, split ``partitions`` of
-    the streams between them: the events of a stream are handled in order, by one worker at a time.
-    ``poll_interval`` is how many seconds may pass before an event is noticed that nothing announced.
+    >>> store = InMemoryEventStore()
+    >>> mails = Subscription(store, "mails", lambda event: print("mail about", event), event_types=[OrderShipped])
+    >>> _ = store.append("Order-7", [OrderShipped(tracking_number="1Z")], 0)
+    >>> mails.run_until_caught_up()
+    mail about OrderShipped(tracking_number='1Z')
+    >>> mails.status().position
+    1
+
+    One object is one worker, and runs in one thread at a time. Workers of one name, in any number of processes, share
+    the partitions. The events of a stream are handled in their order, by one worker at a time.
+
+    When the handler raises, the event is tried again, ``attempts`` times in all with growing pauses. Then the
+    subscription stops, or parks the event and continues.
+
+    Args:
+        store: the store whose log to follow.
+        name: the name of the checkpoint.
+        handler: called with each event.
+        event_types: handle only events of these types, given as names or classes; None: of all types.
+        categories: handle only streams of these categories; None: all streams. The checkpoint moves past what either
+            filter leaves out.
+        from_position: where a subscription of a new name begins: above this position.
+        partitions: the number of parts into which the streams are split.
+        batch_size: how many events to read at a time, at most.
+        attempts: how often to try an event in all.
+        on_failure: "stop" at an event that failed that often, or "park" it and continue.
+        poll_interval: how many seconds may pass until an event is noticed that nothing announced.
+
+    Raises:
+        InvalidArgument: an argument is invalid, or the store keeps no checkpoints.
     """
 
     _exactly_once = False
@@ -208,14 +251,34 @@ class Subscription(_Following):
 
 
 class Projection(_Following, Generic[T]):
-    """Calls ``handler(event, transaction)`` for each event of the log, in its order, with effect exactly once.
+    """Calls ``handler(event, transaction)`` for each event of the log, in order, with its effect stored exactly once.
 
-    ``transaction`` is the store in the transaction that stores the checkpoint as well. On PostgreSQL
-    ``transaction.connection`` is its connection, for the read model's own tables; ``transaction.append`` appends in it.
-    A batch of events is one transaction: killed at any point, all of it is there or nothing. The handler must neither
-    commit nor roll back, and what it does elsewhere may happen more than once.
+    ``transaction`` is the store in the transaction that also stores the checkpoint. On PostgreSQL,
+    ``transaction.connection`` is its psycopg connection, for the tables of the read model, and ``transaction.append``
+    appends in it. The handler must neither commit nor roll back. What it does outside of the transaction may happen
+    more than once.
 
-    ``tables`` are those of the read model, for ``rebuild``. The other arguments are Subscription's.
+    >>> def note(event, transaction):
+    ...     transaction.append("Log-1", [Event(event_type="Noted")], ExpectedVersion.ANY)
+    >>> store = InMemoryEventStore()
+    >>> notes = Projection(store, "notes", note, event_types=[OrderShipped])
+    >>> _ = store.append("Order-7", [OrderShipped(tracking_number="1Z")], 0)
+    >>> notes.run_until_caught_up()
+    >>> len(store.read("Log-1"))
+    1
+
+    A batch of events is one transaction. If the worker is killed, either all of a batch is stored or nothing.
+
+    Args:
+        store: the store whose log to follow.
+        name: the name of the checkpoint.
+        handler: called with each event and the transaction.
+        tables: the tables of the read model, for ``rebuild``.
+
+    The other arguments are those of Subscription.
+
+    Raises:
+        InvalidArgument: an argument is invalid, or the store keeps no checkpoints.
     """
 
     _exactly_once = True
@@ -236,18 +299,25 @@ class Projection(_Following, Generic[T]):
         super().__init__(store, name, handler, options, tables)
 
     def wants(self, event: Event) -> bool:
-        """Whether the filter lets an event through."""
+        """Return whether the filter lets an event through."""
         return self._follower.wants(event)
 
     def rebuild(self, from_position: int = 0, progress: Callable[[RebuildProgress], object] | None = None) -> None:
-        """Make the read model anew from the events above a position, beside the one in use, and swap them at the end.
+        """Build the read model again from the events, beside the one in use, and swap the two at the end.
 
-        The handler must name ``tables`` without their schema, and finds empty copies of them. Workers go on meanwhile,
-        and readers see the old rows until they see the new ones. ``progress`` is called before each batch. An error
-        leaves everything as it was. PostgreSQL only; needs the privilege to create a schema, and room for the copies.
+        Workers continue meanwhile, and readers see the old rows until they see the new ones. An error changes nothing.
+        The handler gets empty copies of ``tables``, so it must name these tables without their schema.
 
-        Raises SubscriptionFailed for an event that can't be handled, InvalidOperation if a rebuild is going on already,
-        was stopped, or if the handler writes to the tables in use by their full names.
+        It works on PostgreSQL only, and needs the privilege to create a schema, and room for the copies.
+
+        Args:
+            from_position: rebuild from the events above this position.
+            progress: called with a RebuildProgress before each batch.
+
+        Raises:
+            SubscriptionFailed: an event could not be handled.
+            InvalidOperation: another rebuild is running, this one was stopped, or the handler writes to the tables in
+                use by their full names.
         """
         if not self._running.acquire(blocking=False):
             raise InvalidOperation(f"this worker of {self.name!r} runs: make another object for the rebuild")
@@ -265,17 +335,17 @@ class Projection(_Following, Generic[T]):
 
 
 def statuses(store: EventStore) -> list[SubscriptionStatus]:
-    """How far all subscriptions of a store have come, by their names."""
+    """Return how far each subscription of a store has come, in the order of their names."""
     return followable(store).carry_out(managing.statuses())
 
 
 def blocking_sessions(store: EventStore) -> list[BlockingSession]:
-    """Who holds readers of the log, or writers, back at this moment."""
+    """Return the sessions that hold back readers of the log, or writers, at this moment."""
     return run(managing.blocking_sessions(), followable(store).execute)
 
 
 def followable(store: object) -> FollowableStore:
-    """The store, if it keeps checkpoints; else raises InvalidArgument."""
+    """Return the store if it keeps checkpoints. Raises InvalidArgument if it does not."""
     if not isinstance(store, FollowableStore):
         raise InvalidArgument(f"a {type(store).__name__} keeps no checkpoints, so that nothing can follow it")
     return store

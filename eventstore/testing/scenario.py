@@ -19,18 +19,24 @@ A = TypeVar("A", bound=Aggregate[Any])
 
 
 def given(aggregate_type: type[A], *events: Event, id: UUID | str | None = None) -> Given[A]:  # noqa: A002 it is one
-    """An aggregate after these events."""
+    """Begin a test of an aggregate that has these events.
+
+    >>> created = OrderCreated(customer_id=uuid4(), items=[])
+    >>> order = given(Order, created).when(lambda order: order.ship("1Z")).then(OrderShipped(tracking_number="1Z"))
+    >>> order.status
+    'shipped'
+    """
     return Given(aggregate_type.from_events(uuid4() if id is None else id, events))
 
 
 class Given(Generic[A]):
-    """An aggregate that something can be asked of."""
+    """An aggregate in the state that a test begins with. ``given`` returns it."""
 
     def __init__(self, aggregate: A) -> None:
         self.aggregate = aggregate
 
     def when(self, action: Callable[[A], object]) -> When[A]:
-        """Do something with it."""
+        """Call ``action`` with the aggregate, and keep what it records or raises for ``then``."""
         try:
             action(self.aggregate)
         except Exception as error:  # noqa: BLE001 it may be what is expected; then() says so if it is not
@@ -39,17 +45,23 @@ class Given(Generic[A]):
 
 
 class When(Generic[A]):
-    """What came of it."""
+    """The outcome of an action. ``Given.when`` returns it."""
 
     def __init__(self, aggregate: A, error: Exception | None) -> None:
         self.aggregate = aggregate
         self._error = error
 
     def then(self, *expected: Event | type[Exception] | Exception) -> A:
-        """Exactly these events were recorded, or this error was raised and nothing recorded; returns the aggregate.
+        """Check that exactly these events were recorded, or that this error was raised and nothing was recorded.
 
-        Events are compared by class, type and data; ids, timestamps and metadata are their own. An error is given as a
-        class, or as an instance whose text it must have. Raises AssertionError, which shows what differs.
+        Events are compared by class, type and data, not by id, timestamp or metadata. Give an error as a class, or as
+        an instance with the message that you expect.
+
+        Returns:
+            The aggregate, for more assertions on its state.
+
+        Raises:
+            AssertionError: something else happened. The message shows what differs, field by field.
         """
         if len(expected) == 1 and not isinstance(expected[0], Event):
             self._check_error(expected[0])
@@ -86,7 +98,7 @@ class When(Generic[A]):
 
 
 def differences_between(expected: Event, found: Event) -> list[str]:
-    """What differs between two events, field by field, in words."""
+    """Describe what differs between two events, field by field."""
     if type(expected) is not type(found) or expected.event_type != found.event_type:
         return [f"expected {_kind(expected)}, found {_kind(found)}"]
     missing = object()
