@@ -321,6 +321,44 @@ class TestFailures:
         assert worker.status().parked == 2
         assert worker.status().state is STOPPED
 
+    def test_the_later_events_of_a_stream_are_parked_behind_one_that_failed(self, front: Front) -> None:
+        for stream in ("a", "b", "a", "b", "a"):
+            front.store.append(stream, [Event(event_type="T", data={"number": stream})], ExpectedVersion.ANY)
+        seen: list[Event] = []
+        broken = {"a"}
+
+        def handle(event: Event, *_: object) -> None:
+            if event.stream_id in broken:
+                raise ZeroDivisionError(event.stream_id)
+            seen.append(event)
+
+        options: dict[str, Any] = {"on_failure": "park-stream", "attempts": 1}
+        front.subscription("s", handle, **options).run_until_caught_up()
+        front.store.append("a", events(1), 3)
+        front.store.append("b", events(1), 2)
+        worker = front.subscription("s", handle, **options)
+        worker.run_until_caught_up()
+        assert [event.stream_id for event in seen] == ["b", "b", "b"]
+        parked = worker.parked()
+        assert [(event.stream_id, event.version, event.attempts) for event in parked] == [
+            ("a", 1, 1),
+            ("a", 2, 0),
+            ("a", 3, 0),
+            ("a", 4, 0),
+        ]
+        assert {event.error for event in parked[1:]} == {"not tried: an earlier event of its stream is parked"}
+        broken.clear()
+        with pytest.raises(InvalidOperation, match=f"retry the event at position {parked[0].position} first"):
+            worker.retry_parked(parked[1].position)
+        worker.retry_parked(parked[0].position)
+        worker.drop_parked(parked[1].position)
+        for each in parked[2:]:
+            worker.retry_parked(each.position)
+        assert worker.parked() == []
+        front.store.append("a", events(1), 4)
+        front.subscription("s", handle, **options).run_until_caught_up()
+        assert [event.version for event in seen if event.stream_id == "a"] == [1, 3, 4, 5]
+
     def test_parked_events_are_retried_or_dropped(self, front: Front) -> None:
         front.store.append("a", events(3), 0)
         handler = Handler(at_0=2, at_2=2)
