@@ -156,6 +156,24 @@ class TestFollowing:
         front.subscription("s", handler, from_position=0).run_until_caught_up()
         assert numbers(handler.seen) == [2, 3]
 
+    def test_a_checkpoint_above_the_end_of_the_log_is_an_error_and_skips_nothing(self, front: Front) -> None:
+        front.store.append("a", events(2), 0)
+        end = front.store.last_position()
+        handler = Handler()
+        worker = front.subscription("s", handler, from_position=end + 100)  # As after the restore of an older log.
+        above = rf"position {end + 100}, and the log ends at {end}: .* Remove the subscription"
+        with pytest.raises(InvalidOperation, match=above):
+            worker.run_until_caught_up()
+        front.store.append("a", events(3), 2)
+        with pytest.raises(InvalidOperation, match=rf"the log ends at {end + 3}"):
+            worker.wait_until_processed(end + 1, timeout=PATIENCE)
+        found = worker.status()
+        assert found.state is SubscriptionState.FAILED
+        assert f"position {end + 100}, and the log ends at {end + 3}" in str(found.error)
+        worker.remove()
+        front.subscription("s", handler, from_position=end).run_until_caught_up()
+        assert numbers(handler.seen) == [0, 1, 2]
+
     def test_it_never_passes_an_append_that_is_still_open(self, front: Front) -> None:
         handler = Handler()
         with front.running(front.subscription("s", handler)) as worker:
@@ -302,6 +320,44 @@ class TestFailures:
         }
         assert worker.status().parked == 2
         assert worker.status().state is STOPPED
+
+    def test_the_later_events_of_a_stream_are_parked_behind_one_that_failed(self, front: Front) -> None:
+        for stream in ("a", "b", "a", "b", "a"):
+            front.store.append(stream, [Event(event_type="T", data={"number": stream})], ExpectedVersion.ANY)
+        seen: list[Event] = []
+        broken = {"a"}
+
+        def handle(event: Event, *_: object) -> None:
+            if event.stream_id in broken:
+                raise ZeroDivisionError(event.stream_id)
+            seen.append(event)
+
+        options: dict[str, Any] = {"on_failure": "park-stream", "attempts": 1}
+        front.subscription("s", handle, **options).run_until_caught_up()
+        front.store.append("a", events(1), 3)
+        front.store.append("b", events(1), 2)
+        worker = front.subscription("s", handle, **options)
+        worker.run_until_caught_up()
+        assert [event.stream_id for event in seen] == ["b", "b", "b"]
+        parked = worker.parked()
+        assert [(event.stream_id, event.version, event.attempts) for event in parked] == [
+            ("a", 1, 1),
+            ("a", 2, 0),
+            ("a", 3, 0),
+            ("a", 4, 0),
+        ]
+        assert {event.error for event in parked[1:]} == {"not tried: an earlier event of its stream is parked"}
+        broken.clear()
+        with pytest.raises(InvalidOperation, match=f"retry the event at position {parked[0].position} first"):
+            worker.retry_parked(parked[1].position)
+        worker.retry_parked(parked[0].position)
+        worker.drop_parked(parked[1].position)
+        for each in parked[2:]:
+            worker.retry_parked(each.position)
+        assert worker.parked() == []
+        front.store.append("a", events(1), 4)
+        front.subscription("s", handle, **options).run_until_caught_up()
+        assert [event.version for event in seen if event.stream_id == "a"] == [1, 3, 4, 5]
 
     def test_parked_events_are_retried_or_dropped(self, front: Front) -> None:
         front.store.append("a", events(3), 0)

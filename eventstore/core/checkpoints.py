@@ -67,6 +67,15 @@ class ParkedEvent:
     parked_at: datetime
 
 
+def above_the_log(name: str, position: int, highest: int) -> str:
+    """What is wrong with a checkpoint above the end of the log, and what to do about it."""
+    return (
+        f"subscription {name!r} has its checkpoint at position {position}, and the log ends at {highest}: the log was "
+        "restored without it, or it belongs to another log. It would skip the next events. Remove the subscription, "
+        "and start it again with from_position at the last event of this log that it has handled"
+    )
+
+
 class SubscriptionRow(NamedTuple):
     """What a store knows of a subscription, in one row."""
 
@@ -86,7 +95,11 @@ class SubscriptionRow(NamedTuple):
 
     def status(self) -> SubscriptionStatus:
         behind = max(self.highest - self.position, 0)
-        if self.failed:
+        error = self.error
+        if self.position > self.highest:
+            state = SubscriptionState.FAILED
+            error = above_the_log(self.name, self.position, self.highest)
+        elif self.failed:
             state = SubscriptionState.FAILED
         elif self.seconds_unseen is None or self.seconds_unseen > PRESENCE:
             state = SubscriptionState.STOPPED
@@ -99,7 +112,7 @@ class SubscriptionRow(NamedTuple):
             behind,
             self.seconds_behind,
             state,
-            self.error,
+            error,
             self.error_position,
             self.parked,
             self.rebuilt_to,

@@ -55,6 +55,16 @@ def within(timeout: float | None) -> Generator[None, None, None]:
         _CURRENT.reset(token)
 
 
+@contextmanager
+def afterwards(seconds: float) -> Generator[None, None, None]:
+    """Give what the block does so many seconds of its own, after the call's deadline has passed."""
+    token = _CURRENT.set(Deadline(seconds))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
 def checked_timeout(timeout: object, name: str = "timeout") -> float | None:
     """Return a number of seconds above 0, or None; raise InvalidArgument for anything else."""
     if timeout is None:

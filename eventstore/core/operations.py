@@ -15,13 +15,14 @@ from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
 from eventstore.core.logs import log as _log
 from eventstore.core.records import decode_each, encode_events, given_ids
-from eventstore.core.refusals import needs_read_committed
+from eventstore.core.refusals import WaitedInVain, needs_read_committed, waited_for
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
     ConfirmCommits,
     Conflict,
     DeleteSnapshot,
+    ListBlockingSessions,
     LoadSnapshot,
     Operation,
     Pause,
@@ -35,10 +36,12 @@ from eventstore.core.requests import (
     Stored,
     ask,
 )
+from eventstore.core.sessions import BlockingSession
 from eventstore.errors import (
     AppendOutcomeUnknown,
     ConcurrencyError,
     EventAlreadyStored,
+    EventStoreError,
     InvalidArgument,
     StoreUnavailable,
 )
@@ -54,6 +57,9 @@ MAX_VERSION = 2**63 - 1
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.6
 """Seconds between attempts after a connection was lost, twice as many each time, up to the last."""
 
+
+LOOK_SECONDS = 2.0
+"""How long it may take to find out whom an append has waited for in vain."""
 
 MOST_OLD_SNAPSHOTS = 100
 """Times that an append is sent again whose statement saw the stream as it was before it waited for others."""
@@ -85,12 +91,26 @@ def append(
         raise InvalidArgument(f"events must be a list of events, not {type(events).__name__}: put it in a list")
     events = tuple(events)
     request = Append(stream_id, int(expected_version), encode_events(events), given_ids(events))
-    reply = yield from _resolved(request, in_transaction=in_transaction)
+    try:
+        reply = yield from _resolved(request, in_transaction=in_transaction)
+    except WaitedInVain as error:
+        if in_transaction:
+            raise  # It can only be rolled back: nothing can be asked there.
+        raise waited_for(error, (yield from _sessions_in_the_way(stream_id))) from error.__cause__
     if isinstance(reply, Conflict):
         raise ConcurrencyError(stream_id, expected_version, reply.version)
     if isinstance(reply, AlreadyStored):
         raise EventAlreadyStored(stream_id, reply.version, reply.position)
     return StreamVersion(reply.version, reply.position, repeated=reply.repeated)
+
+
+def _sessions_in_the_way(stream_id: str) -> Operation[list[BlockingSession]]:
+    """Those that hold back appends to a stream; none where that can't be found out now."""
+    with deadlines.afterwards(LOOK_SECONDS):
+        try:
+            return (yield from ask(ListBlockingSessions(stream_id)))
+        except EventStoreError:
+            return []
 
 
 def attempts() -> Iterator[Operation[None]]:

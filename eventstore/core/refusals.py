@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from eventstore.core.deadlines import Deadline
+from eventstore.core.sessions import BlockingSession
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 
 
@@ -33,10 +36,20 @@ def needs_read_committed(what: str) -> InvalidOperation:
     )
 
 
-def waited_for_transactions(deadline: Deadline, sqlstate: str | None = None) -> StoreUnavailable:
+class WaitedInVain(StoreUnavailable):
+    """A statement that was ended at the deadline of its call, and waited for other transactions until then."""
+
+
+def waited_for_transactions(deadline: Deadline, sqlstate: str | None = None) -> WaitedInVain:
     """The error for a statement that was ended at the deadline of its call."""
-    return StoreUnavailable(
+    return WaitedInVain(
         f"no answer within {deadline.timeout or 0:g} s (the timeout of this store); nothing was stored: look for a "
         "transaction that stays open, or give the store a longer timeout",
         sqlstate=sqlstate,
     )
+
+
+def waited_for(error: WaitedInVain, sessions: Iterable[BlockingSession]) -> WaitedInVain:
+    """The same error with the sessions that are in the way, if any are known."""
+    sentences = [session.sentence() for session in sessions if session.holds != "readers"]
+    return WaitedInVain("; ".join([str(error), *sentences]), sqlstate=error.sqlstate) if sentences else error

@@ -77,6 +77,14 @@ class Park(Request[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class ListParkedStreams(Request[frozenset[str]]):
+    """List the streams of which a subscription, or its rebuild, has parked events."""
+
+    name: str
+    rebuild: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ListParked(Request[list[ParkedEvent]]):
     """List the parked events of a subscription, in the order of their positions."""
 

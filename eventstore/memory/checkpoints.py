@@ -20,6 +20,7 @@ from eventstore.core.subscription_requests import (
     InRecovery,
     ListDropped,
     ListParked,
+    ListParkedStreams,
     ListSubscriptions,
     NoteError,
     Park,
@@ -80,6 +81,7 @@ class MemoryCheckpoints:
                 NoteError.answered_by(self._note_error),
                 Park.answered_by(self._park),
                 ListParked.answered_by(self._list_parked),
+                ListParkedStreams.answered_by(self._list_parked_streams),
                 TakeParked.answered_by(self._take),
                 DropParked.answered_by(self._drop),
                 ListDropped.answered_by(self._list_dropped),
@@ -104,6 +106,9 @@ class MemoryCheckpoints:
         if request.name in self._rows:
             row = self._rows[request.name][request.partition]
             row.error, row.error_position, row.failed = request.error, request.position, request.failed
+
+    def _list_parked_streams(self, request: ListParkedStreams, _: HoldsClaims | None) -> frozenset[str]:
+        return frozenset(event.stream_id for event in self._parked.get(request.name, {}).values())
 
     def _list_parked(self, request: ListParked, _: HoldsClaims | None) -> list[ParkedEvent]:
         return [event for _, event in sorted(self._parked.get(request.name, {}).items())]

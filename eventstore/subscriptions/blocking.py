@@ -231,7 +231,8 @@ class Subscription(_Following):
         partitions: the number of parts into which the streams are split.
         batch_size: how many events to read at a time, at most.
         attempts: how often to try an event in all.
-        on_failure: "stop" at an event that failed that often, or "park" it and continue.
+        on_failure: "stop" at an event that failed that often, "park" it and continue, or "park-stream", which parks the
+            later events of its stream behind it.
         poll_interval: how many seconds may pass until an event is noticed that nothing announced.
 
     Raises:

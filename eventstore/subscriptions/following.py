@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from eventstore.codec.record import POSITION, Row
+from eventstore.codec.record import POSITION, STREAM_ID, Row
 from eventstore.codec.showing import cleaned
-from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState
+from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState, above_the_log
 from eventstore.core.logs import log as _log
 from eventstore.core.operations import check_number
 from eventstore.core.records import decode_events
@@ -25,6 +25,8 @@ from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
     Heartbeat,
+    ListParked,
+    ListParkedStreams,
     NoteError,
     Park,
     PollSubscription,
@@ -59,6 +61,8 @@ from eventstore.subscriptions.outages import (
 )
 from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
 
+BEHIND_ANOTHER = "not tried: an earlier event of its stream is parked"
+"""What stands as the error of an event that is parked for the sake of the order."""
 BATCH_SECONDS = 1.0
 """After so long a batch ends with the event at work: locks are held, and effects held back, no longer than that."""
 WINDOW = 100_000
@@ -218,6 +222,8 @@ class Follower:
             raise InvalidOperation(f"subscription {self.name!r} was removed: start it again to begin from scratch")
         if poll.safe is None:
             raise needs_read_committed("a subscription")
+        if poll.lowest > poll.highest:
+            raise InvalidOperation(above_the_log(self.name, poll.lowest, poll.highest))
         if poll.error is not None:
             raise SubscriptionFailed(self.name, poll.error_position or 0, poll.error)
         if time.monotonic() > self._beat + PRESENCE / 3:
@@ -261,12 +267,18 @@ class Follower:
         )
         end = records[-1][POSITION] if len(records) == self.batch_size else upto
         records = [record for record in records if record[POSITION] not in leaving_out] if leaving_out else records
+        held = yield from self._held_streams(claimed)
+        streams = {record[POSITION]: record[STREAM_ID] for record in records} if held else {}
         done, handled = claimed.position, 0
         deadline = time.monotonic() + BATCH_SECONDS
         trouble = self._troubles.get(claimed.partition)
         suspect = trouble.position if trouble else None
         slowest = Slowest()
         for position, event in self._decoded(records):
+            if streams.get(position) in held:
+                yield from ask(Park(self.name, position, 0, BEHIND_ANOTHER, rebuild=claimed.partition == REBUILD))
+                done = position
+                continue
             if handled and position == suspect:
                 end = done  # What fails is tried alone.
                 break
@@ -288,6 +300,12 @@ class Follower:
         if suspect is not None and end >= suspect:
             del self._troubles[claimed.partition]
         return Batch(end, handled)
+
+    def _held_streams(self, claimed: Claimed) -> Operation[frozenset[str | None]]:
+        """The streams whose events are parked without being tried, as an earlier one is parked."""
+        if not self._settings.parks_streams:
+            return frozenset()
+        return (yield from ask(ListParkedStreams(self.name, rebuild=claimed.partition == REBUILD)))
 
     def _save(self, claimed: Claimed, end: int, first: int, slowest: int, handled: int) -> Operation[None]:
         """In a transaction: move the checkpoint, past handled events the first and slowest of which are known."""
@@ -415,6 +433,13 @@ class Follower:
         if not (yield from ask(TakeParked(self.name, position))):
             raise _not_parked(self.name, position)
         records = yield from ask(ReadLog(position - 1, position, 1, None, None))
+        if self._settings.parks_streams:
+            for earlier in (yield from ask(ListParked(self.name))):
+                if earlier.position < position and earlier.stream_id == records[0][STREAM_ID]:
+                    raise InvalidOperation(
+                        f"subscription {self.name!r} parks the events of a stream in their order: retry the event at "
+                        f"position {earlier.position} first, or drop it"
+                    )
         yield from ask(Handle(decode_events(records, strict=self._strict)[0]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from eventstore.core.checkpoints import SubscriptionStatus
+from eventstore.core.checkpoints import SubscriptionStatus, above_the_log
 from eventstore.core.operations import check_number, repeated
 from eventstore.core.requests import ListBlockingSessions, Operation, Pause, ask
 from eventstore.core.sessions import BlockingSession
@@ -61,6 +61,8 @@ def wait_until_processed(name: str, position: int | None, timeout: float) -> Ope
         found = yield from repeated(ListSubscriptions(name))
         row = found[0] if found else None
         if row is not None:
+            if row.position > row.highest:
+                raise InvalidOperation(above_the_log(name, row.position, row.highest))
             position = row.highest if position is None else position
             if row.position >= position:
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from eventstore.core.checkpoints import MAX_PARTITIONS
 from eventstore.core.operations import check_categories, check_event_types, check_number
@@ -14,7 +14,7 @@ from eventstore.store import Categories, EventTypes
 
 F = TypeVar("F", bound=Callable[..., None])
 
-OnFailure: TypeAlias = Literal["stop", "park"]
+OnFailure: TypeAlias = Literal["stop", "park", "park-stream"]
 
 
 class Options(TypedDict, total=False):
@@ -33,7 +33,7 @@ class Options(TypedDict, total=False):
     attempts: int
     """Try an event this many times in all."""
     on_failure: OnFailure
-    """Stop at an event that has failed as often, or park it and continue."""
+    """Stop at an event that has failed as often, park it, or park the later events of its stream as well."""
     poll_interval: float
     """Seconds that may pass before an event is noticed that nothing announced."""
 
@@ -66,9 +66,10 @@ class Settings:
         if partitions > MAX_PARTITIONS:
             raise InvalidArgument(f"partitions must be at most {MAX_PARTITIONS}, not {partitions}")
         self.attempts = check_number("attempts", attempts, least=1)
-        if on_failure not in {"stop", "park"}:
-            raise InvalidArgument(f"on_failure must be 'stop' or 'park', not {on_failure!r}")
-        self.parks = on_failure == "park"
+        if on_failure not in get_args(OnFailure):
+            raise InvalidArgument(f"on_failure must be 'stop', 'park' or 'park-stream', not {on_failure!r}")
+        self.parks = on_failure != "stop"
+        self.parks_streams = on_failure == "park-stream"
         if not isinstance(poll_interval, (int, float)) or not poll_interval > 0:  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"poll_interval must be a number of seconds above 0, not {poll_interval!r}")
         self.poll_interval = poll_interval

@@ -10,6 +10,7 @@ from eventstore.core.subscription_requests import (
     InRecovery,
     ListDropped,
     ListParked,
+    ListParkedStreams,
     ListSubscriptions,
     NoteError,
     Park,
@@ -89,6 +90,14 @@ STATEMENTS = (
         VALUES (%(name)b, %(position)b, %(attempts)b, %(error)b, %(rebuild)b)
         """,
         reply=nothing,
+    ),
+    statement(
+        ListParkedStreams,
+        """
+        SELECT DISTINCT stream_id FROM {schema}.parked_events AS parked JOIN {schema}.events USING (position)
+        WHERE name = %(name)b AND rebuild = %(rebuild)b AND dropped_at IS NULL
+        """,
+        reply=lambda rows: frozenset(stream_id for (stream_id,) in rows),
     ),
     statement(
         ListParked,
