@@ -108,18 +108,25 @@ def fetch_mermaid(app: Sphinx) -> None:
     app.config.html_static_path.append(str(FETCHED))
 
 
-OUTSIDE = {"CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security-policy.md"}
-"""Files beside docs/ that are pages of the site."""
+OUTSIDE = {"CHANGELOG.md": "changes", "CONTRIBUTING.md": "contributing", "SECURITY.md": "security-policy"}
+"""The files outside of docs/ that are pages of the site, and the pages that stand for them."""
 
 
 def lead_into_the_site(app: Sphinx, page: str, source: list[str]) -> None:
-    """Turn links to files outside of docs/, which a repository viewer follows, into links to pages, or into names."""
+    """Show the files outside of docs/ as pages, and turn links to such files into links to pages, or into names."""
+    within = {stand_in: file for file, stand_in in OUTSIDE.items()}.get(page)
+    if within is not None:
+        source[0] = (DOCS.parent / within).read_text(encoding="utf-8")
 
     def target(link: re.Match[str]) -> str:
         text, path, anchor = link.groups(default="")
-        return f"[{text}]({OUTSIDE[path]}{anchor})" if path in OUTSIDE else f"`{path}`"
+        path = path.removeprefix("docs/") if within else path.removeprefix("../")
+        if path in OUTSIDE:
+            return f"[{text}]({OUTSIDE[path]}.md{anchor})"
+        return f"[{text}]({path}{anchor})" if (DOCS / path).exists() else f"`{path}`"
 
-    source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)(#[^)]*)?\)", target, source[0])
+    links = r"\[([^\]]+)\]\(((?!\w+:)[^)#]+)(#[^)]*)?\)" if within else r"\[([^\]]+)\]\((\.\./[^)#]+)(#[^)]*)?\)"
+    source[0] = re.sub(links, target, source[0])
 
 
 def parse_sections(  # noqa: PLR0917 Sphinx passes them so

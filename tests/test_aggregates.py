@@ -112,7 +112,7 @@ def test_class_variables_are_known_however_they_are_written(annotation: Any) -> 
     assert cls("1").values is values
 
 
-def test_what_is_no_class_variable_but_sounds_like_one_is_a_default() -> None:
+def test_an_annotation_that_only_sounds_like_a_class_variable_is_a_default() -> None:
     values: list[int] = []
     cls = type("Sounding", (Aggregate,), {"__annotations__": {"values": "ClassVarious"}, "values": values})
     assert cls("1").values is not values
@@ -216,7 +216,7 @@ def test_a_name_that_every_aggregate_has_is_refused(name: str) -> None:
             type("Taken", (type("Mixin", (), {name: value}), Aggregate), {})
 
 
-def test_the_type_of_the_id_can_be_told() -> None:
+def test_an_aggregate_can_declare_the_type_of_its_id() -> None:
     class Known(Aggregate["Known"]):
         id: UUID
 
@@ -382,7 +382,7 @@ def test_from_events_takes_any_iterable_and_gives_the_class_it_was_called_on() -
     assert Counter.from_events("1", []).version == 0
 
 
-def test_replay_goes_on_from_its_version() -> None:
+def test_replay_continues_from_the_aggregates_version() -> None:
     counter = Counter.from_events("1", [counted(1)] * 2)
     counter.replay([counted(1)] * 3)
     assert (counter.version, counter.count) == (5, 5)
@@ -398,7 +398,7 @@ def test_an_id_is_a_uuid_or_a_text(aggregate_id: UUID | str) -> None:
 
 
 @pytest.mark.parametrize("aggregate_id", ["", "a\0b", "\ud800", "x" * 256, 1, None, b"1", 1.5])
-def test_an_id_that_can_not_be_is_refused(aggregate_id: Any) -> None:
+def test_an_invalid_id_is_refused(aggregate_id: Any) -> None:
     with pytest.raises(InvalidArgument, match="the id of Account"):
         Account(aggregate_id)
     with pytest.raises(InvalidArgument, match="the id of Account"):
@@ -424,7 +424,7 @@ def test_the_category_is_the_class_s_name_unless_its_body_says_otherwise() -> No
 
 
 @pytest.mark.parametrize("category", ["", "a-b", "-", "a\0", "\ud800", "x" * 256, 1, None])
-def test_a_category_that_can_not_be_is_refused(category: Any) -> None:
+def test_an_invalid_category_is_refused(category: Any) -> None:
     # ("a-b", "c") and ("a", "b-c") would be one stream.
     with pytest.raises(InvalidArgument, match="category"):
         types.new_class("Odd", (Aggregate,), exec_body=lambda body: body.update(category=category))

@@ -192,7 +192,7 @@ def test_the_fingerprint_of_a_class_made_in_a_function_changes_with_a_field(monk
         assert made[0] != made[1]
 
 
-def test_a_class_variable_is_no_part_of_the_fingerprint() -> None:
+def test_a_class_variable_is_not_part_of_the_fingerprint() -> None:
     def schema(annotations: dict[str, Any]) -> str:
         return type("Some", (Aggregate,), {"__annotations__": annotations}).class_schema()
 

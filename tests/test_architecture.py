@@ -88,7 +88,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("contrib.")])
-def test_it_needs_no_framework(module: str) -> None:
+def test_no_module_outside_of_contrib_imports_a_framework(module: str) -> None:
     path = ROOT.joinpath(*module.split(".")) if module else ROOT
     text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
     for name in ("django", "flask", "sqlalchemy"):

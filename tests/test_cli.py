@@ -99,14 +99,14 @@ def test_the_database_may_be_named_by_the_environment(
 
 
 @pytest.mark.parametrize("command", [["read", "S"], ["migrate"]])
-def test_a_server_that_is_not_there_is_told_in_one_line(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_server_is_reported_in_one_line(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--dsn", "postgresql://127.0.0.1:1/nothing"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("eventstore: no connection to the server: ")
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1.5", "²"])
-def test_a_number_that_can_not_be_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_number_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["read", "S", f"--limit={number}"]) == 2
     assert "not a whole number" in capsys.readouterr().err
 
@@ -332,7 +332,7 @@ def test_the_last_lines_may_meet_a_closed_pipe_as_well(store: PostgresEventStore
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_an_output_that_can_not_be_written(store: PostgresEventStore, dsn: str, schema: str) -> None:
+def test_an_unwritable_output_is_reported(store: PostgresEventStore, dsn: str, schema: str) -> None:
     store.append("Order-1", events(1), 0)
     with Path("/dev/full").open("w") as full:
         command = [*PROGRAM, "read", "Order-1", "--dsn", dsn, "--schema", schema]

@@ -161,7 +161,7 @@ def test_a_rebuild_says_how_much_it_did(shop: Shop, store: PostgresEventStore, c
     assert counted() == 50
 
 
-def test_what_is_put_aside_is_shown_retried_and_dropped(shop: Shop, store: PostgresEventStore) -> None:
+def test_parked_events_are_shown_retried_and_dropped(shop: Shop, store: PostgresEventStore) -> None:
     store.append("a", events(2, bad=True), 0)
     store.append("b", events(2, bad=True), 0)
     worker = shop.start("run", "shop:parking")
@@ -321,7 +321,7 @@ def test_a_file_in_the_working_directory_stands_in_for_no_installed_module(
         ("shop:number", "'shop:number' is not a Subscription or Projection"),
     ],
 )
-def test_what_is_no_subscription_is_refused(shop: Shop, target: str, complaint: str) -> None:
+def test_an_object_that_is_not_a_subscription_is_refused(shop: Shop, target: str, complaint: str) -> None:
     code, printed, error = shop.run("run", target)
     assert (code, printed) == (1, "")
     assert complaint in error

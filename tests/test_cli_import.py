@@ -206,7 +206,7 @@ def complaint_about(path: Path) -> str:
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD_ROWS.values(), ids=BAD_ROWS)
-def test_a_row_that_can_not_be_is_named(text: str | bytes | None, expected: str, tmp_path: Path) -> None:
+def test_an_invalid_row_is_named(text: str | bytes | None, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -231,13 +231,13 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize(("line", "expected"), BAD_LINES.values(), ids=BAD_LINES)
-def test_a_line_that_can_not_be_is_named(line: str, expected: str, tmp_path: Path) -> None:
+def test_an_invalid_line_is_named(line: str, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_text('{"case": "1", "did": "opened", "at": "2024-05-01T12:00Z"}\n' + line)
     assert f"cases.jsonl:2: {expected}" in complaint_about(path)
 
 
-def test_a_row_that_can_not_be_keeps_its_buffer_out(importer: Importer, store: PostgresEventStore) -> None:
+def test_an_invalid_row_keeps_its_buffer_out(importer: Importer, store: PostgresEventStore) -> None:
     path = importer.file(HEADER + GOOD + "2,opened\n")
     assert importer.run(path) == (1, "", f"eventstore: {path}:3: 2 fields, where the header has 4\n")
     assert content(store) == {}
@@ -250,7 +250,7 @@ def test_a_row_that_can_not_be_keeps_its_buffer_out(importer: Importer, store: P
         (["--category", "a-b", *COLUMNS[2:]], "cases.csv", "must not contain '-'"),
     ],
 )
-def test_an_argument_that_can_not_be(options: list[str], name: str, expected: str, importer: Importer) -> None:
+def test_an_invalid_argument_is_refused(options: list[str], name: str, expected: str, importer: Importer) -> None:
     code, _, complaint = importer.run(importer.file(HEADER, name), *options)
     assert code != 0
     assert expected in complaint

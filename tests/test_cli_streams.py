@@ -62,6 +62,6 @@ def test_where_there_is_none_it_says_so(run: Run, schema: str) -> None:
     assert "no stream that begins with 'a'" in run("--prefix", "a")[2]
 
 
-def test_a_schema_that_is_missing_is_told(dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_schema_is_reported(dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["streams", "--dsn", dsn, "--schema", "nowhere"]) == 1
     assert "eventstore migrate --schema nowhere" in capsys.readouterr().err

@@ -549,7 +549,7 @@ def test_containers_that_copy_each_other_too_often_are_refused_both_ways() -> No
 # --- bytes that mean harm ---------------------------------------------------------------------------------------------
 
 
-def test_what_is_no_map_is_refused() -> None:
+def test_bytes_that_are_not_a_map_are_refused() -> None:
     for packed in (b"\x90", b"\x01", b"\xc0", b"\xa1a", msgpack.packb(msgpack.ExtType(8, b"\x90"))):
         with pytest.raises(DeserializationError, match="it is not a map"):
             decode(packed)

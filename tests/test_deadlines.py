@@ -201,18 +201,18 @@ class TestServersThatAreGone:
             pool.conninfo = dsn
             assert store.read("s") == []
 
-    def test_a_caller_whose_pool_can_not_log_in_is_told_so(self, dsn: str, schema: str) -> None:
+    def test_the_error_says_that_a_pool_can_not_log_in(self, dsn: str, schema: str) -> None:
         nobody = make_conninfo(dsn, user="no_such_role")
         with ConnectionPool(nobody, min_size=1, open=True) as pool, pytest.raises(AccessDenied, match="no_such_role"):
             PostgresEventStore(pool, schema, timeout=SHORT).read("s")
 
-    def test_a_snapshot_store_ends_as_well(self, dsn: str, schema: str) -> None:
+    def test_a_call_of_a_snapshot_store_ends_at_its_timeout(self, dsn: str, schema: str) -> None:
         with ConnectionPool(dsn, min_size=1, max_size=1, open=True) as pool, pool.connection():
             snapshots = PostgresSnapshotStore(pool, schema, timeout=SHORT)
             with pytest.raises(StoreUnavailable, match=r"0\.4 s"):
                 snapshots.load("A", "1", "x")
 
-    def test_an_async_snapshot_store_ends_as_well(self, dsn: str, schema: str) -> None:
+    def test_a_call_of_an_async_snapshot_store_ends_at_its_timeout(self, dsn: str, schema: str) -> None:
         async def work() -> None:
             async with AsyncConnectionPool(dsn, min_size=1, max_size=1, open=False) as pool, pool.connection():
                 snapshots = AsyncPostgresSnapshotStore(pool, schema, timeout=SHORT)

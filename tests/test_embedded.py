@@ -127,7 +127,7 @@ def run_parent() -> Iterator[Callable[..., tuple[Parent, dict]]]:
 # Using it
 
 
-def test_it_answers(server):
+def test_an_embedded_server_answers_queries(server):
     assert query(server, "SELECT 1") == "1"
     assert query(server, "SHOW server_version").split()[0] == server.version
     assert query(server, "SHOW server_encoding") == "UTF8"

@@ -371,7 +371,7 @@ def test_a_replaced_frozen_event_keeps_its_metadata() -> None:
     assert dataclasses.replace(event, amount=2).metadata == {"user": "ann"}
 
 
-def test_the_envelope_is_no_part_of_the_fields_of_a_dataclass() -> None:
+def test_the_envelope_is_not_part_of_the_fields_of_a_dataclass() -> None:
     assert [field.name for field in dataclasses.fields(EventsShippedAbroad)] == ["tracking_number", "country"]
     assert dataclasses.asdict(EventsOrderShipped(tracking_number="1Z")) == {"tracking_number": "1Z"}
 
@@ -487,7 +487,7 @@ REFUSED_ENVELOPES = {
 
 
 @pytest.mark.parametrize(("given", "message"), REFUSED_ENVELOPES.values(), ids=REFUSED_ENVELOPES)
-def test_an_envelope_that_can_not_be_is_refused_at_once(given: dict[str, Any], message: str) -> None:
+def test_an_invalid_envelope_is_refused_at_once(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         EventsOrderShipped(tracking_number="1Z", **given)
     with pytest.raises(InvalidArgument, match=message):
@@ -495,13 +495,13 @@ def test_an_envelope_that_can_not_be_is_refused_at_once(given: dict[str, Any], m
 
 
 @pytest.mark.parametrize("data", [[("a", 1)], "a", 1])
-def test_data_that_is_no_dict_is_refused(data: Any) -> None:
+def test_data_that_is_not_a_dict_is_refused(data: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"data must be a dict, not {type(data).__name__}"):
         Event(event_type="events.Plain", data=data)
 
 
 @pytest.mark.parametrize("event_type", ["", "a\0b", "\ud800", "a" * 256, None, 1, b"a"])
-def test_an_event_type_that_can_not_be_is_refused(event_type: Any) -> None:
+def test_an_invalid_event_type_is_refused(event_type: Any) -> None:
     with pytest.raises(InvalidArgument, match="event_type"):
         Event(event_type=event_type)
     with pytest.raises(InvalidArgument, match="event_type"):
@@ -566,7 +566,7 @@ def test_two_classes_with_one_event_type_are_an_error_when_the_second_is_defined
     class EventsClaimed(Event):
         event_type: str = "events.Claimed"
 
-    with pytest.raises(DuplicateType, match=r'a name of its own, an event by `event_type: str = "\.\.\."`') as caught:
+    with pytest.raises(DuplicateType, match=r'another stored name, by `event_type: str = "\.\.\."`') as caught:
 
         class EventsClaimedToo(Event):
             event_type: str = "events.Claimed"
@@ -759,7 +759,7 @@ def test_a_value_that_can_not_be_stored_is_named_with_its_event_and_path() -> No
     assert (caught.value.subject, caught.value.path) == ("metadata of EventsOrderShipped", "request")
 
 
-def test_an_attribute_that_is_no_field_is_refused_rather_than_lost() -> None:
+def test_an_attribute_that_is_not_a_field_is_refused_rather_than_lost() -> None:
     event = EventsOrderShipped(tracking_number="1Z")
     event.colour = "red"  # type: ignore[attr-defined]
     with pytest.raises(SerializationError, match=r"colour .* not a field"):
@@ -780,7 +780,7 @@ def test_one_event_can_not_stand_twice_in_an_append() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [None, "event", {"event_type": "x"}, EventsOrderShipped])
-def test_what_is_no_event_is_refused(nonsense: Any) -> None:
+def test_recording_an_object_that_is_not_an_event_is_refused(nonsense: Any) -> None:
     with pytest.raises(InvalidArgument, match="only events can be appended"):
         encode_events([nonsense])
 

@@ -135,7 +135,9 @@ COMPATIBLE = {
 
 
 @pytest.mark.parametrize(("before", "after", "notes"), COMPATIBLE.values(), ids=COMPATIBLE)
-def test_a_compatible_change_passes_and_is_told(before: str, after: str, notes: list[str], release: Release) -> None:
+def test_a_compatible_change_passes_and_is_reported(
+    before: str, after: str, notes: list[str], release: Release
+) -> None:
     assert findings(lock_of(before, release), after, release) == ([], [f"note: {note}" for note in notes])
 
 

@@ -132,7 +132,7 @@ def test_it_counts_what_can_and_what_can_t_be_read(
     }
 
 
-def test_it_says_so_to_people(
+def test_verify_prints_a_summary_for_people(
     store: PostgresEventStore, run: Callable[..., tuple[int, str, str]], release: Any
 ) -> None:
     stored_by_others(store, release)
@@ -202,7 +202,7 @@ def test_without_the_privilege_to_read_it_is_refused_and_nothing_is_written(
             connection.execute("DROP ROLE unprivileged")
 
 
-def test_a_module_that_is_not_there_is_told(dsn: str, schema: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_module_is_reported(dsn: str, schema: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["events", "verify", "--dsn", dsn, "--schema", schema, "nowhere.events"]) == 1
     assert "there is no module 'nowhere'" in capsys.readouterr().err
 

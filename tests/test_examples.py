@@ -54,7 +54,7 @@ def test_an_order_is_placed_shown_and_shipped(client: Any) -> None:
     assert shipped.json() == order | {"version": 2, "tracking_number": "1Z"}
 
 
-def test_what_can_not_be_is_answered_with_the_right_status(client: Any) -> None:
+def test_invalid_requests_are_answered_with_the_right_status(client: Any) -> None:
     assert client.get(f"/orders/{uuid4()}").status_code == 404
     assert client.post("/orders", json={"items": []}).status_code == 422
     order = client.post("/orders", json={"items": ["teapot"]}).json()

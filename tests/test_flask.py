@@ -101,7 +101,7 @@ class TestTheExtension:
         sent = client.post("/letters/Ada").get_json()
         assert client.get(f"/letters/{sent['id']}").get_json() == {"to": "Ada"}
 
-    def test_it_is_a_store(self, app: flask.Flask, events: FlaskEventStore) -> None:
+    def test_flask_event_store_is_an_event_store(self, app: flask.Flask, events: FlaskEventStore) -> None:
         with app.app_context():
             stream = a_stream()
             assert events.append(stream, [an_event()], 0) == 1
@@ -188,7 +188,7 @@ class TestTheExtension:
         app.config["EVENTSTORE_DSN"] = "memory:"  # what is set before the first use counts
         assert events.read("s") == []
 
-    def test_a_schema_that_is_missing_is_told_with_flasks_command(self, events: FlaskEventStore, dsn: str) -> None:
+    def test_a_missing_schema_is_reported_with_flasks_command(self, events: FlaskEventStore, dsn: str) -> None:
         an_app(events, dsn, "flask_has_none")
         with pytest.raises(SchemaError, match=r"run `flask eventstore migrate`$"):
             events.read("s")
@@ -349,7 +349,9 @@ class TestJoiningASession:
         joined.session.rollback()
         assert events.store.read(stream) == []
 
-    def test_only_raw_work_is_committed_too(self, joined: Joined, events: FlaskEventStore) -> None:
+    def test_a_commit_of_the_session_stores_what_only_the_store_wrote(
+        self, joined: Joined, events: FlaskEventStore
+    ) -> None:
         stream = a_stream()
         joined.store.append(stream, [an_event()], 0)
         joined.session.commit()
@@ -437,7 +439,9 @@ class TestJoiningASession:
             joined.session.commit()
             woken.assert_called_once_with()
 
-    def test_repositories_join_it_too(self, joined: Joined, events: FlaskEventStore, app: flask.Flask) -> None:
+    def test_repositories_join_the_transaction_of_a_session(
+        self, joined: Joined, events: FlaskEventStore, app: flask.Flask
+    ) -> None:
         with app.app_context():
             letters = events.repository(Letter, joined.session)
             letter = Letter(uuid4())
@@ -493,7 +497,7 @@ class TestOtherHosts:
         connection.rollback()
         assert events.read(stream) == []
 
-    def test_what_can_not_be_joined(self, events: FlaskEventStore, app: flask.Flask) -> None:
+    def test_hosts_that_can_not_be_joined_are_refused(self, events: FlaskEventStore, app: flask.Flask) -> None:
         assert app is events._app()
         with pytest.raises(InvalidArgument, match="not str"):
             events.bind("db.session")  # type: ignore[arg-type]

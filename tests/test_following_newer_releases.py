@@ -95,7 +95,7 @@ def test_a_worker_waits_at_a_newer_revision_until_its_release_is_there(
     assert handler.values[-3:] == [1, 2, 1]
     told = [record.message for record in caplog.records if "waits at position" in record.message]
     assert len(told) == 1
-    assert "deploy the newer one here too" in told[0]
+    assert "deploy the newer release here too" in told[0]
 
 
 def test_workers_of_the_newer_release_take_over_at_once(front: Front, name: str) -> None:

@@ -110,16 +110,16 @@ class TestTime:
         assert "idle-in-transaction" in parked.error
         assert numbers(slow.seen)[-1] == 3
 
-    def test_it_stops_there_by_default(self, hasty: Front, dsn: str) -> None:
+    def test_a_subscription_stops_at_an_event_that_outlasts_its_session_by_default(
+        self, hasty: Front, dsn: str
+    ) -> None:
         hasty.store.append("a", events(3), 0)
         worker = hasty.projection("w", Slow(dsn, at=1), attempts=2)
         with pytest.raises(SubscriptionFailed, match="idle-in-transaction") as failed:
             worker.run_until_caught_up()
         assert failed.value.position == hasty.store.read("a")[1].position
 
-    def test_a_handler_whose_own_statement_finds_its_session_ended_is_no_outage_either(
-        self, hasty: Front, dsn: str
-    ) -> None:
+    def test_a_handler_whose_own_statement_finds_its_session_ended_has_failed_too(self, hasty: Front, dsn: str) -> None:
         if isinstance(hasty, AsyncFront):
             return  # The same, with an await in the handler.
         hasty.store.append("a", events(2), 0)

@@ -41,7 +41,7 @@ def test_files_are_numbered_without_a_gap() -> None:
     assert [file.number for file in migrations()] == list(range(len(migrations())))
 
 
-def test_it_applies_all_then_nothing(dsn: str, name: str, pool: ConnectionPool) -> None:
+def test_migrate_applies_every_file_and_then_nothing(dsn: str, name: str, pool: ConnectionPool) -> None:
     assert migrate(dsn, name) == ALL
     assert migrate(dsn, name) == []
     assert PostgresEventStore(pool, name).append("s", [Event(event_type="T")], 0) == 1

@@ -126,7 +126,7 @@ class TestRaces:
 
 
 class TestCallersTransaction:
-    def test_it_is_the_caller_who_commits(self, store: PostgresEventStore, connection: psycopg.Connection) -> None:
+    def test_the_caller_commits_a_bound_store(self, store: PostgresEventStore, connection: psycopg.Connection) -> None:
         bound = store.bind(connection)
         assert bound.append("s", events(2), 0) == 2
         assert len(bound.read("s")) == 2
@@ -134,7 +134,9 @@ class TestCallersTransaction:
         connection.commit()
         assert len(store.read("s")) == 2
 
-    def test_it_is_the_caller_who_rolls_back(self, store: PostgresEventStore, connection: psycopg.Connection) -> None:
+    def test_the_caller_rolls_back_a_bound_store(
+        self, store: PostgresEventStore, connection: psycopg.Connection
+    ) -> None:
         bound = store.bind(connection)
         bound.append("s", events(2), 0)
         connection.rollback()
@@ -261,7 +263,7 @@ class TestCallersTransaction:
             bound.append("s", events(1), 1)
         assert store.read("s") == []
 
-    def test_what_is_no_connection_is_refused(self, store: PostgresEventStore) -> None:
+    def test_an_object_that_is_not_a_connection_is_refused(self, store: PostgresEventStore) -> None:
         with pytest.raises(InvalidArgument):
             store.bind("postgresql://")  # type: ignore[arg-type]
 
@@ -346,7 +348,7 @@ class TestLostAnswers:
         assert through_proxy.read("stream-of-the-test") == batch
 
     @pytest.mark.parametrize("delivered", [True, False])
-    def test_one_that_can_not_be_resolved_says_so_and_can_be_repeated(
+    def test_an_append_with_unknown_outcome_says_so_and_can_be_repeated(
         self, through_proxy: PostgresEventStore, proxy: Proxy, schema: str, delivered: bool
     ) -> None:
         batch = events(3)
@@ -362,7 +364,7 @@ class TestLostAnswers:
         assert through_proxy.append("stream-of-the-test", batch, 0) == 3
         assert through_proxy.read("stream-of-the-test") == batch
 
-    def test_a_conflict_behind_a_lost_answer_is_a_conflict(
+    def test_a_conflict_after_a_lost_answer_is_a_conflict(
         self, through_proxy: PostgresEventStore, proxy: Proxy
     ) -> None:
         through_proxy.append("stream-of-the-test", events(1), 0)
@@ -427,7 +429,7 @@ class TestLostAnswers:
             run(transactions.commit([]), execute)
         assert not isinstance(lost.value, ConnectionLost)
 
-    def test_the_status_of_an_id_that_the_server_forgot_is_no_error(
+    def test_the_status_of_an_id_that_the_server_forgot_is_not_an_error(
         self, through_proxy: PostgresEventStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(transactions, "_TRANSACTION_ID", RawSql("SELECT (2::bigint ^ 40)::bigint::text"))
@@ -566,7 +568,7 @@ class TestPools:
             store.bind(connection).append("Ärger-1", batch, 1)
         assert len(store.read("Ärger-1")) == 1
 
-    def test_what_is_no_pool_is_refused(self) -> None:
+    def test_an_object_that_is_not_a_pool_is_refused(self) -> None:
         with pytest.raises(InvalidArgument):
             PostgresEventStore("postgresql://")  # type: ignore[arg-type]
 
@@ -663,7 +665,7 @@ class forked:  # noqa: N801 reads as what it does
 
 
 class TestSchemas:
-    def test_a_missing_one_says_what_to_run(self, pool: ConnectionPool) -> None:
+    def test_the_error_for_a_missing_schema_says_what_to_run(self, pool: ConnectionPool) -> None:
         store = PostgresEventStore(pool, "nowhere")
         for use in (
             lambda: store.append("s", events(1), 0),
@@ -675,7 +677,7 @@ class TestSchemas:
             assert caught.value.schema == "nowhere"
 
     @pytest.mark.parametrize("name", ["", "x" * 64, "pg_x", "a\0b", "\ud800", "a$eventstore$b", None, 1])
-    def test_a_name_that_can_not_be_is_refused(self, pool: ConnectionPool, name) -> None:
+    def test_an_invalid_schema_name_is_refused(self, pool: ConnectionPool, name) -> None:
         with pytest.raises(InvalidArgument):
             PostgresEventStore(pool, name)
         with pool.connection() as connection, pytest.raises(InvalidArgument):

@@ -66,7 +66,9 @@ def store(dsn: str, schema: str, role: str) -> Iterator[PostgresEventStore]:
         yield store
 
 
-def test_it_appends_reads_and_follows(store: PostgresEventStore, dsn: str, schema: str, role: str) -> None:
+def test_a_role_with_the_documented_grants_appends_reads_and_follows(
+    store: PostgresEventStore, dsn: str, schema: str, role: str
+) -> None:
     assert store.append("Order-1", [Event(event_type="T")], 0) == 1
     with store.transaction() as transaction:
         assert transaction.append("Order-1", [Event(event_type="T")], 1) == 2
@@ -125,7 +127,7 @@ FORGED += " SELECT {}, {}, now(), 0, gen_random_uuid(), 'Order-1', 'T', '\\x80',
         FORGED.format(2, 2**63 - 1),
     ],
 )
-def test_it_does_not_change_history(store: PostgresEventStore, schema: str, statement: str) -> None:
+def test_a_writer_can_not_change_history(store: PostgresEventStore, schema: str, statement: str) -> None:
     store.append("Order-1", [Event(event_type="T")], 0)
     with pytest.raises(psycopg.errors.InsufficientPrivilege), store.transaction() as transaction:
         transaction.connection.execute(f"SET LOCAL search_path = {schema}")

@@ -152,7 +152,9 @@ class TestExactlyOnce:
         assert model.counts() == {"s-0": 2}
 
     @pytest.mark.usefixtures("impatient")
-    def test_also_one_whose_error_the_handler_swallows(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_a_failed_statement_whose_error_the_handler_swallows_is_its_failure(
+        self, store: PostgresEventStore, model: ReadModel
+    ) -> None:
         def swallow(event: Event, transaction: PostgresTransaction) -> None:
             model.count(event, transaction)
             if event.data["number"] == 3:
@@ -185,7 +187,7 @@ class TestExactlyOnce:
 
 
 class TestServer:
-    def test_it_goes_on_after_the_server_was_restarted(self) -> None:
+    def test_a_projection_continues_after_the_server_was_restarted(self) -> None:
         seen: list[int] = []
         with EmbeddedServer() as server:
             migrate(server.dsn)
@@ -214,7 +216,9 @@ class TestServer:
                         threading.Event().wait(0.002)
             assert len(seen) == 3
 
-    def test_so_does_another_program(self, store: PostgresEventStore, dsn: str, schema: str) -> None:
+    def test_another_program_wakes_a_projection_by_a_notification(
+        self, store: PostgresEventStore, dsn: str, schema: str
+    ) -> None:
         program = (
             "import sys; from eventstore import *; store = PostgresEventStore.connect(*sys.argv[1:], notify=True);"
             "store.append('a', [Event(event_type='T')], 0); store.announce(); input()"
@@ -264,7 +268,7 @@ class TestServer:
 
 
 class TestRebuild:
-    def test_it_makes_the_read_model_anew(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_a_rebuild_builds_the_read_model_again(self, store: PostgresEventStore, model: ReadModel) -> None:
         expected = fill(store, 7, 5)
         projection = model.projection(batch_size=10)
         projection.run_until_caught_up()
@@ -280,7 +284,9 @@ class TestRebuild:
         assert (told[-1].position, told[-1].target, told[-1].events, told[-1].seconds_left) == (last, last, 35, 0.0)
         assert told[-1].rate > 0
 
-    def test_what_the_tables_draw_and_generate_goes_on(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_sequences_and_generated_columns_keep_working_after_a_rebuild(
+        self, store: PostgresEventStore, model: ReadModel
+    ) -> None:
         fill(store, 1, 5)
         projection = model.projection()
         projection.run_until_caught_up()
@@ -290,12 +296,12 @@ class TestRebuild:
         assert model.run(f"SELECT sum(doubled) FROM {model.name}.counts") == [(12,)]
         assert model.run(f"SELECT count(DISTINCT id) FROM {model.name}.counted") == [(6,)]
 
-    def test_from_a_position(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_a_rebuild_can_begin_above_a_position(self, store: PostgresEventStore, model: ReadModel) -> None:
         fill(store, 2, 3)
         model.projection().rebuild(from_position=store.read("s-0")[2].position)
         assert model.counts() == {"s-1": 3}
 
-    def test_readers_never_see_it_half_done(
+    def test_readers_never_see_a_rebuild_half_done(
         self, store: PostgresEventStore, model: ReadModel, dsn: str, schema: str
     ) -> None:
         """Writers write, a worker follows, the model is rebuilt thrice; in each snapshot it is what the log says."""
@@ -335,7 +341,9 @@ class TestRebuild:
         assert seen
         assert [counts for counts in seen if len(set(counts)) != 1] == []
 
-    def test_a_handler_that_names_the_schema_is_found_out(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_a_rebuild_notices_a_handler_that_names_the_schema(
+        self, store: PostgresEventStore, model: ReadModel
+    ) -> None:
         def count(event: Event, transaction: PostgresTransaction) -> None:
             transaction.connection.execute(
                 f"INSERT INTO {model.name}.counts VALUES (%s, 1)"
@@ -351,7 +359,7 @@ class TestRebuild:
         assert model.counts() == expected
         assert model.leftovers() == []
 
-    def test_one_that_fails_leaves_everything_as_it_was(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_a_rebuild_that_fails_changes_nothing(self, store: PostgresEventStore, model: ReadModel) -> None:
         expected = fill(store, 3, 20)
         model.projection().run_until_caught_up()
 
@@ -366,7 +374,7 @@ class TestRebuild:
         assert model.counts() == expected
         assert model.leftovers() == []
 
-    def test_one_can_be_stopped(
+    def test_a_rebuild_can_be_stopped(
         self, store: PostgresEventStore, model: ReadModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(rebuilding, "FINISH_SECONDS", 0.0)
@@ -381,7 +389,7 @@ class TestRebuild:
         projection.run_until_caught_up()
         assert model.counts() == {**expected, "s-0": 21}
 
-    def test_two_at_once_are_refused(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_two_rebuilds_at_once_are_refused(self, store: PostgresEventStore, model: ReadModel) -> None:
         expected = fill(store, 3, 20)
         refused: list[str] = []
 
@@ -410,7 +418,7 @@ class TestRebuild:
         assert len(killed) == 9
         assert model.counts() == expected
 
-    def test_what_was_parked_is_handled_with_the_rest(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_a_rebuild_handles_parked_events_again(self, store: PostgresEventStore, model: ReadModel) -> None:
         expected = fill(store, 1, 5)
 
         def fail(*_: object) -> None:

@@ -117,7 +117,7 @@ def test_a_table_that_the_handler_writes_without_naming_it_is_found(
     assert leftovers(connection, schema) == []
 
 
-def test_a_table_that_would_be_emptied_is_told(
+def test_a_table_that_would_be_emptied_is_named_in_a_warning(
     store: PostgresEventStore, connection: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     connection.execute("CREATE TABLE totals (orders bigint)")

@@ -49,7 +49,7 @@ def test_what_was_never_stored_is_not_found(baskets: Repository[Basket]) -> None
         baskets.update(missing, lambda _: None)
 
 
-def test_exists_tells_whether_any_event_is_stored(events: Watched, baskets: Repository[Basket]) -> None:
+def test_exists_returns_whether_any_event_is_stored(events: Watched, baskets: Repository[Basket]) -> None:
     assert not baskets.exists("1")
     fill(baskets, "1", 15)
     assert baskets.exists("1")
@@ -58,7 +58,7 @@ def test_exists_tells_whether_any_event_is_stored(events: Watched, baskets: Repo
 
 
 @pytest.mark.parametrize("aggregate_id", ["", "a\0b", "x" * 256, 1, None])
-def test_an_id_that_can_not_be_is_refused(baskets: Repository[Basket], aggregate_id: Any) -> None:
+def test_an_invalid_id_is_refused(baskets: Repository[Basket], aggregate_id: Any) -> None:
     for call in (baskets.load, baskets.exists, lambda i: baskets.update(i, lambda _: None)):
         with pytest.raises(InvalidArgument, match="the id of Basket"):
             call(aggregate_id)
@@ -212,7 +212,7 @@ def test_the_last_of_several_attempts_to_update_can_not_meet_a_conflict(
 
 
 @pytest.mark.parametrize("attempts", [0, -1, 1.0, "1", True, None])
-def test_attempts_that_can_not_be_are_refused(baskets: Repository[Basket], attempts: Any) -> None:
+def test_an_invalid_number_of_attempts_is_refused(baskets: Repository[Basket], attempts: Any) -> None:
     fill(baskets, "1", 1)
     with pytest.raises(InvalidArgument, match="attempts must be an int of at least 1"):
         baskets.update("1", lambda _: pytest.fail("called"), attempts=attempts)

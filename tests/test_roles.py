@@ -205,12 +205,12 @@ def test_names_that_would_end_a_comment_or_a_body_are_only_names(dsn: str) -> No
     ("prefix", "complaint"),
     [
         ("", "must not be empty"),
-        ("x" * 55, "makes names of roles of 64 bytes"),
+        ("x" * 55, "would make names of 64 bytes"),
         ("pg_x", "are PostgreSQL's own"),
         ("a$eventstore$", "must not contain"),
     ],
 )
-def test_a_prefix_that_can_not_begin_a_roles_name_is_refused(prefix: str, complaint: str) -> None:
+def test_an_invalid_prefix_of_role_names_is_refused(prefix: str, complaint: str) -> None:
     with pytest.raises(InvalidArgument, match=complaint):
         roles_sql("eventstore", prefix)
 

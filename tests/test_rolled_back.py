@@ -152,7 +152,9 @@ def test_in_a_transaction_of_the_callers_saving_again_stores_it_once(
     assert (numbers(postgres), basket._unconfirmed) == ([1, 2, 3], [])
 
 
-def test_the_same_in_async(async_store: Any, loop_thread: EventLoopThread) -> None:
+def test_an_async_aggregate_is_stored_by_the_next_save_after_a_rollback(
+    async_store: Any, loop_thread: EventLoopThread
+) -> None:
     async def scene() -> None:
         basket = Basket("1")
         basket.add(1)

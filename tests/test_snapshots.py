@@ -96,7 +96,7 @@ def test_every_save_takes_one_with_a_frequency_of_one(events: Watched, saved: Wa
 
 
 @pytest.mark.parametrize("frequency", [0, -1, 1.5, "10", True, None])
-def test_a_frequency_that_can_not_be_is_refused(frequency: Any) -> None:
+def test_an_invalid_snapshot_frequency_is_refused(frequency: Any) -> None:
     with pytest.raises(InvalidArgument, match="snapshot_frequency must be an int of at least 1"):
         Repository(InMemoryEventStore(), Basket, snapshot_frequency=frequency)
 
@@ -149,7 +149,7 @@ def test_a_long_history_is_read_in_pages(count: int, *, with_snapshot: bool) -> 
 
 
 @pytest.mark.parametrize("count", [9, 10, 11, 20, 25])
-def test_a_load_lets_each_event_go_when_it_is_applied(
+def test_a_load_releases_each_event_once_it_is_applied(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """A page of them would live long enough to make the garbage collector look at all of it, time and again."""
@@ -215,7 +215,7 @@ VOID = {
 
 
 @pytest.mark.parametrize("damage", VOID.values(), ids=VOID)
-def test_one_that_is_void_is_replaced_and_the_events_are_replayed(
+def test_a_void_snapshot_is_replaced_and_the_events_are_replayed(
     events: Watched, saved: WatchedSnapshots, damage: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     repository = Repository(events, Basket, saved, snapshot_frequency=10)

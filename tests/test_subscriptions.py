@@ -80,7 +80,7 @@ class TestFollowing:
         assert handler.seen == list(front.store.read_all())
         assert [e.position for e in handler.seen] == [e.position for e in front.store.read_all()]
 
-    def test_the_next_run_goes_on_where_the_last_one_ended(self, front: Front) -> None:
+    def test_the_next_run_resumes_where_the_last_one_ended(self, front: Front) -> None:
         handler = Handler()
         for _ in range(3):
             front.store.append("a", events(2), ExpectedVersion.ANY)
@@ -137,7 +137,7 @@ class TestFollowing:
         assert worker.status().position == list(front.store.read_all())[-1].position
         assert worker.status().positions_behind == 0
 
-    def test_also_where_there_is_more_than_one_window_of_it(
+    def test_the_checkpoint_moves_past_several_windows_of_filtered_events(
         self, front: Front, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(following, "WINDOW", 3)
@@ -148,7 +148,7 @@ class TestFollowing:
         worker.run_until_caught_up()
         assert numbers(handler.seen) == list(range(10))
 
-    def test_a_new_one_can_begin_above_a_position(self, front: Front) -> None:
+    def test_a_new_subscription_can_begin_above_a_position(self, front: Front) -> None:
         front.store.append("a", events(4), 0)
         middle = front.store.read("a")[1].position
         handler = Handler()
@@ -174,7 +174,7 @@ class TestFollowing:
         front.subscription("s", handler, from_position=end).run_until_caught_up()
         assert numbers(handler.seen) == [0, 1, 2]
 
-    def test_it_never_passes_an_append_that_is_still_open(self, front: Front) -> None:
+    def test_a_subscription_never_passes_an_open_append(self, front: Front) -> None:
         handler = Handler()
         with front.running(front.subscription("s", handler)) as worker:
             with front.store.transaction() as transaction:
@@ -215,14 +215,14 @@ class TestFollowing:
         worker.run()
         assert handler.seen == []
 
-    def test_one_object_is_one_worker(self, front: Front) -> None:
+    def test_one_subscription_object_is_one_worker(self, front: Front) -> None:
         with front.running(front.subscription("s", Handler())) as worker:
             front.store.append("a", events(1), 0)
             worker.wait_until_processed(timeout=PATIENCE)
             with pytest.raises(InvalidOperation, match="runs already"):
                 worker.run_until_caught_up()
 
-    def test_one_that_is_removed_meanwhile_says_so(self, front: Front) -> None:
+    def test_a_subscription_that_is_removed_meanwhile_says_so(self, front: Front) -> None:
         worker = front.subscription("s", Handler(), poll_interval=0.01)
         with pytest.raises(InvalidOperation, match="was removed"), front.running(worker):
             front.store.append("a", events(1), 0)
@@ -233,7 +233,7 @@ class TestFollowing:
         assert worker.state is FAILED
         assert isinstance(worker.error, InvalidOperation)
 
-    def test_removed_it_begins_anew(self, front: Front) -> None:
+    def test_a_removed_subscription_starts_from_scratch(self, front: Front) -> None:
         front.store.append("a", events(2), 0)
         handler = Handler()
         worker = front.subscription("s", handler)
@@ -252,7 +252,7 @@ class TestFailures:
         assert numbers(handler.seen) == list(range(6))
         assert handler.calls == {0: 3, 1: 1, 2: 1, 3: 5, 4: 1, 5: 1}
 
-    def test_then_it_stops_and_says_where_and_why(self, front: Front) -> None:
+    def test_after_its_attempts_a_subscription_stops_and_says_where_and_why(self, front: Front) -> None:
         front.store.append("a", events(6), 0)
         handler = Handler(at_3=5)
         worker = front.subscription("s", handler, attempts=3)
@@ -283,7 +283,7 @@ class TestFailures:
             while other.state is not FAILED:
                 threading.Event().wait(0.005)
 
-    def test_started_again_it_goes_on_at_that_event(self, front: Front) -> None:
+    def test_a_restarted_subscription_resumes_at_the_event_that_failed(self, front: Front) -> None:
         front.store.append("a", events(4), 0)
         handler = Handler(at_2=3)
         worker = front.subscription("s", handler, attempts=3)
@@ -321,7 +321,7 @@ class TestFailures:
         assert worker.status().parked == 2
         assert worker.status().state is STOPPED
 
-    def test_the_later_events_of_a_stream_are_parked_behind_one_that_failed(self, front: Front) -> None:
+    def test_the_later_events_of_a_stream_are_parked_after_one_that_failed(self, front: Front) -> None:
         for stream in ("a", "b", "a", "b", "a"):
             front.store.append(stream, [Event(event_type="T", data={"number": stream})], ExpectedVersion.ANY)
         seen: list[Event] = []
@@ -425,7 +425,7 @@ class TestProjections:
             worker.run_until_caught_up()
         assert self.copies(front) == [e.position for e in front.store.read("a")]
 
-    def test_also_when_handlers_fail_after_their_effect(self, front: Front) -> None:
+    def test_effects_are_there_exactly_once_when_handlers_fail_after_them(self, front: Front) -> None:
         handle = front.copy
         failing = Handler(at_0=1, at_3=3, at_4=1, at_9=2)
 
@@ -501,7 +501,7 @@ class TestWorkers:
             assert worker.status().partitions == partitions
         assert len(handler.seen) == 6
 
-    def test_and_only_there(self, front: Front) -> None:
+    def test_the_number_of_partitions_can_not_change_while_they_stand_apart(self, front: Front) -> None:
         first, second = (next(f"s{n}" for n in range(99) if in_partition(f"s{n}", number, 2)) for number in (0, 1))
         front.store.append(first, events(1), 0)
         front.store.append(second, [Event(event_type="Numbered", data={"number": 7})], 0)
@@ -509,7 +509,7 @@ class TestWorkers:
             front.subscription("s", Handler(at_7=9), partitions=2, attempts=1).run()
         handler = Handler()
         changed = front.subscription("s", handler, partitions=3)
-        with pytest.raises(InvalidOperation, match="number of partitions"):
+        with pytest.raises(InvalidOperation, match="change the number then"):
             changed.run_until_caught_up()
         front.subscription("s", handler, partitions=2).run_until_caught_up()
         changed.run_until_caught_up()
@@ -517,7 +517,7 @@ class TestWorkers:
 
 
 class TestStatus:
-    def test_it_tells_how_far_each_one_is_behind(self, front: Front) -> None:
+    def test_statuses_say_how_far_behind_each_subscription_is(self, front: Front) -> None:
         assert front.statuses() == []
         front.store.append("a", events(3), 0)
         front.subscription("b", Handler()).run_until_caught_up()
@@ -531,14 +531,14 @@ class TestStatus:
         assert ahead.state is behind.state is STOPPED
         assert (ahead.error, ahead.parked, ahead.rebuilt_to) == (None, 0, None)
 
-    def test_one_at_work_is_live(self, front: Front) -> None:
+    def test_a_subscription_at_the_end_of_the_log_is_live(self, front: Front) -> None:
         with front.running(front.subscription("s", Handler())) as worker:
             front.store.append("a", events(1), 0)
             worker.wait_until_processed(timeout=PATIENCE)
             assert worker.status().state is LIVE
         assert worker.status().state is STOPPED
 
-    def test_one_that_never_ran_has_none(self, front: Front) -> None:
+    def test_a_subscription_that_never_ran_has_no_status(self, front: Front) -> None:
         worker = front.subscription("s", Handler())
         with pytest.raises(InvalidOperation, match="'s'"):
             worker.status()
@@ -570,14 +570,14 @@ class TestInline:
             assert store.append("a", batch, expected) == 2
         assert len(handler.seen) == 2
 
-    def test_it_has_a_filter(self, front: Front) -> None:
+    def test_an_inline_projection_applies_its_filter(self, front: Front) -> None:
         handler = Handler()
         store = front.inline(handler, categories=["Order"], event_types=["A"])
         for stream in ("Order-1", "Order"):
             store.append(stream, [Event(event_type="A"), Event(event_type="B")], 0)
         assert [(e.stream_id, e.event_type) for e in handler.seen] == [("Order-1", "A")]
 
-    def test_in_a_transaction_it_goes_with_it(self, front: Front) -> None:
+    def test_an_inline_projection_is_part_of_the_transaction(self, front: Front) -> None:
         handler = Handler()
         store = front.inline(handler)
         with store.transaction() as transaction:
@@ -586,7 +586,7 @@ class TestInline:
             transaction.append("b", events(1), 0)
         assert [e.stream_id for e in handler.seen] == [e.stream_id for e in store.read_all()] == ["a", "b"]
 
-    def test_its_handler_can_append_as_well(self, front: Front) -> None:
+    def test_the_handler_of_an_inline_projection_can_append(self, front: Front) -> None:
         store = front.inline(front.copy, event_types=["Numbered"])
         store.append("a", events(2), 0)
         assert [e.data for e in store.read(COPIES)] == [copied(e).data for e in store.read("a")]

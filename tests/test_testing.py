@@ -155,7 +155,7 @@ def test_what_the_handler_of_a_projection_raises_is_compared(accounts: Accounts,
     log.then(rows(schema), [("7", 0)])
 
 
-def test_a_projection_in_memory_can_be_tried_too() -> None:
+def test_given_log_tests_a_projection_in_memory() -> None:
     seen: list[str] = []
     projection = Projection(InMemoryEventStore(), "seen", lambda event, _: seen.append(event.event_type))
     given_log(projection).when({"Account-7": [OPENED]}).then(lambda _: seen, ["ScenarioOpened"])

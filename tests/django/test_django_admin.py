@@ -102,7 +102,7 @@ class TestEvents:
             assert shown(client, "?from=2026-03-01T22:00") == ["a-1 2"]
 
     @pytest.mark.parametrize("time", ["yesterday", "2026-02-31T00:00"])
-    def test_what_is_no_time_is_not_searched_for(self, client: Client, time: str) -> None:
+    def test_a_text_that_is_not_a_time_is_not_searched_for(self, client: Client, time: str) -> None:
         assert client.get(f"{EVENTS}?from={time}").headers["Location"].endswith("?e=1")
 
     def test_the_form_keeps_what_else_was_asked_for(self, client: Client) -> None:
@@ -169,7 +169,7 @@ class TestEvents:
         event = next(event_store().read_all())
         assert escape('"grams": 1500') in page(client, f"{EVENTS}{event.position}/change/")
 
-    def test_what_it_says_can_be_read(self, client: Client) -> None:
+    def test_the_admin_shows_an_events_data_as_text(self, client: Client) -> None:
         stored("a-1", "Made", price=Decimal("1.50"), of=UUID(int=7), seal=b"\xff", to="<b>Zoë</b>")
         (event,) = event_store().read_all()
         text = page(client, f"{EVENTS}{event.position}/change/")

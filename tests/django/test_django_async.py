@@ -28,7 +28,7 @@ def posted(parcel: Parcel, *, fails: bool = False) -> None:
             raise ZeroDivisionError
 
 
-def test_it_is_refused_before_anything_is_sent() -> None:
+def test_django_stores_refuse_async_code_before_anything_is_sent() -> None:
     parcel = Parcel(uuid4())
     parcel.post("Utrecht")
 

@@ -64,7 +64,7 @@ class TestFlush:
         assert "flush --events" in said
 
     @pytest.mark.usefixtures("production")
-    def test_with_events_they_go_as_well(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_flush_with_events_removes_events_too(self, capsys: pytest.CaptureFixture[str]) -> None:
         happened()
         call_command("flush", "--events", interactive=False, verbosity=0)
         assert list(event_store().read_all()) == []
@@ -73,7 +73,7 @@ class TestFlush:
 
     @pytest.mark.usefixtures("production")
     @pytest.mark.parametrize(("options", "said"), [([], "except the events"), (["--events"], "all events included")])
-    def test_it_asks_first_and_a_no_changes_nothing(self, options: list[str], said: str) -> None:
+    def test_flush_asks_first_and_a_no_changes_nothing(self, options: list[str], said: str) -> None:
         happened()
         Note.objects.create(text="kept")
         with mock.patch("builtins.input", return_value="no") as asked:
@@ -104,7 +104,7 @@ class TestFixtures:
         call_command("loaddata", str(file), verbosity=0)
         assert Note.objects.get().text == "kept"
 
-    def test_so_it_is_with_the_store_in_another_database(self, tmp_path: Path) -> None:
+    def test_fixtures_leave_a_store_in_another_database_alone(self, tmp_path: Path) -> None:
         with override_settings(EVENTSTORE_DATABASE="pooled", EVENTSTORE_SCHEMA="nowhere"):
             call_command("dumpdata", output=str(tmp_path / "all.json"), verbosity=0)
             call_command("loaddata", str(tmp_path / "all.json"), verbosity=0)

@@ -139,7 +139,7 @@ class TestSettings:
             ("EVENTSTORE_EVENTS_LOCK", 7, "EVENTSTORE_EVENTS_LOCK is 7, which is not a path"),
             ("EVENTSTORE_EVENTS_LOCK", "missing/events.lock", "there is no such file"),
             ("EVENTSTORE_TIMEOUT", "60", "EVENTSTORE_TIMEOUT must be a number"),
-            ("EVENTSTORE_SHEMA", "orders", "EVENTSTORE_SHEMA is no setting"),
+            ("EVENTSTORE_SHEMA", "orders", "EVENTSTORE_SHEMA is not a setting"),
         ],
     )
     def test_a_wrong_one_is_named(self, name: str, value: object, said: str) -> None:
@@ -148,7 +148,7 @@ class TestSettings:
         assert said in found.msg
         assert found.id.startswith("eventstore.")
 
-    def test_one_that_is_almost_right_is_guessed(self) -> None:
+    def test_a_misspelt_setting_is_guessed(self) -> None:
         with override_settings(EVENTSTORE_SNAPSHOTS_FREQUENCY=5):
             (found,) = run_checks()
         assert found.hint == "Is it EVENTSTORE_SNAPSHOT_FREQUENCY?"

@@ -150,7 +150,9 @@ class TestOutsideOfAtomic:
 
 
 class TestInsideAtomic:
-    def test_it_is_stored_with_the_block(self, store: DjangoEventStore, other: psycopg.Connection) -> None:
+    def test_an_append_inside_atomic_is_stored_with_the_block(
+        self, store: DjangoEventStore, other: psycopg.Connection
+    ) -> None:
         stream = a_stream()
         with transaction.atomic(using=store.using):
             note = a_note(store.using)
@@ -161,7 +163,9 @@ class TestInsideAtomic:
         assert len(store.read(stream)) == 2
         assert noted(note)
 
-    def test_it_is_rolled_back_with_the_block_even_as_its_first_statement(self, store: DjangoEventStore) -> None:
+    def test_an_append_inside_atomic_is_rolled_back_with_the_block_even_as_its_first_statement(
+        self, store: DjangoEventStore
+    ) -> None:
         stream = a_stream()
         with pytest.raises(ZeroDivisionError), transaction.atomic(using=store.using):
             store.append(stream, [an_event()], 0)
@@ -345,7 +349,7 @@ class TestItsOwnTransaction:
             both.append(stream, [an_event()], 1)
         assert store.read(stream) == []
 
-    def test_a_lost_answer_to_the_commit_is_told(self, store: DjangoEventStore, other: psycopg.Connection) -> None:
+    def test_a_lost_answer_to_the_commit_is_reported(self, store: DjangoEventStore, other: psycopg.Connection) -> None:
         stream, event = a_stream(), an_event()
         with pytest.raises(AppendOutcomeUnknown) as unknown, store.transaction() as both:
             both.append(stream, [event], 0)
@@ -391,7 +395,7 @@ class TestRepositories:
         parcels.update(parcel.id, lambda parcel: parcel.deliver("A. Turing"))
         assert parcels.load(parcel.id).signature == "A. Turing"
 
-    def test_it_takes_few_statements(self, using: str, statements: list[str]) -> None:
+    def test_a_django_store_takes_few_statements(self, using: str, statements: list[str]) -> None:
         """Outside of a block one each; inside, a savepoint goes around it; in transaction() it needs none."""
         parcels, parcel = repository(Parcel, using), Parcel(uuid4())
 
@@ -462,7 +466,7 @@ class TestErrors:
         finally:
             del connections["gone"]
 
-    def test_a_database_that_is_no_postgresql(self) -> None:
+    def test_a_database_that_is_not_postgresql_is_refused(self) -> None:
         with pytest.raises(InvalidArgument, match="'sqlite' is not a PostgreSQL"):
             event_store("sqlite").read("s")
         connections["sqlite"].close()

@@ -129,7 +129,7 @@ class TestProjections:
 
 
 class TestSubscriptions:
-    def test_a_failure_in_the_orm_is_put_aside_and_the_rest_goes_on(self) -> None:
+    def test_a_failure_in_the_orm_is_parked_and_the_rest_continues(self) -> None:
         Note.objects.create(text="to b")
         deliver("a", "b", "c")
         notes.run_until_caught_up()
@@ -297,7 +297,7 @@ class TestCommands:
         command("import", str(tmp_path / "rows.csv"), "--category", "Row", *columns)
         assert len(event_store().read("Row-1")) == 1
 
-    def test_what_was_put_aside(self) -> None:
+    def test_the_command_shows_and_retries_parked_events(self) -> None:
         Note.objects.create(text="to a")
         deliver("a")
         notes.run_until_caught_up()

@@ -17,26 +17,26 @@ BAD_NAMES = ["", "x" * 256, "é" * 128, "a\0b", "\ud800", None, 1, b"s", ["s"]]
 
 class BadInputContract(Topic):
     @pytest.mark.parametrize("stream_id", BAD_NAMES)
-    def test_a_stream_id_that_can_not_be(self, store: EventStore, stream_id: Any) -> None:
+    def test_an_invalid_stream_id_is_refused(self, store: EventStore, stream_id: Any) -> None:
         with pytest.raises(InvalidArgument):
             store.append(stream_id, events(1), 0)
         with pytest.raises(InvalidArgument):
             store.read(stream_id)
 
     @pytest.mark.parametrize("expected", [-1, -2, -100, 2**63, 1.0, "1", None, True])
-    def test_an_expected_version_that_can_not_be(self, store: EventStore, expected: Any) -> None:
+    def test_an_invalid_expected_version_is_refused(self, store: EventStore, expected: Any) -> None:
         with pytest.raises(InvalidArgument):
             store.append("s", events(1), expected)
 
     @pytest.mark.parametrize("number", [-1, 2**63, 1.0, "1", True])
-    def test_a_version_that_can_not_be(self, store: EventStore, number: Any) -> None:
+    def test_an_invalid_version_is_refused(self, store: EventStore, number: Any) -> None:
         for arguments in ({"from_version": number}, {"to_version": number}, {"limit": number}):
             with pytest.raises(InvalidArgument):
                 store.read("s", **arguments)
 
     @needs("global_order")
     @pytest.mark.parametrize("number", [-1, 2**63, 1.0, "1", True])
-    def test_a_position_that_can_not_be(self, store: EventStore, number: Any) -> None:
+    def test_an_invalid_position_is_refused(self, store: EventStore, number: Any) -> None:
         for name in ("from_position", "to_position", "batch_size", "limit"):
             arguments = {name: number}
             with pytest.raises(InvalidArgument):
@@ -54,14 +54,14 @@ class BadInputContract(Topic):
             with pytest.raises(InvalidArgument):
                 store.read_all(**arguments)
 
-    def test_what_is_no_event(self, store: EventStore) -> None:
+    def test_an_object_that_is_not_an_event_is_refused(self, store: EventStore) -> None:
         not_events: list[Any] = [{"event_type": "T"}, None, "T", object()]
         for wrong in not_events:
             with pytest.raises(InvalidArgument):
                 store.append("s", [*events(1), wrong], 0)
         assert store.read("s") == []
 
-    def test_one_event_twice_in_an_append(self, store: EventStore) -> None:
+    def test_the_same_event_twice_in_an_append_is_refused(self, store: EventStore) -> None:
         batch = events(2)
         with pytest.raises(InvalidArgument):
             store.append("s", [*batch, batch[0]], 0)

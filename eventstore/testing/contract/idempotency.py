@@ -36,7 +36,7 @@ class IdempotencyContract(Topic):
             assert (again, again.position, again.repeated) == (3, stored.position, True)
 
     @needs("idempotency")
-    def test_also_after_others_have_appended(self, store: EventStore) -> None:
+    def test_repeating_an_append_succeeds_after_others_have_appended(self, store: EventStore) -> None:
         first, second, third = events(2), events(1), events(4)
         store.append("s", first, 0)
         store.append("s", second, 2)
@@ -47,7 +47,7 @@ class IdempotencyContract(Topic):
 
     @needs("idempotency")
     @pytest.mark.parametrize("mode", MODES)
-    def test_also_where_no_version_is_expected(self, store: EventStore, mode: int) -> None:
+    def test_repeating_an_append_succeeds_if_no_version_is_expected(self, store: EventStore, mode: int) -> None:
         first, second = events(2), events(1)
         store.append("s", first, 0)
         store.append("s", second, 2)

@@ -45,7 +45,7 @@ class OrderContract(Topic):
     def test_the_log_holds_the_events_that_the_streams_hold(self, log: EventStore) -> None:
         assert [e for e in log.read_all() if e.stream_id == "Order-1"] == log.read("Order-1")
 
-    def test_reading_goes_on_above_a_position(self, log: EventStore) -> None:
+    def test_reading_continues_above_a_position(self, log: EventStore) -> None:
         found = list(log.read_all())
         for index, each in enumerate(found):
             assert list(log.read_all(each.position)) == found[index + 1 :]
@@ -89,7 +89,7 @@ class OrderContract(Topic):
             assert store.last_position() == stored.position
         assert list(store.read_all(store.last_position())) == []
 
-    def test_thousands_of_events_are_all_in_the_log_at_the_positions_that_their_streams_tell(
+    def test_thousands_of_events_are_all_in_the_log_at_the_positions_that_their_streams_show(
         self, store: EventStore
     ) -> None:
         for stream_id, count in (("a", 1001), ("b", 1500)):
@@ -113,7 +113,7 @@ class OrderContract(Topic):
         found = log.read_all(categories="Order", event_types=["Created"], batch_size=1)
         assert [e.stream_id for e in found] == ["Order-1", "Order-2"]
 
-    def test_it_ends_where_the_log_ended_when_it_began(self, store: EventStore) -> None:
+    def test_read_all_ends_where_the_log_ended_when_it_began(self, store: EventStore) -> None:
         store.append("s", events(3), 0)
         reading = store.read_all(batch_size=1)
         next(reading)
@@ -131,7 +131,7 @@ class OrderContract(Topic):
         assert [e.stream_id for e in store.read_all()] == ["before", "open", "after", "after"]
 
     @needs("transactions", "concurrency")
-    def test_a_reader_goes_on_after_a_rolled_back_append(self, store: EventStore) -> None:
+    def test_a_reader_continues_after_a_rolled_back_append(self, store: EventStore) -> None:
         store.append("before", events(1), 0)
         with pytest.raises(ZeroDivisionError), store.transaction() as transaction:
             transaction.append("open", events(2), 0)

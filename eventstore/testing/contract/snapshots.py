@@ -14,15 +14,15 @@ SAMPLE = Snapshot("Order", "1", "schema", 100, UUID(int=7), b"\x80\x00\xff", b"c
 
 
 class SnapshotStoreContract:
-    def test_there_is_none_at_first(self, store: SnapshotStore) -> None:
+    def test_a_new_aggregate_has_no_snapshot(self, store: SnapshotStore) -> None:
         assert store.load("Order", "1", "schema") is None
 
-    def test_it_comes_back_equal(self, store: SnapshotStore) -> None:
+    def test_a_snapshot_comes_back_equal(self, store: SnapshotStore) -> None:
         store.save(SAMPLE)
         assert store.load("Order", "1", "schema") == SAMPLE
 
     @pytest.mark.parametrize("version", [50, 200, 2**63 - 1])
-    def test_the_last_one_replaces_the_one_before(self, store: SnapshotStore, version: int) -> None:
+    def test_a_saved_snapshot_replaces_the_one_before(self, store: SnapshotStore, version: int) -> None:
         store.save(SAMPLE)
         other = dataclasses.replace(SAMPLE, version=version, event_id=UUID(int=8), state=b"", checksum=b"2")
         store.save(other)
@@ -63,7 +63,7 @@ class SnapshotStoreContract:
         assert store.load("Order", "2", "schema") is not None
 
     @pytest.mark.parametrize("name", ["", "a\0b", "\ud800"])
-    def test_names_that_can_not_be_are_refused(self, store: SnapshotStore, name: str) -> None:
+    def test_invalid_names_are_refused(self, store: SnapshotStore, name: str) -> None:
         with pytest.raises(InvalidArgument):
             store.load(name, "1", "schema")
         with pytest.raises(InvalidArgument):

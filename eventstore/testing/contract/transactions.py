@@ -40,7 +40,7 @@ class TransactionsContract(Topic):
         assert store.read("a") == store.read("b") == []
         assert store.append("a", events(1), 0) == 1
 
-    def test_it_sees_its_own_appends(self, store: EventStore) -> None:
+    def test_a_transaction_sees_its_own_appends(self, store: EventStore) -> None:
         store.append("a", events(1), 0)
         with store.transaction() as transaction:
             batch = events(2)
@@ -50,7 +50,7 @@ class TransactionsContract(Topic):
             assert transaction.append("a", events(1), 3) == 4
 
     @needs("global_order")
-    def test_it_sees_its_own_appends_in_the_log(self, store: EventStore) -> None:
+    def test_a_transaction_sees_its_own_appends_in_the_log(self, store: EventStore) -> None:
         store.append("a", events(1), 0)
         with store.transaction() as transaction:
             batch = events(2)
@@ -101,7 +101,7 @@ class TransactionsContract(Topic):
             raise ZeroDivisionError
         assert store.read("b") == []
 
-    def test_it_is_of_no_use_after_its_end(self, store: EventStore) -> None:
+    def test_a_transaction_can_not_be_used_after_its_end(self, store: EventStore) -> None:
         with store.transaction() as transaction:
             transaction.append("a", events(1), 0)
         with pytest.raises(InvalidOperation):
@@ -123,14 +123,14 @@ class TransactionsContract(Topic):
             assert transaction.append("a", [], 0) == 0
         assert store.read("a") == []
 
-    def test_binding_what_is_bound_or_is_no_connection_is_refused(self, store: EventStore) -> None:
+    def test_binding_a_bound_store_or_an_object_that_is_not_a_connection_is_refused(self, store: EventStore) -> None:
         with pytest.raises(EventStoreError):
             store.bind(object())
         with store.transaction() as transaction, pytest.raises(EventStoreError):
             transaction.bind(object())
 
     @needs("concurrency")
-    def test_it_holds_off_writers_of_its_streams_only(self, store: EventStore) -> None:
+    def test_a_transaction_holds_off_writers_of_its_streams_only(self, store: EventStore) -> None:
         done = threading.Event()
         versions: list[int] = []
 
@@ -156,7 +156,7 @@ class TransactionsContract(Topic):
         assert len(store.read("a")) == len(store.read("b")) == 1
 
     @needs("concurrency")
-    def test_a_failed_one_that_goes_on_stores_nothing_and_says_so(self, store: EventStore) -> None:
+    def test_a_failed_transaction_that_continues_stores_nothing_and_says_so(self, store: EventStore) -> None:
         def append_in_any_case(transaction: EventStore, stream_id: str) -> None:
             with suppress(ConcurrencyError):
                 transaction.append(stream_id, event(), ExpectedVersion.ANY)
