@@ -62,9 +62,9 @@ class CallersPool(Forkable):
 class OwnPool(Forkable):
     """A pool for each process and event loop, opened when first used there."""
 
-    def __init__(self, dsn: str, max_size: int) -> None:
+    def __init__(self, dsn: str, max_size: int, *, prepare: bool = True) -> None:
         self._dsn = checked_dsn(dsn)
-        self._options = own_options(dsn)
+        self._options = own_options(dsn, prepare=prepare)
         self._max_size = max_size
         self._loops: WeakKeyDictionary[AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
         tell_after_forks(self)

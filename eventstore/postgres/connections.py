@@ -67,9 +67,9 @@ class CallersPool(Forkable):
 class OwnPool(Forkable):
     """A pool for each process, opened when first used: after a fork the child opens its own."""
 
-    def __init__(self, dsn: str, max_size: int) -> None:
+    def __init__(self, dsn: str, max_size: int, *, prepare: bool = True) -> None:
         self._dsn = checked_dsn(dsn)
-        self._options = own_options(dsn)
+        self._options = own_options(dsn, prepare=prepare)
         self._max_size = max_size
         self._lock = threading.Lock()
         self._first = _FirstConnection()
