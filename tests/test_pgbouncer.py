@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from waiting import eventually
 
-from eventstore import Event, ExpectedVersion, PostgresEventStore, PostgresSnapshotStore, cli
+from eventstore import Event, ExpectedVersion, PostgresEventStore, PostgresSnapshotStore, StoreRefused, cli
 from eventstore.testing import EventStoreContract, SnapshotStoreContract
 
 if TYPE_CHECKING:
@@ -120,3 +120,14 @@ def test_stores_that_share_its_sessions_append_and_read(bouncer: str, schema: st
     finally:
         for store in stores:
             store.close()
+
+
+def test_prepared_statements_that_a_pooler_has_mixed_up_are_an_error_that_says_how_to_do_without(
+    dsn: str, schema: str
+) -> None:
+    with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+        store.read("s")
+        with store.connections.pool().connection() as connection:
+            connection.pgconn.exec_(b"DEALLOCATE ALL")  # As if another session served this client now.
+        with pytest.raises(StoreRefused, match=r"mixed up prepared statements; use connect\(\.\.\., prepare=False\)"):
+            store.read("s")

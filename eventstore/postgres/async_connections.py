@@ -187,7 +187,7 @@ class Loan:
     @property
     def in_transaction(self) -> bool:
         """Whether it holds a connection with an open transaction, which can be rolled back."""
-        return self._taken is not None and self._taken[1].info.transaction_status in _OPEN
+        return self._taken is not None and self._taken[1].pgconn.transaction_status in _OPEN
 
     async def take(self, deadline: Deadline) -> AsyncConnection[TupleRow]:
         """Raises StoreUnavailable if there is none before the deadline, AccessDenied."""
@@ -229,7 +229,7 @@ class Loan:
         try:
             if connection.broken:
                 await pool.drain()  # What ended one connection has probably ended all.
-            elif connection.info.transaction_status != TransactionStatus.IDLE:
+            elif connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 await connection.close()  # Nobody knows what it is at.
             elif not autocommit:
                 await connection.set_autocommit(False)
