@@ -1,6 +1,6 @@
-"""Every error that the library raises, under one root.
+"""Every error that the library raises, below one root.
 
-An error says what happened, carries the facts that a handler needs as attributes, and ends with what to do.
+The message of an error says what happened, and then what to do. Its attributes are the facts that a handler needs.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from uuid import UUID
 
 
 class EventStoreError(Exception):
-    """The root: ``except EventStoreError`` catches whatever this library raises."""
+    """The root of all errors: ``except EventStoreError`` catches everything that this library raises."""
 
 
 class InvalidArgument(EventStoreError, ValueError):
-    """An argument that can't be: refused before anything was sent or changed."""
+    """An invalid argument, refused before anything is sent or changed."""
 
 
 class InvalidOperation(EventStoreError):
-    """An operation that the present state does not allow. Aggregates raise it for their own rules."""
+    """An operation that the current state does not allow. Aggregates raise it for their own rules."""
 
 
 class DuplicateType(EventStoreError):
-    """Two classes claim one stored name, as their present or as a former one.
+    """Two classes claim one stored name, as a current name or as a former one.
 
     ``name`` is the name, ``first`` and ``second`` are the classes.
     """
@@ -33,17 +33,17 @@ class DuplicateType(EventStoreError):
         self.second = second
         super().__init__(
             f"the name {name!r} already belongs to {first.__module__}.{first.__qualname__}, so "
-            f"{second.__module__}.{second.__qualname__} can't have it too: rename the class, or give it "
-            'a name of its own, an event by `event_type: str = "..."` in its body, another type by '
-            '`register_type(cls, name="...")`; a former name can be of one class only'
+            f"{second.__module__}.{second.__qualname__} can't have it too: rename the class, or give it another stored "
+            'name, by `event_type: str = "..."` in the body of an event, or by `register_type(cls, name="...")` for '
+            "other types; a former name can belong to one class only"
         )
 
 
 class ConcurrencyError(EventStoreError):
-    """The stream is not where the append expected it. Nothing of the append was stored.
+    """The stream does not have the version that the append expected. Nothing of the append was stored.
 
-    ``actual_version`` is the stream's version at that moment, or None where the server could not tell it: two
-    transactions that waited for each other, or a snapshot of the caller's transaction that is too old to see it.
+    ``actual_version`` is the stream's version at that moment. It is None if the server could not determine it: two
+    transactions waited for each other, or your transaction has a snapshot that is too old to see it.
     """
 
     def __init__(self, stream_id: str, expected_version: object, actual_version: int | None) -> None:
@@ -57,15 +57,15 @@ class ConcurrencyError(EventStoreError):
         )
         super().__init__(
             f"stream {stream_id!r} was expected at {expected_version!r}, but {actual}; nothing was stored: "
-            "read the stream again and decide again"
+            "load it again and decide again"
         )
 
 
 class EventAlreadyStored(EventStoreError):
-    """The stream holds an event with one of these ids already, at another place. Nothing of the append was stored.
+    """The stream already holds one of the event ids, at another place. Nothing of the append was stored.
 
-    It is not a conflict: the same append fails again after a reload. ``version`` and ``position`` are where the stored
-    event is.
+    This is not a conflict: the same append would fail again after a reload. ``version`` and ``position`` say where the
+    stored event is.
     """
 
     def __init__(self, stream_id: str, version: int, position: int) -> None:
@@ -73,24 +73,26 @@ class EventAlreadyStored(EventStoreError):
         self.version = version
         self.position = position
         super().__init__(
-            f"stream {stream_id!r} holds an event with one of these ids already, at version {version} (position "
-            f"{position}); nothing was stored: what the events record was done before, so don't append them again"
+            f"stream {stream_id!r} already holds one of these event ids, at version {version} (position {position}); "
+            "nothing was stored: what the events record was done before, so don't append them again"
         )
 
 
 class AggregateNotFound(EventStoreError):
-    """No event of this aggregate is stored. ``aggregate_type`` is its class, ``aggregate_id`` the id asked for."""
+    """No event of this aggregate is stored. ``aggregate_type`` is its class, and ``aggregate_id`` is the id."""
 
     def __init__(self, aggregate_type: type, aggregate_id: object) -> None:
         self.aggregate_type = aggregate_type
         self.aggregate_id = aggregate_id
-        super().__init__(f"there is no {aggregate_type.__name__} with id {aggregate_id}: no event of it is stored")
+        super().__init__(
+            f"there is no {aggregate_type.__name__} with id {aggregate_id}: check the id, or save a new one first"
+        )
 
 
 class SerializationError(EventStoreError):
-    """A value that can't be stored so that it comes back equal. Nothing was sent.
+    """A value that can't be stored, because it would not come back equal. Nothing was sent.
 
-    ``subject`` names what holds it (an event type, or a snapshot), ``path`` the way to the value: ``items[0].price``.
+    ``subject`` names what contains it, an event type or a snapshot. ``path`` leads to the value: ``items[0].price``.
     """
 
     def __init__(self, subject: str, path: str, reason: str) -> None:
@@ -101,10 +103,10 @@ class SerializationError(EventStoreError):
 
 
 class DeserializationError(EventStoreError):
-    """Stored bytes that don't give what they should. ``subject`` names what was read.
+    """Stored bytes that can't be decoded to the expected value. ``subject`` names what was read.
 
-    Of an event ``stream_id`` and ``version`` say where it is, and ``revision`` which revision of its class stored it;
-    otherwise they are empty and 0. The cause is what an upcaster or the decoder raised.
+    For an event, ``stream_id`` and ``version`` say where it is, and ``revision`` says which revision of its class
+    stored it. Otherwise they are empty and 0. The cause is what an upcaster or the decoder raised.
     """
 
     def __init__(self, subject: str, reason: str, *, stream_id: str = "", version: int = 0, revision: int = 0) -> None:
@@ -117,7 +119,7 @@ class DeserializationError(EventStoreError):
 
 
 class UnknownEventType(DeserializationError):
-    """An event type without a class, met by a strict reader or by an aggregate without a handler for it."""
+    """A strict reader met an event type without a class, or an aggregate met one for which it has no handler."""
 
     def __init__(
         self,
@@ -134,10 +136,10 @@ class UnknownEventType(DeserializationError):
 
 
 class NewerRevision(DeserializationError):
-    """An event, or a value in one, that a newer release of the program has stored.
+    """A newer release of the program has stored this event, or a value in it.
 
-    ``name`` is the stored name of its class, ``stored`` the revision that wrote it, and ``known`` the highest revision
-    that this program can read.
+    ``name`` is the stored name of the class, ``stored`` is the revision that wrote it, and ``known`` is the highest
+    revision that this program can read.
     """
 
     def __init__(
@@ -156,15 +158,15 @@ class NewerRevision(DeserializationError):
         self.known = known
         reason = (
             f"revision {stored} of {name!r} wrote it, and this program has revision {known}: it is older than the "
-            "program that wrote the event, deploy the newer one here too"
+            "program that wrote the event; deploy the newer release here too"
         )
         super().__init__(subject, reason, stream_id=stream_id, version=version, revision=revision)
 
 
 class RevisionError(EventStoreError):
-    """The revisions and upcasters of a class don't fit together, so nothing of it is written or read.
+    """The revision of a class and its upcasters don't match, so nothing of the class is written or read.
 
-    ``cls`` is the class, ``module`` the name of its module, and ``step`` the revision whose upcaster is at fault.
+    ``cls`` is the class, ``module`` is the name of its module, and ``step`` is the revision whose upcaster is wrong.
     """
 
     def __init__(self, cls: type, step: int, reason: str) -> None:
@@ -175,7 +177,7 @@ class RevisionError(EventStoreError):
 
 
 class EventsLockError(EventStoreError):
-    """A lock file, or a sample in it, that can't be used. ``subject`` is the file or the class."""
+    """A lock file, or a sample in it, can't be used. ``subject`` is the file or the class."""
 
     def __init__(self, subject: str, reason: str) -> None:
         self.subject = subject
@@ -184,13 +186,14 @@ class EventsLockError(EventStoreError):
 
 
 class SnapshotError(EventStoreError):
-    """A snapshot that can't be used or written. Repositories log it and replay; they never raise it."""
+    """A snapshot can't be used or written. Repositories log it and replay the events; they never raise it."""
 
 
 class SubscriptionFailed(EventStoreError):
-    """A subscription has given up at an event, which it could not handle. Its cause is what the handler raised.
+    """A subscription has stopped at an event that it could not handle. The cause is what the handler raised.
 
-    ``name`` is the subscription's, ``position`` the event's, ``error`` what happened. Everything before is handled.
+    ``name`` is the name of the subscription, ``position`` is that of the event, and ``error`` says what happened. All
+    events before it are handled.
     """
 
     def __init__(self, name: str, position: int, error: str) -> None:
@@ -199,14 +202,15 @@ class SubscriptionFailed(EventStoreError):
         self.error = error
         super().__init__(
             f"subscription {name!r} has stopped at the event at position {position}: {error}; "
-            "mend the handler or the data and start it again, it goes on there"
+            "fix the handler or the data and restart it; it resumes at that event"
         )
 
 
 class SubscriptionBehind(EventStoreError, TimeoutError):
-    """A subscription has not come to a position in time. ``name``, ``position``, and where it is: ``reached``.
+    """A subscription did not reach a position in time.
 
-    ``held_back_by`` says which open transaction holds it back; None where none does.
+    ``name`` is the name of the subscription, ``position`` is the position, and ``reached`` is its checkpoint, or None
+    if it does not exist. ``held_back_by`` describes the open transaction that holds it back, or is None.
     """
 
     def __init__(
@@ -218,13 +222,13 @@ class SubscriptionBehind(EventStoreError, TimeoutError):
         self.held_back_by = held_back_by
         where = "it does not exist yet" if reached is None else f"it is at {reached}"
         super().__init__(
-            f"subscription {name!r} has not come to position {position} within {timeout:g} s, {where}: "
+            f"subscription {name!r} did not reach position {position} within {timeout:g} s, {where}: "
             f"{held_back_by or 'is a worker running?'}"
         )
 
 
 class SchemaError(EventStoreError):
-    """The database's schema is missing, older or newer than this library, or was altered. ``schema`` is its name."""
+    """The schema is missing, is older or newer than this library, or was altered. ``schema`` is its name."""
 
     def __init__(self, schema: str, reason: str) -> None:
         self.schema = schema
@@ -232,9 +236,9 @@ class SchemaError(EventStoreError):
 
 
 class StoreRefused(EventStoreError):
-    """The server refuses what was asked of it, and will again. Nothing was stored.
+    """The server refuses a request, and will refuse it again. Nothing was stored.
 
-    ``sqlstate`` is the server's code, where there is one.
+    ``sqlstate`` is the server's error code, if there is one.
     """
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
@@ -243,13 +247,13 @@ class StoreRefused(EventStoreError):
 
 
 class AccessDenied(StoreRefused):
-    """The role may not do that, can't log in, or there is no such database. Nothing was stored."""
+    """The role lacks a privilege or can't log in, or the database does not exist. Nothing was stored."""
 
 
 class StoreUnavailable(EventStoreError):
-    """The store could not be reached, or refused for now (time-out, disk full, shutdown). Nothing was stored.
+    """The store can't be reached, or can't serve the request now (timeout, disk full, shutdown). Nothing was stored.
 
-    The same call may succeed later. ``sqlstate`` is the server's code, where there is one.
+    The same call may succeed later. ``sqlstate`` is the server's error code, if there is one.
     """
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
@@ -258,7 +262,7 @@ class StoreUnavailable(EventStoreError):
 
 
 class AppendOutcomeUnknown(EventStoreError):
-    """The answer to an append or a commit was lost, and whether it is stored could not be found out in time.
+    """The answer to an append or a commit was lost, and its outcome could not be found out in time.
 
     Appending the *same* event objects again with the same expected version is safe: they are stored once.
     """
@@ -268,5 +272,5 @@ class AppendOutcomeUnknown(EventStoreError):
         self.event_ids = tuple(event_ids)
         super().__init__(
             f"the answer to an append of {len(self.event_ids)} event(s) to {stream_id!r} was lost: they may or may not "
-            "be stored; append the same event objects again, they will be stored once"
+            "be stored; append the same event objects again: they are stored once"
         )

@@ -40,7 +40,7 @@ _RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record", "_id_given", "agg
 
 
 def new_event_id() -> UUID:
-    """A version 7 UUID (RFC 9562): milliseconds since 1970, then 74 random bits. Later ids sort behind earlier ones."""
+    """A version 7 UUID (RFC 9562): milliseconds since 1970, then 74 random bits. Later ids sort after earlier ones."""
     number = max(time.time_ns(), 0) // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
     return uuid_of(number & _RANDOM_OR_TIME | _VERSION_7)
 

@@ -21,7 +21,7 @@ _LONGEST_TRAIL = 128
 class LogCursor:
     """A place in the log, which is compared with the log before reading resumes.
 
-    A position alone does not tell which log it belongs to. After a failover that lost the last events, or a restore,
+    A position alone does not say which log it belongs to. After a failover that lost the last events, or a restore,
     other events get the same positions, and whoever resumes above the old one skips them. A cursor also has the id of
     the event that it stands at, and those of some events before it, to step back along::
 
@@ -47,7 +47,10 @@ class LogCursor:
     def at(self, event: Event) -> Self:
         """Return the cursor at an event that was read after this one's. Raises InvalidArgument for another."""
         if event.position <= self.position:
-            raise InvalidArgument(f"the cursor is at position {self.position}, and the event is at {event.position}")
+            raise InvalidArgument(
+                f"the cursor is at position {self.position}, and the event is at {event.position}: give it "
+                "later events only"
+            )
         return type(self)(_thinned((*self.trail, (event.position, event.event_id))))
 
     def resume(self, store: EventStore) -> Self:
@@ -76,7 +79,7 @@ class LogCursor:
         try:
             found: object = json.loads(text)
             if not isinstance(found, list):
-                raise TypeError("it is no list")
+                raise TypeError("it is not a list")
             pairs = cast("list[tuple[object, str]]", found)
             trail = [(_checked_position(position), UUID(event_id)) for position, event_id in pairs]
         except (ValueError, TypeError, AttributeError) as error:

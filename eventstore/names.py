@@ -22,7 +22,7 @@ def check_name(what: str, name: object) -> str:
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
-        raise InvalidArgument(f"{what} {name[:40]!r} has a lone surrogate, which is no text in UTF-8") from None
+        raise InvalidArgument(f"{what} {name[:40]!r} has a lone surrogate, which can't be encoded in UTF-8") from None
     if size > MAX_NAME_BYTES:
         raise InvalidArgument(
             f"{what} {name[:40]!r}... has {size} bytes in UTF-8; at most {MAX_NAME_BYTES} are possible"

@@ -2,8 +2,8 @@
 
 CREATE SEQUENCE {schema}.event_positions AS bigint CACHE 1;
 
--- Fixed-width columns first: no padding between them. No CHECK: the server reads each again from its text for each append,
--- and the library checks names before it sends them.
+-- Fixed-width columns come first, so that there is no padding between them. There is no CHECK, because the server parses each
+-- one from its text for each append; the library checks names before it sends them.
 CREATE TABLE {schema}.events (
     version bigint NOT NULL,
     position bigint NOT NULL DEFAULT nextval({event_positions}::regclass),
@@ -24,28 +24,27 @@ CREATE INDEX events_position ON {schema}.events (position);
 CREATE INDEX events_event_id ON {schema}.events (event_id);
 
 COMMENT ON SEQUENCE {schema}.event_positions IS
-    'Draws positions. CACHE 1 is part of the protocol: whoever registered with last_value n draws only numbers above n. '
-    'Its oid tells this store''s advisory locks from those of others in the same database.';
+    'Draws positions. CACHE 1 is part of the protocol: a transaction that registered with last_value n draws only numbers above '
+    'n. Its oid distinguishes this store''s advisory locks from those of other stores in the same database.';
 COMMENT ON TABLE {schema}.events IS
-    'Every event, for ever. Append with the functions append and append_in_transaction only: they take the locks that '
-    'readers rely on.';
-COMMENT ON COLUMN {schema}.events.version IS 'Place in its stream: 1, 2, 3 ... without a gap.';
+    'All events. Append only with the functions append and append_in_transaction, which take the locks on which readers rely.';
+COMMENT ON COLUMN {schema}.events.version IS 'The place in the stream: 1, 2, 3 ... without gaps.';
 COMMENT ON COLUMN {schema}.events.position IS
-    'Place in the whole log. Rises; numbers of transactions that were rolled back are missing, and stay so.';
-COMMENT ON COLUMN {schema}.events.timestamp IS 'When it happened, as the application said. Orders nothing.';
+    'The place in the whole log. Positions rise. Those of transactions that rolled back are missing for ever.';
+COMMENT ON COLUMN {schema}.events.timestamp IS 'When it happened, according to the application. The order of events does not depend on it.';
 COMMENT ON COLUMN {schema}.events.utc_offset IS
-    'Seconds east of UTC of the clock that said so: timestamp AT TIME ZONE make_interval(secs => utc_offset).';
+    'The offset of the writer''s clock, in seconds east of UTC: timestamp AT TIME ZONE make_interval(secs => utc_offset).';
 COMMENT ON COLUMN {schema}.events.revision IS
-    'The revision of the class of event that wrote data: 1 unless the class said more. Readers upcast from it.';
+    'The revision of the class that wrote data; 1 unless the class said otherwise. Readers upcast from it.';
 COMMENT ON COLUMN {schema}.events.event_id IS
-    'Given by the writer. The same ids at the same place again are the same append, not a second one.';
+    'The id, which the writer gives. Appending the same ids at the same place again stores nothing.';
 COMMENT ON COLUMN {schema}.events.stream_id IS
-    'What the event belongs to: 1 to 255 bytes. What stands before its first "-" is the category.';
-COMMENT ON COLUMN {schema}.events.event_type IS 'The stored name of the class of event: 1 to 255 bytes.';
-COMMENT ON COLUMN {schema}.events.data IS 'A msgpack map: the event''s own fields. docs/format.md says what each byte is.';
+    'The stream that the event belongs to: 1 to 255 bytes. The part before the first "-" is the category.';
+COMMENT ON COLUMN {schema}.events.event_type IS 'The stored name of the event''s class: 1 to 255 bytes.';
+COMMENT ON COLUMN {schema}.events.data IS 'A msgpack map of the event''s fields. docs/format.md says what each byte is.';
 COMMENT ON COLUMN {schema}.events.metadata IS 'A msgpack map: what is known about the event, such as who caused it.';
 COMMENT ON CONSTRAINT events_stream_version ON {schema}.events IS
-    'What optimistic concurrency rests on. The advisory lock only makes losers lose without an aborted transaction.';
-COMMENT ON INDEX {schema}.events_position IS 'Readers of the whole log.';
+    'Optimistic concurrency rests on this. The advisory lock only spares the loser of a race an aborted transaction.';
+COMMENT ON INDEX {schema}.events_position IS 'For readers of the whole log.';
 COMMENT ON INDEX {schema}.events_event_id IS
-    'Finds an append again that named no version. Event ids rise with time, so that new ones meet in the same pages.';
+    'Finds repeated appends that expected no version. Event ids rise with time, so new ones share the same pages.';

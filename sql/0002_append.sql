@@ -1,9 +1,9 @@
 -- Appending: lock the stream, register, check the version, draw positions. A changed function gets a new name in a new
--- file, so that processes of the last release go on while those of the next one start.
+-- file, so that processes of the last release keep working while those of the next one start.
 --
--- The functions that write run with their owner's rights, whoever calls them, so that a writer needs no privilege on the
--- table: it can't give an event a version or a position of its own, or insert one without the locks. Each function names its
--- search_path, so that nobody can put functions or operators of another schema in the place of those that it calls.
+-- The functions that write run with their owner's rights. So a writer needs no privilege on the table, and can neither choose
+-- the version or position of an event nor insert one without the locks. Each function sets its search_path, so that nobody
+-- can replace the functions and operators that it calls by those of another schema.
 
 CREATE TYPE {schema}.append_reply AS (version bigint, position bigint, outcome text);
 
@@ -114,7 +114,7 @@ BEGIN
                 HINT = 'Append on the node that has drawn them; on a logical replica that takes over, setval it first.';
         END IF;
     END IF;
-    -- Register: tells readers that this transaction may commit positions above the last one drawn, and none below. An
+    -- Register: announce to readers that this transaction may commit positions above the last one drawn, and none below. An
     -- advisory ShareLock; its key is 24 bits of the sequence's oid, then 40 bits of that position.
     _registered := pg_advisory_xact_lock_shared(
         ({event_positions}::regclass::oid::bigint & 16777215) << 40 | (_drawn & 1099511627775))::text;
@@ -127,7 +127,7 @@ $eventstore$;
 REVOKE ALL ON FUNCTION {schema}.append FROM PUBLIC;
 
 COMMENT ON FUNCTION {schema}.append IS
-    'Appends events to one stream in a transaction of its own. Parameters as of write_events.';
+    'Appends events to one stream, as the only statement of its transaction. The parameters are those of write_events.';
 
 CREATE FUNCTION {schema}.append_in_transaction(
     _stream_id text,
@@ -175,5 +175,5 @@ $eventstore$;
 REVOKE ALL ON FUNCTION {schema}.append_in_transaction FROM PUBLIC;
 
 COMMENT ON FUNCTION {schema}.append_in_transaction IS
-    'Appends events to one stream within a transaction that goes on: at any isolation level, and to any number of streams. '
+    'Appends events to one stream within a transaction that continues, at any isolation level and to any number of streams. '
     'Parameters as of write_events.';

@@ -1,4 +1,4 @@
--- Guards the log against its owner as well. Left out by migrate(..., triggers=False) where the engine has no triggers.
+-- Protects the log even from its owner. migrate(..., triggers=False) leaves this out, for engines without triggers.
 
 CREATE FUNCTION {schema}.refuse_change() RETURNS trigger
 LANGUAGE plpgsql AS $eventstore$
@@ -14,4 +14,4 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.event
 FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
 
 COMMENT ON TRIGGER append_only ON {schema}.events IS
-    'To be disabled only by hand, and for a reason such as a law: ALTER TABLE ... DISABLE TRIGGER append_only.';
+    'Disable it only by hand, and only for a reason such as a law: ALTER TABLE ... DISABLE TRIGGER append_only.';

@@ -1,4 +1,4 @@
--- Snapshots: a shorter way to an aggregate's state, never the only one. Any row may be deleted at any time.
+-- Snapshots: a shortcut to an aggregate's state. You can delete any row at any time.
 
 CREATE TABLE {schema}.snapshots (
     aggregate_type text COLLATE "C" NOT NULL,
@@ -14,10 +14,10 @@ CREATE TABLE {schema}.snapshots (
 
 COMMENT ON TABLE {schema}.snapshots IS 'The newest snapshots of each aggregate, one for each of the two class schemas saved last. Safe to delete: the events are '
     'replayed.';
-COMMENT ON COLUMN {schema}.snapshots.version IS 'The stream''s version that the state stands at.';
+COMMENT ON COLUMN {schema}.snapshots.version IS 'The version of the stream at which the state was taken.';
 COMMENT ON COLUMN {schema}.snapshots.class_schema IS
-    'Fingerprint of the class''s fields: releases that differ in them have snapshots of their own.';
+    'A fingerprint of the class''s fields. Releases that differ in them have separate snapshots.';
 COMMENT ON COLUMN {schema}.snapshots.event_id IS
-    'The id of the event at that version. Where the stream holds another one there, the snapshot is void.';
+    'The id of the event at that version. If the stream has another event there, the snapshot is not used.';
 COMMENT ON COLUMN {schema}.snapshots.state IS 'A msgpack map. docs/format.md says what each byte is.';
-COMMENT ON COLUMN {schema}.snapshots.checksum IS 'BLAKE2b of all of the above: a damaged snapshot is void. Without a key: a forged one is not.';
+COMMENT ON COLUMN {schema}.snapshots.checksum IS 'BLAKE2b of all of the above, so a damaged snapshot is not used. It has no key, so a forged snapshot is used.';

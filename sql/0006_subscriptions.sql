@@ -1,4 +1,4 @@
--- Following the log: how far each subscription has come, and the events that it has put aside.
+-- Following the log: how far each subscription has come, and the events that it has parked.
 
 CREATE TABLE {schema}.subscriptions (
     name text COLLATE "C" NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 255),
@@ -16,26 +16,26 @@ CREATE TABLE {schema}.subscriptions (
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE {schema}.subscriptions IS
-    'The checkpoints. Whoever works on a partition holds its row locked, in the transaction that moves it on: when a worker '
-    'dies the server releases the row, and another worker resumes from there.';
+    'The checkpoints. A worker locks the row of its partition in the transaction that moves the checkpoint. When the worker '
+    'dies, the server releases the row, and another worker resumes from there.';
 COMMENT ON COLUMN {schema}.subscriptions.partition IS
-    'Which streams: those for which partition_of says so. -1 is a rebuild beside the others, of all streams.';
-COMMENT ON COLUMN {schema}.subscriptions.partitions IS 'Into how many partitions the streams of this subscription are split.';
+    'The number of the partition: partition_of says which streams belong to it. -1 is a rebuild, of all streams.';
+COMMENT ON COLUMN {schema}.subscriptions.partitions IS 'The number of partitions into which the streams of this subscription are split.';
 COMMENT ON COLUMN {schema}.subscriptions.failed IS
-    'Given up at error_position: no worker continues until one is started again.';
+    'Stopped at error_position: no worker continues until one is started again.';
 COMMENT ON COLUMN {schema}.subscriptions.position IS
-    'The checkpoint: everything up to and with it was handled, parked, or left out by the filter.';
+    'The checkpoint: every event up to this position was handled, parked, or left out by the filter.';
 COMMENT ON COLUMN {schema}.subscriptions.moved_at IS 'When the checkpoint was last stored.';
 COMMENT ON COLUMN {schema}.subscriptions.seen_at IS
-    'When a worker last looked for events, give or take some seconds. None where the last one has stopped.';
+    'When a worker last polled, to within some seconds. NULL if the last one has stopped.';
 COMMENT ON COLUMN {schema}.subscriptions.error_position IS 'The position of the event that could not be handled.';
-COMMENT ON COLUMN {schema}.subscriptions.error IS 'What happened then. Empty once the event was handled or parked.';
+COMMENT ON COLUMN {schema}.subscriptions.error IS 'The error of that event. NULL once the event is handled or parked.';
 COMMENT ON COLUMN {schema}.subscriptions.tables IS
     'The tables of a projection''s read model, by their full names. No other projection may rebuild one of them.';
 
 COMMENT ON COLUMN {schema}.subscriptions.shadow IS
-    'The end of the name of the schema in which a rebuild has its tables. Only the end, so that whoever may write here can''t '
-    'make an operator drop another schema.';
+    'The end of the name of the schema that holds a rebuild''s tables. Only the end is stored, so that a role that may write '
+    'here can''t make an operator drop another schema.';
 
 CREATE TABLE {schema}.parked_events (
     name text COLLATE "C" NOT NULL,
@@ -52,12 +52,12 @@ COMMENT ON TABLE {schema}.parked_events IS
     'Events that a subscription could not handle and has parked, to be retried or dropped.';
 COMMENT ON COLUMN {schema}.parked_events.name IS 'The subscription.';
 COMMENT ON COLUMN {schema}.parked_events.position IS 'The event''s position in the log.';
-COMMENT ON COLUMN {schema}.parked_events.attempts IS 'How often it was tried.';
-COMMENT ON COLUMN {schema}.parked_events.error IS 'What happened the last time.';
+COMMENT ON COLUMN {schema}.parked_events.attempts IS 'How often the event was tried.';
+COMMENT ON COLUMN {schema}.parked_events.error IS 'The error of the last attempt.';
 COMMENT ON COLUMN {schema}.parked_events.rebuild IS
     'Whether a rebuild that is still running parked it. It counts once the rebuilt read model is in use.';
 COMMENT ON COLUMN {schema}.parked_events.dropped_at IS
-    'When somebody decided that it is not to be handled. Kept, as a rebuild leaves such an event out as well.';
+    'When somebody dropped the event. The row is kept, because a rebuild leaves the event out too.';
 
 CREATE FUNCTION {schema}.partition_of(_stream_id text, _partitions integer) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -69,7 +69,7 @@ COMMENT ON FUNCTION {schema}.partition_of IS
 CREATE FUNCTION {schema}.full_names(_tables text[]) RETURNS text[]
 LANGUAGE plpgsql STABLE AS $eventstore$
 DECLARE
-    -- Where the caller's path finds them now; what is not there has no name yet.
+    -- Where the caller's search_path finds them now. A table that does not exist has no full name yet.
     _found regclass[];
 BEGIN
     _found := ARRAY(SELECT pg_catalog.to_regclass(each) FROM pg_catalog.unnest(_tables) AS each);
@@ -121,9 +121,8 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.register_subscription IS
-    'Makes the rows of a subscription that starts, at _position if it is new, and lets one that had given up try again. '
-    '_tables are the full names of its read model''s tables. False where it has another number of partitions, which stand at '
-    'different positions.';
+    'Creates the rows of a subscription, at _position if it is new, and lets one that has stopped try again. _tables are the '
+    'full names of its read model''s tables. Returns false if it has another number of partitions, whose positions differ.';
 
 CREATE FUNCTION {schema}.poll_subscription(
     _name text,
@@ -144,9 +143,9 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.poll_subscription IS
-    'What a worker asks each time before it takes events: the checkpoint of the partition that is furthest behind (NULL if the '
-    'subscription is not there), the position up to which may be read, that of the newest event, and where another worker has '
-    'given up. Statements of their own, as some engines have no function calls beside tables.';
+    'What a worker needs before it reads events: the checkpoint of the partition that is furthest behind (NULL if there is no '
+    'such subscription), the position up to which it may read, the position of the newest event, and where another worker has '
+    'stopped. These are separate statements, because some engines can''t call functions in a query of tables.';
 
 CREATE VIEW {schema}.subscription_status AS
 SELECT
@@ -180,11 +179,11 @@ LEFT JOIN LATERAL (
 ) AS failure ON true;
 
 COMMENT ON VIEW {schema}.subscription_status IS
-    'How far each subscription is behind, all its partitions together: what `eventstore status` prints.';
+    'How far behind each subscription is, all its partitions together. `eventstore status` prints it.';
 COMMENT ON COLUMN {schema}.subscription_status.position IS 'The checkpoint of the partition that is furthest behind.';
 COMMENT ON COLUMN {schema}.subscription_status.highest IS 'The position of the newest event.';
 COMMENT ON COLUMN {schema}.subscription_status.seconds_behind IS 'The age of the oldest event above the checkpoint.';
 COMMENT ON COLUMN {schema}.subscription_status.seconds_unseen IS
-    'Since a worker last looked for events. More than 15, or none: nobody is at work.';
+    'The seconds since a worker last polled. If there are more than 15, or NULL, nobody is working.';
 COMMENT ON COLUMN {schema}.subscription_status.parked IS 'How many events are parked.';
-COMMENT ON COLUMN {schema}.subscription_status.rebuilt_to IS 'How far a rebuild has come, if one is going on.';
+COMMENT ON COLUMN {schema}.subscription_status.rebuilt_to IS 'The position that a rebuild has reached, if one is running.';

@@ -1,5 +1,5 @@
--- Rebuilding a read model beside the one that is in use. The tables that it is made of are copied, empty, into a shadow
--- schema; handlers find those first, through search_path; in the end their rows take the place of the old ones.
+-- Rebuilding a read model beside the one in use. Its tables are copied, without their rows, into a shadow schema. Handlers find
+-- the copies first, through search_path. At the end the rows of the copies replace the old ones.
 
 CREATE FUNCTION {schema}.shadow_of(_name text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $eventstore$
@@ -15,8 +15,8 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.shadow_of IS
-    'The schema in which a rebuild of this subscription has its tables. Its name is drawn at random, so that no other role can '
-    'have made a schema of that name before.';
+    'The schema that holds the tables of this subscription''s rebuild. Its name is drawn at random, so that no other role can '
+    'have created a schema of that name before.';
 
 CREATE FUNCTION {schema}.abandon_rebuild(_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
@@ -42,7 +42,7 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.remove_subscription IS
-    'Deletes the checkpoints of a subscription, its parked events, and what a rebuild has left. Whether it was there.';
+    'Deletes the checkpoints of a subscription, its parked events, and what a rebuild has left. Returns whether it existed.';
 
 CREATE FUNCTION {schema}.copy_table(_table regclass, _shadow text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
@@ -52,8 +52,8 @@ DECLARE
 BEGIN
     SELECT format('%I.%I', _shadow, relname) INTO _copy FROM pg_class WHERE oid = _table;
     EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL)', _copy, _table);
-    -- LIKE gives keys names of its own; ON CONFLICT ON CONSTRAINT needs those of the original. Through names in between, as
-    -- two keys might have each other's.
+    -- LIKE gives keys new names, but ON CONFLICT ON CONSTRAINT needs the original ones. Temporary names come in between,
+    -- because two keys might have each other's names.
     FOR _original IN
         WITH keys AS (
             SELECT conrelid, conname, row_number() OVER (
@@ -78,13 +78,13 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.copy_table IS
-    'Makes an empty copy of a table in a shadow schema: its columns, defaults, indexes, and constraints by their names. Foreign '
-    'keys are not copied: those of the original are checked when the rows get there.';
+    'Creates an empty copy of a table in a shadow schema, with its columns, defaults, indexes, and constraints by their names. '
+    'Foreign keys are not copied: those of the original are checked when it gets the rows.';
 
 CREATE FUNCTION {schema}.begin_rebuild(_name text, _tables text[], _position bigint) RETURNS text[]
 LANGUAGE plpgsql AS $eventstore$
 DECLARE
-    -- Where the caller's path finds them. What follows is done by a function that does not rely on it.
+    -- Where the caller's search_path finds them. The function called next does not rely on it.
     _found regclass[] := _tables::regclass[];
 BEGIN
     RETURN {schema}.begin_rebuild_of(_name, _found, _position);
@@ -138,9 +138,9 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.begin_rebuild IS
-    'Makes empty copies of the tables, with their defaults, constraints and indexes, and the checkpoint of the rebuild. Returns '
-    'their full names; NULL where another rebuild of this subscription is running. Raises 55000 for tables that it could not '
-    'swap in the end.';
+    'Creates empty copies of the tables, with their defaults, constraints and indexes, and the checkpoint of the rebuild. '
+    'Returns the full names of the tables, or NULL if another rebuild of this subscription is running. Raises 55000 for '
+    'tables that could not be swapped at the end.';
 COMMENT ON FUNCTION {schema}.begin_rebuild_of IS 'The part of begin_rebuild that knows which tables they are.';
 
 CREATE FUNCTION {schema}.written_elsewhere(_name text) RETURNS text[]
@@ -163,8 +163,9 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.written_elsewhere IS
-    'The tables outside of a rebuild''s copies that this session has written lately, each with how many rows. Does not change '
-    'while a rebuild handles events, unless a handler writes to a table that it does not name, or names with its schema.';
+    'The tables outside of a rebuild''s copies that this session has written lately, each with the number of rows. The result '
+    'does not change while a rebuild handles events, unless a handler writes to a table that `tables` does not name, or that '
+    'the handler names with its schema.';
 
 CREATE FUNCTION {schema}.emptied_by_rebuild(_name text, _tables text[]) RETURNS text[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
@@ -187,8 +188,8 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.emptied_by_rebuild IS
-    'Those of the tables that have rows, and would have none after the swap: as a handler leaves them that only changes rows '
-    'which somebody else had put there.';
+    'The tables that have rows and would have none after the swap. A handler leaves them so if it only changes rows that '
+    'something else has put there.';
 
 CREATE FUNCTION {schema}.finish_rebuild(_name text, _tables text[], _position bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
@@ -211,7 +212,7 @@ BEGIN
             ', inserted_%s AS (INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %I.%I)', _table.number, _table.name,
             _table.columns, _table.columns, {schema}.shadow_of(_name), _table.relname);
     END LOOP;
-    -- All tables in one statement each: foreign keys between them are checked, and cascade, at its end.
+    -- One statement for all tables, because foreign keys between them are checked, and cascade, at its end.
     EXECUTE 'WITH nothing AS (SELECT)' || _deletes || ' SELECT';
     EXECUTE 'WITH nothing AS (SELECT)' || _inserts || ' SELECT';
     FOR _table IN SELECT pg_class.oid::regclass AS name, pg_class.oid FROM pg_class WHERE pg_class.oid = ANY (_tables::regclass[]) LOOP
@@ -231,5 +232,5 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.finish_rebuild IS
-    'Puts the rows of the copies in place of those of the tables, drops the copies, and moves the checkpoint there. To be '
-    'called with the rows of the subscription locked, in the transaction in which the copies have come to _position.';
+    'Replaces the rows of the tables by those of the copies, drops the copies, and moves the checkpoint. Call it with the rows '
+    'of the subscription locked, in the transaction in which the copies have reached _position.';

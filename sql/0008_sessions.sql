@@ -1,4 +1,4 @@
--- Who is in the way: the sessions that readers of the log, or writers, wait for.
+-- The sessions for which readers of the log, or writers, have to wait.
 
 CREATE FUNCTION {schema}.blocking_sessions(_stream_id text)
 RETURNS TABLE (
@@ -25,12 +25,12 @@ DECLARE
     );
     _highest bigint := 0;
 BEGIN
-    -- Whoever has locked the table, or waits to, is told without a look into it, which would wait as well.
+    -- A session that has locked the table, or waits to, is found without reading the table, which would wait as well.
     IF NOT EXISTS (
         SELECT FROM pg_locks
         WHERE locktype = 'relation' AND database = _database AND relation = _events AND mode = 'AccessExclusiveLock'
     ) THEN
-        -- Below the end of the numbers, where a position that was inserted by hand may stand: what follows adds to it.
+        -- Leave room below the largest bigint, where a position inserted by hand may be: the next lines add to it.
         _highest := least(
             coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0), 9223370937343148031);
     END IF;
@@ -82,8 +82,8 @@ END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.blocking_sessions IS
-    'The sessions, and the prepared transactions, that hold others back. holds is "readers" for the open append at whose '
-    'position readers of the log have to stop; "writers" for who holds an advisory lock that others wait for, or that of '
-    '_stream_id, which may be NULL; "table" for who has locked the table of events. waiting counts the sessions that wait, '
-    'since waiting_since. Runs with the rights of its caller: of other roles'' sessions, state and since are NULL, unless the '
-    'caller is a member of pg_read_all_stats. Locks of streams can''t be told from other 64-bit advisory locks in the database.';
+    'The sessions and prepared transactions that hold others back. holds is "readers" for the open append at whose position '
+    'readers of the log have to stop; "writers" for one that holds an advisory lock for which others wait, or that of '
+    '_stream_id, which may be NULL; "table" for one that has locked the table of events. waiting is the number of sessions that '
+    'wait, since waiting_since. Runs with the rights of its caller: state and since of other roles'' sessions are NULL, unless '
+    'the caller is a member of pg_read_all_stats. Locks of streams can''t be distinguished from other 64-bit advisory locks.';

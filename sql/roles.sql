@@ -12,7 +12,7 @@ BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', _role);
         END IF;
     END LOOP;
-    -- To the owner goes what belongs to the role that migrated: functions that run with their owner's rights need no more.
+    -- The owner gets what belongs to the role that migrated: functions that run with their owner's rights need no more.
     FOR _command IN
         WITH migrated AS (
             SELECT relnamespace AS home, relowner AS before FROM pg_class WHERE oid = {events}::regclass

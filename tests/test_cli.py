@@ -108,7 +108,7 @@ def test_a_server_that_is_not_there_is_told_in_one_line(command: list[str], caps
 @pytest.mark.parametrize("number", ["-1", "x", "1.5", "²"])
 def test_a_number_that_can_not_be_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["read", "S", f"--limit={number}"]) == 2
-    assert "no whole number" in capsys.readouterr().err
+    assert "not a whole number" in capsys.readouterr().err
 
 
 def test_the_names_of_the_demo_are_left_to_the_application() -> None:

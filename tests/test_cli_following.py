@@ -317,8 +317,8 @@ def test_a_file_in_the_working_directory_stands_in_for_no_installed_module(
     [
         ("shop", "'shop': name a subscription as package.module:name"),
         ("nowhere:counts", "there is no module 'nowhere'"),
-        ("shop:nothing", "'shop:nothing' is no Subscription or Projection"),
-        ("shop:number", "'shop:number' is no Subscription or Projection"),
+        ("shop:nothing", "'shop:nothing' is not a Subscription or Projection"),
+        ("shop:number", "'shop:number' is not a Subscription or Projection"),
     ],
 )
 def test_what_is_no_subscription_is_refused(shop: Shop, target: str, complaint: str) -> None:

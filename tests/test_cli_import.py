@@ -160,8 +160,8 @@ def test_a_time_without_an_offset_is_taken_in_the_zone_given(importer: Importer,
 def test_a_zone_that_does_not_exist(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
     path = importer.file(HEADER)
     assert importer.run(path, "--tz", "Europe/Atlantis").code == 2
-    assert "'Europe/Atlantis' is no time zone" in importer.run(path, "--tz", "Europe/Atlantis").complaint
-    assert "'../secret' is no time zone" in importer.run(path, "--tz", "../secret").complaint
+    assert "'Europe/Atlantis' is not a time zone" in importer.run(path, "--tz", "Europe/Atlantis").complaint
+    assert "'../secret' is not a time zone" in importer.run(path, "--tz", "../secret").complaint
     monkeypatch.setattr(arguments, "available_timezones", set)
     assert "pip install tzdata" in importer.run(path, "--tz", "Europe/Amsterdam?").complaint
     assert importer.run(path, "--tz", "UTC").code == 0
@@ -190,10 +190,10 @@ BAD_ROWS = {
     ),
     "open quote": (
         HEADER + GOOD + row(2, "opened", '"ann') + GOOD,
-        "cases.csv:3: this is no CSV: unexpected end of data",
+        "cases.csv:3: this is not CSV: unexpected end of data",
     ),
-    "stray quote": (HEADER + GOOD + row(2, '"a" b'), "cases.csv:3: this is no CSV"),
-    "not UTF-8": (HEADER.encode() + GOOD.encode() + b"2,\xff\n", "cases.csv:3: byte 3 is no UTF-8"),
+    "stray quote": (HEADER + GOOD + row(2, '"a" b'), "cases.csv:3: this is not CSV"),
+    "not UTF-8": (HEADER.encode() + GOOD.encode() + b"2,\xff\n", "cases.csv:3: byte 3 is not UTF-8"),
     "too large": (HEADER + row(2, "opened", "x" * (16 * 1024 * 1024)), "cases.csv:2: "),
 }
 
@@ -218,7 +218,7 @@ def test_a_row_that_can_not_be_is_named(text: str | bytes | None, expected: str,
 
 DEEP = f'{{"case": "1", "did": "a", "at": "2024-05-01T12:00Z", "x": {"[" * 100 + "]" * 100}}}'
 BAD_LINES = {
-    "no JSON": ('{"case": 1,}', "this is no JSON: "),
+    "no JSON": ('{"case": 1,}', "this is not JSON: "),
     "no object": ("[1]", "each line must be a JSON object"),
     "no column": ('{"case": "1", "at": "2024-05-01T12:00Z"}', "there is no column 'did'; the columns are 'case', 'at'"),
     "null": ('{"case": null, "did": "a", "at": "2024-05-01T12:00Z"}', "column 'case' must be text, not null"),

@@ -423,7 +423,7 @@ REFUSED = {
     "unregistered enum": (CodecUnregisteredEnum.A, "CodecUnregisteredEnum is not registered: decorate it"),
     "unregistered dataclass": (CodecUnregistered(1), "CodecUnregistered is not registered: decorate it"),
     "unregistered class below a registered one": (type("Below", (CodecMoney,), {})(1, 2), "Below is not registered"),
-    "an attribute that is no field": (with_an_extra_attribute(), "attribute 'extra' that is no field"),
+    "an attribute that is no field": (with_an_extra_attribute(), "attribute 'extra' that is not a field"),
     "a field without a value": (without_a_value(), "no value for its field 'b'"),
     "a dataclass that is a list": (CodecList("a"), "more than its fields"),
     "a dataclass that is an exception": (CodecFailure(1), "more than its fields"),
@@ -551,7 +551,7 @@ def test_containers_that_copy_each_other_too_often_are_refused_both_ways() -> No
 
 def test_what_is_no_map_is_refused() -> None:
     for packed in (b"\x90", b"\x01", b"\xc0", b"\xa1a", msgpack.packb(msgpack.ExtType(8, b"\x90"))):
-        with pytest.raises(DeserializationError, match="it is no map"):
+        with pytest.raises(DeserializationError, match="it is not a map"):
             decode(packed)
 
 

@@ -116,7 +116,7 @@ def test_only_its_own_class_can_be_saved(store: EventStore) -> None:
 
     repository = Repository(store, Basket)
     for nonsense in (Other("1"), None, "Basket"):
-        with pytest.raises(InvalidArgument, match="this repository keeps Baskets, not a"):
+        with pytest.raises(InvalidArgument, match="this repository is for Basket, not for"):
             repository.save(nonsense)  # type: ignore[arg-type]
     for nonsense in (Other("1"), "Basket", int, None):
         with pytest.raises(InvalidArgument, match="is not a subclass of Aggregate"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
 import enum
 import types
 from dataclasses import dataclass
@@ -158,16 +157,6 @@ def test_an_enum_has_no_revisions_and_a_dataclass_no_members() -> None:
 def test_former_members_lead_to_present_ones(members: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         register_type(enum.Enum("RevisionsColour", "RED GREEN"), members=members)
-
-
-def test_the_examples_in_the_docstrings_run() -> None:
-    from eventstore.codec import upcasting  # noqa: PLC0415 only here
-
-    known = {"Any": Any, "Enum": enum.Enum, "Event": Event, "register_type": register_type, "upcasts": upcasts}
-    for function in (upcasting.upcasts, types_module.register_type):
-        (example,) = doctest.DocTestFinder().find(function, globs={**known, "__name__": __name__}, module=False)
-        assert example.examples
-        assert doctest.DocTestRunner().run(example).failed == 0
 
 
 # --- which chains are refused -----------------------------------------------------------------------------------------

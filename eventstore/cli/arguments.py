@@ -31,12 +31,12 @@ def zone(name: str) -> tzinfo:
             raise argparse.ArgumentTypeError(
                 "this system has no time zones: `pip install tzdata` brings them"
             ) from None
-        raise argparse.ArgumentTypeError(f"{name!r} is no time zone such as Europe/Amsterdam or UTC") from None
+        raise argparse.ArgumentTypeError(f"{name!r} is not a time zone such as Europe/Amsterdam or UTC") from None
 
 
 def count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
 
 

@@ -1,7 +1,7 @@
 """The command line: ``eventstore …``, also ``python -m eventstore …``.
 
-Exit codes: 0; 1 for what went wrong, told in one line; 2 for a command that can't be; 130 after Ctrl-C; 141 where the
-reader of a pipe has gone.
+Exit codes: 0; 1 for a failure, which one line on stderr describes; 2 for an invalid command; 130 after Ctrl-C; 141 if
+the reader of a pipe is gone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Whoever meets a lost connection says so; the pool's own log lines would only come on top.
     logging.getLogger("psycopg").addHandler(_NOBODY)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):  # whoever calls this may have put anything there
-        reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+        reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is not a reason to fail
     try:
         code = _run(argv)
         sys.stdout.flush()
@@ -392,7 +392,7 @@ def _add_events(commands: argparse._SubParsersAction[_Parser], database: _Parser
 
 
 def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Parser) -> None:
-    status = _command(commands, "status", "print how far each subscription is behind", _status, database)
+    status = _command(commands, "status", "print how far behind each subscription is", _status, database)
     status.add_argument("--json", action="store_true", help="JSON lines")
     parked = _command(commands, "parked", "print the events that a subscription has parked", _parked, database)
     parked.add_argument("name", metavar="NAME", help="the subscription")

@@ -126,7 +126,7 @@ def run(dsn: str | None, directory: Path | None, events: int) -> int:
         _snapshots(store, orders, place)
         _whole_log(store, first)
     _say(f"\n{place.farewell}")
-    _say("Where to go on: the README shows how to write such a program; what ran here is eventstore/cli/demo.py;")
+    _say("What to read next: the README shows how to write such a program; what ran here is eventstore/cli/demo.py;")
     _say("`eventstore --help` lists the other commands.")
     return 0
 

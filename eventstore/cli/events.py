@@ -40,7 +40,7 @@ def lock(path: Path, modules: Sequence[str], *, force: bool) -> int:
         for problem in problems:
             print(cleaned(str(problem)))
         if problems:
-            complain(f"{path} was not written: mend these, or say --force where nothing of it was ever stored")
+            complain(f"{path} was not written: fix these, or use --force if nothing of it was ever stored")
             return 1
     found = described_program(modules or (before.modules if before else ()), before)
     try:
@@ -71,7 +71,7 @@ def check(path: Path, modules: Sequence[str]) -> int:
 def verify(
     dsn: str, schema: str, modules: Sequence[str], from_position: int, *, allow_unknown: bool, as_json: bool
 ) -> int:
-    """Read what is stored. Exit code 1 where anything can't be read, or has no class here."""
+    """Read what is stored. Exit code 1 if anything can't be read, or has no class here."""
     here = look_here_as_well()
     for name in modules:
         _import(name, here)

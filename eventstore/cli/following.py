@@ -187,7 +187,7 @@ def _stopping_at_signals(stop: Callable[[], None]) -> Generator[None, None, None
 
 
 def rebuild(target: str, from_position: int) -> int:
-    """A projection's read model made anew, with a bar that shows how far it is."""
+    """Rebuild a projection's read model, with a progress bar."""
     projection = _worker(target)
     if not isinstance(projection, Projection):
         raise InvalidArgument(f"{target} is a {type(projection).__name__}: only a Projection can be rebuilt")
@@ -245,5 +245,5 @@ def _worker(target: str) -> Worker:
     for part in name.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, (Subscription, Projection)):
-        raise InvalidArgument(f"{target!r} is no Subscription or Projection of eventstore")
+        raise InvalidArgument(f"{target!r} is not a Subscription or Projection of eventstore")
     return cast("Worker", found)

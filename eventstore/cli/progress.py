@@ -1,4 +1,4 @@
-"""A progress bar on a terminal; elsewhere a line now and then, so that a log shows that the work goes on."""
+"""A progress bar on a terminal; elsewhere a line now and then, so that a log shows progress."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _TOO_DEEP = "the row is nested too deeply"
 
 
 class RowError(EventStoreError):
-    """A row that can't be imported. ``path`` and ``line`` say where it stands."""
+    """A row that can't be imported. ``path`` and ``line`` say where it is."""
 
     def __init__(self, path: Path, line: int, reason: str) -> None:
         self.path = path
@@ -73,7 +73,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Generator[BinaryIO, None, None]:
-        """The file. Raises EventStoreError where it can't be read."""
+        """The file. Raises EventStoreError if it can't be read."""
         try:
             with self.path.open("rb") as file:
                 yield file
@@ -81,7 +81,7 @@ class Source:
             raise EventStoreError(f"{self.path} can't be read: {error.strerror or error}") from error
 
     def rows(self, file: BinaryIO) -> Iterator[Row]:
-        """The rows in their order. Raises RowError for the first that can't be."""
+        """The rows in their order. Raises RowError for the first invalid one."""
         parse = self._json_rows if self.path.suffix.lower() == ".jsonl" else self._csv_rows
         for line, values in parse(file):
             try:
@@ -111,7 +111,7 @@ class Source:
             moment = datetime.fromisoformat(text)
         except ValueError:
             raise InvalidArgument(
-                f"column {self.columns.timestamp!r} has {text!r}, which is no time in ISO 8601, such as "
+                f"column {self.columns.timestamp!r} has {text!r}, which is not a time in ISO 8601, such as "
                 "2011-10-11T13:45:40.276+02:00"
             ) from None
         if _BEYOND_MICROSECONDS.search(text):
@@ -136,7 +136,7 @@ class Source:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise RowError(self.path, number, f"byte {error.start + 1} is no UTF-8: convert the file") from None
+                raise RowError(self.path, number, f"byte {error.start + 1} is not UTF-8: convert the file") from None
 
     def _csv_rows(self, file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
         rows = self._csv_records(file)
@@ -176,7 +176,7 @@ class Source:
             except StopIteration:
                 return
             except csv.Error as error:
-                raise RowError(self.path, line, f"this is no CSV: {error}") from error
+                raise RowError(self.path, line, f"this is not CSV: {error}") from error
             finally:
                 csv.field_size_limit(limit)
             if fields:
@@ -193,7 +193,7 @@ class Source:
             except InvalidArgument as error:
                 raise RowError(self.path, number, str(error)) from error
             except ValueError as error:
-                raise RowError(self.path, number, f"this is no JSON: {error}") from error
+                raise RowError(self.path, number, f"this is not JSON: {error}") from error
             if not isinstance(values, dict):
                 raise RowError(self.path, number, "each line must be a JSON object")
             yield number, cast("dict[str, Any]", values)

@@ -73,7 +73,7 @@ def resolved(cls: type, annotation: Any) -> Any:
 def described(cls: type, annotation: Any) -> str:
     """Return an annotation of a class's own body as text that is the same on every Python, in whichever form it was.
 
-    Classes appear under their names without their modules, as a string may not tell more: ``uuid.UUID`` is ``UUID``.
+    Classes appear under their names without their modules, as a string may not say more: ``uuid.UUID`` is ``UUID``.
     """
     try:
         annotation = resolved(cls, annotation)

@@ -61,7 +61,7 @@ _WITH_OFFSET = struct.Struct(">qi")
 
 
 class _Level:
-    """How deep a payload stands in others. Each level is a call of the parser in C, which must not go on for ever."""
+    """How deep a payload stands in others. Each level is a call of the parser in C, whose recursion must end."""
 
     def __init__(self, below: _Level | None, *, lenient: bool, wary: bool) -> None:
         self.below = below
@@ -159,7 +159,7 @@ def _read_set(payload: bytes, level: _Level, kind: type[set[Any] | frozenset[Any
     check_hashes(items)
     found = kind(items)
     if len(found) != len(items):
-        raise ValueError("a set holds a member twice")
+        raise ValueError("a set contains a member twice")
     return found
 
 
@@ -191,7 +191,7 @@ def _read_dataclass(payload: bytes, level: _Level) -> Any:
         raise ValueError(f"no dataclass is registered as {name!r}")
     revision, known = more[0] if more else 1, revision_of(cls)
     if len(more) > 1 or type(revision) is not int or revision < 1:
-        raise ValueError(f"a dataclass has a name, a map, and no more than a revision, not {more!r}")
+        raise ValueError(f"a dataclass has a name, a map and possibly a revision, not also {more!r}")
     if revision != known:
         if revision > known and level.lenient:
             return Unregistered(name, values)
@@ -248,7 +248,7 @@ def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
     except Exception as error:  # whatever damaged bytes lead to is one error for the caller
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
     if type(value) is not dict:
-        raise DeserializationError("msgpack", "it is no map")
+        raise DeserializationError("msgpack", "it is not a map")
     return value
 
 

@@ -123,7 +123,7 @@ def _parts_of_other(value: Any) -> Iterable[tuple[str, Any]]:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _Refused("a str with a lone surrogate is no text in UTF-8") from None
+            raise _Refused("a str with a lone surrogate can't be encoded in UTF-8") from None
     elif cls is datetime or cls is time:
         _write_zone(value)
     elif isinstance(value, enum.Enum):
@@ -148,7 +148,7 @@ def _fields_of(value: Any) -> Iterable[tuple[str, Any]]:
     fields = {field.name for field in dataclasses.fields(cls)}
     for name in getattr(value, "__dict__", {}):
         if name not in fields:
-            raise _Refused(f"{cls.__qualname__} has an attribute {name!r} that is no field of it, and would be lost")
+            raise _Refused(f"{cls.__qualname__} has an attribute {name!r} that is not a field of it, and would be lost")
     for name in fields:
         if not hasattr(value, name):
             raise _Refused(f"{cls.__qualname__} has no value for its field {name!r}")

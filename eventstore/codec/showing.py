@@ -65,12 +65,12 @@ def _json_escaped(found: re.Match[str]) -> str:
 
 
 def json_of(value: Any, limits: Limits, *, indent: int | None = None) -> str:
-    """A stored value as one clean JSON text for people: bytes are only counted. The help of `read` tells how."""
+    """A stored value as one clean JSON text for people: bytes are only counted. The help of `read` says how."""
     return cleaned_json(json.dumps(jsonable(value, limits, readable=True), ensure_ascii=False, indent=indent))
 
 
 def jsonable(value: Any, limits: Limits = COMPLETE, *, readable: bool = False) -> Any:
-    """A stored value as JSON can say it; the help of ``eventstore read`` tells how. ``readable``: without any bytes."""
+    """A stored value as JSON can say it; the help of ``eventstore read`` says how. ``readable``: without any bytes."""
     return _Jsonable(limits, readable=readable).of(value, 0)
 
 

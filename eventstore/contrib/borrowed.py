@@ -1,7 +1,7 @@
 """A store's requests on a connection that belongs to a framework, in whatever transaction that has open.
 
 Each request of ours gets a savepoint of its own there: whatever becomes of it, and whoever swallows the error, the
-caller's transaction stays as it was before the request. Nothing here commits or rolls back more than that.
+your transaction stays as it was before the request. Nothing here commits or rolls back more than that.
 """
 
 from __future__ import annotations

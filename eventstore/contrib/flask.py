@@ -1,4 +1,4 @@
-"""Event sourcing in Flask: ``events = FlaskEventStore(app)``. docs/flask.md tells how."""
+"""Event sourcing in Flask: ``events = FlaskEventStore(app)``. docs/flask.md says how."""
 
 from __future__ import annotations
 

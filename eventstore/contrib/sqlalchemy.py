@@ -36,7 +36,7 @@ class _SessionClient:
         if isinstance(host, scoped_session):
             host = cast("Session", host())
         if not isinstance(host, (Session, sqlalchemy.Connection)):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            raise InvalidArgument(f"a Session or Connection of SQLAlchemy's is needed, not {type(host).__name__}")
+            raise InvalidArgument(f"session must be a Session or Connection of SQLAlchemy, not {type(host).__name__}")
         self._host = host
         self.statements = statements
 
@@ -105,7 +105,7 @@ class SessionEventStore(_SessionClient, RequestStore):
         return self._store.categories
 
     def when_committed(self, callback: Callable[[], object]) -> None:
-        """Never: the commit is the caller's."""
+        """Do nothing: the commit is yours, and the store does not see it."""
 
     @contextmanager
     def transaction(self) -> Generator[SessionEventStore, None, None]:

@@ -44,7 +44,7 @@ async def run(operation: Operation[T], execute: Callable[[Request[Any]], Awaitab
                 result: T = stop.value
                 return result
             reply = error = None
-            # Outside of the try above: a StopIteration raised in here is no result.
+            # Outside of the try above: a StopIteration raised in here is not a result.
             try:
                 if isinstance(request, Pause):
                     await asyncio.sleep(request.seconds)

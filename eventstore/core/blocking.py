@@ -44,7 +44,7 @@ def run(operation: Operation[T], execute: Callable[[Request[Any]], Any] = _refus
                 result: T = stop.value
                 return result
             reply = error = None
-            # Outside of the try above: a StopIteration raised in here is no result.
+            # Outside of the try above: a StopIteration raised in here is not a result.
             try:
                 if isinstance(request, Pause):
                     time.sleep(request.seconds)

@@ -13,7 +13,7 @@ MAX_PARTITIONS = 64
 PRESENCE = 15.0
 """Seconds after which a subscription that nobody has been seen to work on counts as stopped."""
 FAR_BEHIND = 1000
-"""So many positions behind the newest one, a subscription is catching up; below that it is live."""
+"""A subscription more than this many positions behind is catching up; otherwise it is live."""
 
 
 class SubscriptionState(enum.Enum):
@@ -43,13 +43,13 @@ class SubscriptionStatus:
     """The age of the oldest event above the checkpoint, by its own timestamp; 0 if there is none."""
     state: SubscriptionState
     error: str | None
-    """What happened at an event that is not handled yet, or was given up."""
+    """What went wrong at an event that is not handled yet or at which it has stopped, or None."""
     error_position: int | None
-    """The position of that event."""
+    """The position of that event, or None."""
     parked: int
     """How many events are parked."""
     rebuilt_to: int | None
-    """The position that a rebuild has come to, if there is one."""
+    """The position that a running rebuild has reached, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class ParkedEvent:
     version: int
     event_type: str
     attempts: int
-    """How often it was tried."""
+    """How often it was tried, in all."""
     error: str
-    """What happened the last time."""
+    """The error of the last attempt."""
     parked_at: datetime
 
 
@@ -129,7 +129,7 @@ class Poll(NamedTuple):
     highest: int
     """The position of the newest event."""
     error: str | None
-    """What made one of its workers give up, or None."""
+    """The error of the worker that gave up, or None."""
     error_position: int | None
     """The position of the event that it gave up at."""
 

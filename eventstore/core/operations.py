@@ -81,7 +81,7 @@ def append(
 ) -> Operation[StreamVersion]:
     """EventStore.append.
 
-    A conflict whose version the store can't tell is asked about again, unless all attempts see the same, as those of
+    A conflict without a version is asked about again, unless all attempts see the same, as those of
     a transaction do: where the default isolation is higher than READ COMMITTED, an attempt may see what was there
     before it waited for the stream's lock.
     """
@@ -287,7 +287,7 @@ class LogReader:
         return records
 
     def events(self, page: Sequence[Row]) -> Iterator[Event]:
-        """The events of a page, each decoded when it is its turn: one that is let go at once costs no collection."""
+        """The events of a page, decoded lazily: one that is released at once never reaches the garbage collector."""
         return decode_each(page, strict=self._strict)
 
 

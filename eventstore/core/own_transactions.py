@@ -40,6 +40,6 @@ def check_not_held(store: object, owner: object, stream_id: str) -> None:
     for each in _OPEN.get():
         if each.store is store and each.owner == owner and not each.ended and stream_id in each.streams:
             raise InvalidOperation(
-                f"this append to {stream_id!r} would wait for ever for the transaction() that it stands in, which has "
-                "written that stream: use the store that transaction() gave"
+                f"this append to {stream_id!r} would wait for ever for the transaction() around it, which has "
+                "written to that stream: use the store that transaction() returned"
             )

@@ -55,15 +55,19 @@ class NewRecords(NamedTuple):
 
 
 def encode_events(events: Iterable[Event]) -> NewRecords:
-    """Raises SerializationError for a value that can't be stored, InvalidArgument for what is no event, or twice."""
+    """Encode events by columns.
+
+    Raises SerializationError for a value that can't be stored, and InvalidArgument for an object that is not an event,
+    or for an event that appears twice.
+    """
     records = NewRecords([], [], [], [], [], [], [])
     for event in events:
         _encode_event(event, records)
     if len(set(records.event_ids)) != len(records.event_ids):
-        raise InvalidArgument("an event stands twice in this append: each event happened once")
+        raise InvalidArgument("this append contains the same event twice: append each event once")
     size = sum(map(len, records.data)) + sum(map(len, records.metadata))
     if size > MAX_BATCH_BYTES:
-        raise InvalidArgument(f"this append has {size:,} bytes; at most {MAX_BATCH_BYTES:,} are possible in one")
+        raise InvalidArgument(f"this append has {size:,} bytes, more than the limit of {MAX_BATCH_BYTES:,}: split it")
     return records
 
 
@@ -81,7 +85,7 @@ def _encode_event(event: Event, records: NewRecords) -> None:
         revision = _checked_revision(event)
     elif not attributes.keys() <= (known := _known_names(cls)):
         (name, *_) = attributes.keys() - known
-        raise SerializationError(event_type, name, "it is no field of the class, and would be lost")
+        raise SerializationError(event_type, name, "it is not a field of the class, and would be lost")
     else:
         revision = cls.revision
     metadata = attributes.get("metadata")  # Made when it is first asked for: not there, it is empty.
@@ -233,7 +237,10 @@ def _kind_of(record: Row, *, strict: bool) -> _Kind:
     if cls is None:
         if strict and not is_ignored(event_type):
             raise UnknownEventType(
-                event_type, _described(record), "no class was defined with this event_type", **_place_of(record)
+                event_type,
+                _described(record),
+                "no class was defined with this event_type: import the module that defines it",
+                **_place_of(record),
             )
         return Event, {}, (), 0
     learn(cls)

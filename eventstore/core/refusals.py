@@ -1,4 +1,4 @@
-"""Errors that several stores raise, so that each sentence stands once."""
+"""Errors that several stores raise, so that each message is written once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailabl
 
 def transaction_failed() -> InvalidOperation:
     """The error for the use of a transaction in which a statement has failed."""
-    return InvalidOperation("this transaction has failed earlier, and can only be rolled back")
+    return InvalidOperation("this transaction has failed earlier: roll it back and begin another one")
 
 
 def nothing_stored() -> InvalidOperation:
     """The error for the commit of such a transaction."""
-    return InvalidOperation("this transaction had failed earlier: nothing of it was stored")
+    return InvalidOperation("this transaction had failed earlier, so nothing of it was stored: begin another one")
 
 
 def transaction_ended() -> InvalidOperation:
@@ -26,12 +26,14 @@ def transaction_ended() -> InvalidOperation:
 
 def bound_already() -> InvalidArgument:
     """The error for binding a store that is bound to a transaction."""
-    return InvalidArgument("this store is bound already: bind the one that it came from")
+    return InvalidArgument("this store is bound to a transaction already: bind the store that it came from")
 
 
 def needs_read_committed(what: str) -> InvalidOperation:
     """The error for reading the log in a transaction whose snapshot may be older than its end."""
-    return InvalidOperation(f"{what} needs a READ COMMITTED transaction: with an old snapshot it would skip events")
+    return InvalidOperation(
+        f"{what} needs a READ COMMITTED transaction, because it would skip events with an older snapshot"
+    )
 
 
 class WaitedInVain(StoreUnavailable):

@@ -80,7 +80,10 @@ class RepositoryOperations(Generic[A]):
 
     def save(self, aggregate: A, metadata: Mapping[str, Any] | None = None) -> Operation[StreamVersion]:
         if not isinstance(aggregate, self._type):
-            raise InvalidArgument(f"this repository keeps {self._type.__name__}s, not a {type(aggregate).__name__}")
+            raise InvalidArgument(
+                f"this repository is for {self._type.__name__}, not for {type(aggregate).__name__}: save it "
+                "in a repository of its class"
+            )
         before = aggregate.version
         yield from self._store_events(self._store, aggregate, _checked_metadata(metadata))
         yield from self._snapshot_after(before, aggregate)

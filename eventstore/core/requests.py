@@ -86,7 +86,7 @@ class Conflict:
     """Nothing of an append was stored, because the stream is not where it was expected."""
 
     version: int | None
-    """The version of the stream, or None where the store could not tell it."""
+    """The version of the stream, or None if the store could not determine it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -
 
 
 def _initial(aggregate: Aggregate[Any]) -> str:
-    """A fingerprint of what a new instance has, by names and types: also of what only its ``__init__`` tells."""
+    """A fingerprint of what a new instance has, by names and types: including those that only its ``__init__`` sets."""
     attributes = sorted((name, type(value).__qualname__) for name, value in aggregate.snapshot_state().items())
     return _digest(f"{name}: {kind}" for name, kind in attributes)
 

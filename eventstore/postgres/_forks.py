@@ -1,7 +1,7 @@
 """Forks: what a store holds of its parent's process is of no use in a child.
 
-Objects that hold such things register here, once each, and are told in every child. They are held weakly, because what
-is given to ``os.register_at_fork`` itself is kept for ever.
+Objects that hold such things register here, once each, and are notified in every child. They are held weakly, because
+what is given to ``os.register_at_fork`` itself is kept for ever.
 """
 
 from __future__ import annotations

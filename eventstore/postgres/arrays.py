@@ -45,5 +45,5 @@ class _ArrayDumper(Dumper):
 
 
 ADAPTERS = AdaptersMap(psycopg.adapters)
-"""What all statements are sent and read with, whatever was registered on a connection of the caller's."""
+"""What all statements are sent and read with, whatever was registered on your connection."""
 ADAPTERS.register_dumper(Array, _ArrayDumper)

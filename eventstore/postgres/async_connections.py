@@ -22,7 +22,7 @@ from eventstore.postgres.failures import none_free, store_closed, unavailable
 from eventstore.postgres.notifications import Server
 
 Pool: TypeAlias = AsyncConnectionPool[Any]
-"""A pool of yours. Checkers do not know the connections of `AsyncConnectionPool(dsn)`, as its rows are not given."""
+"""Your pool. Checkers do not know the connections of `AsyncConnectionPool(dsn)`, as its rows are not given."""
 
 
 class CallersPool(Forkable):
@@ -30,7 +30,7 @@ class CallersPool(Forkable):
 
     def __init__(self, pool: Pool) -> None:
         if not isinstance(pool, AsyncConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            raise InvalidArgument(f"a psycopg_pool.AsyncConnectionPool is needed, not {type(pool).__name__}")
+            raise InvalidArgument(f"pool must be a psycopg_pool.AsyncConnectionPool, not {type(pool).__name__}")
         self._pool = pool
         self._forked = False
         tell_after_forks(self)
@@ -41,8 +41,8 @@ class CallersPool(Forkable):
     def _check(self) -> None:
         if self._forked:
             raise InvalidOperation(
-                "this process was forked after the store had got its pool, whose connections belong to the parent: "
-                "make a pool and a store in the child, or use the store's connect(), which does so by itself"
+                "this process was forked after the store got its pool, whose connections belong to the parent: "
+                "make a pool and a store in the child, or use the store's connect(), which does so automatically"
             )
 
     async def pool(self, deadline: Deadline = NO_DEADLINE) -> Pool:  # noqa: ARG002 OwnPool's
@@ -75,7 +75,7 @@ class OwnPool(Forkable):
         self._loops = WeakKeyDictionary()
 
     async def pool(self, deadline: Deadline = NO_DEADLINE) -> Pool:
-        """Raises StoreUnavailable or AccessDenied where the first connection can't be made."""
+        """Raises StoreUnavailable or AccessDenied if the first connection can't be made."""
         here = self._here()
         if here.pool is None:
             await here.open(self, deadline)
@@ -121,7 +121,7 @@ class _OfLoop:
         self._keeper: Task[None] | None = None
 
     async def open(self, own: OwnPool, deadline: Deadline) -> None:
-        """Make a connection without the pool, which would go on trying and not say why it fails; then open the pool.
+        """Make a connection without the pool, which would keep trying without saying why it fails; then open the pool.
 
         One task at a time does, and those that wait meanwhile fail as it does.
         """
@@ -212,7 +212,7 @@ class Loan:
                 return connection
 
     async def _cause(self, deadline: Deadline) -> StoreUnavailable | AccessDenied:
-        """Why there was none, which the pool does not tell: what another connection meets."""
+        """The reason why there was no connection, which the pool does not give: what another attempt meets."""
         server = self._connections.server()
         if server is None:
             return none_free(deadline.timeout)

@@ -103,7 +103,6 @@ class _PoolClient:
     def __init__(
         self, pool: Pool | Connections, schema: str = DEFAULT_SCHEMA, *, timeout: float | None = DEFAULT_TIMEOUT
     ) -> None:
-        """``pool`` stays the caller's, who opens and closes it. ``timeout``: seconds for a call, waits included."""
         self.timeout = checked_timeout(timeout)
         self.connections: Connections = pool if isinstance(pool, (CallersPool, OwnPool)) else CallersPool(pool)
         self.statements = Statements(schema)
@@ -120,7 +119,7 @@ class _PoolClient:
         return f"{type(self).__name__}(schema={self.statements.schema!r})"
 
     async def close(self) -> None:
-        """Close the connections of its own; those of a caller's pool are left alone."""
+        """Close the store's own connections. Your pool is left open."""
         await self.connections.close()
 
     async def __aenter__(self) -> Self:
@@ -207,7 +206,7 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
     def bind(self, connection: AsyncConnection[Any]) -> AsyncPostgresTransaction:
         """As PostgresEventStore.bind."""
         if not isinstance(connection, AsyncConnection):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            raise InvalidArgument(f"a psycopg.AsyncConnection is needed, not {type(connection).__name__}")
+            raise InvalidArgument(f"connection must be a psycopg.AsyncConnection, not {type(connection).__name__}")
         return AsyncPostgresTransaction(self, connection)
 
 
@@ -233,7 +232,7 @@ class AsyncPostgresTransaction(AsyncRequestStore):
         return self._store.categories
 
     def when_committed(self, callback: Callable[[], object]) -> None:
-        """Never: the commit is the caller's."""
+        """Do nothing: the commit is yours, and the store does not see it."""
 
     async def execute(self, request: Request[R]) -> R:
         try:

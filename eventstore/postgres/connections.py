@@ -1,4 +1,4 @@
-"""Where a store's connections come from: a pool of the caller's, or one of its own, opened when first used."""
+"""Where a store's connections come from: your pool, or one of its own that opens on first use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ and would be of no use for half a minute after the server is back."""
 _OPEN = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
 Pool: TypeAlias = ConnectionPool[Any]
-"""A pool of yours. Checkers do not know the connections of `ConnectionPool(dsn)`, as its rows are not given."""
+"""Your pool. Checkers do not know the connections of `ConnectionPool(dsn)`, as its rows are not given."""
 
 
 class CallersPool(Forkable):
@@ -35,7 +35,7 @@ class CallersPool(Forkable):
 
     def __init__(self, pool: Pool) -> None:
         if not isinstance(pool, ConnectionPool):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            raise InvalidArgument(f"a psycopg_pool.ConnectionPool is needed, not {type(pool).__name__}")
+            raise InvalidArgument(f"pool must be a psycopg_pool.ConnectionPool, not {type(pool).__name__}")
         self._pool = pool
         self._forked = False
         tell_after_forks(self)
@@ -46,8 +46,8 @@ class CallersPool(Forkable):
     def _check(self) -> None:
         if self._forked:
             raise InvalidOperation(
-                "this process was forked after the store had got its pool, whose connections belong to the parent: "
-                "make a pool and a store in the child, or use the store's connect(), which does so by itself"
+                "this process was forked after the store got its pool, whose connections belong to the parent: "
+                "make a pool and a store in the child, or use the store's connect(), which does so automatically"
             )
 
     def pool(self, deadline: Deadline = NO_DEADLINE) -> Pool:  # noqa: ARG002 OwnPool's
@@ -87,7 +87,7 @@ class OwnPool(Forkable):
             self._pool = self._end = None
 
     def pool(self, deadline: Deadline = NO_DEADLINE) -> Pool:
-        """Raises StoreUnavailable or AccessDenied where the first connection can't be made."""
+        """Raises StoreUnavailable or AccessDenied if the first connection can't be made."""
         pool = self._pool
         return pool if pool is not None else self._open(deadline)
 
@@ -123,7 +123,7 @@ class OwnPool(Forkable):
 
 
 class _FirstConnection:
-    """The attempt to connect without a pool, which would go on trying and not say why it fails.
+    """The attempt to connect without a pool, which would keep trying without saying why it fails.
 
     One thread at a time makes it, and those that wait meanwhile fail as it does.
     """
@@ -202,7 +202,7 @@ class Loan:
                 return connection
 
     def _cause(self, deadline: Deadline) -> StoreUnavailable | AccessDenied:
-        """Why there was none, which the pool does not tell: what another connection meets."""
+        """The reason why there was no connection, which the pool does not give: what another attempt meets."""
         server = self._connections.server()
         if server is None:
             return none_free(deadline.timeout)

@@ -125,7 +125,8 @@ def unavailable(error: psycopg.Error, timeout: float | None = None) -> StoreUnav
 class Warnings:
     """What the server warns of while it commits: the commit may not be what was asked for.
 
-    A cancelled wait for a synchronous standby is no error to the server, nor to Citus a failed commit on another node.
+    A cancelled wait for a synchronous standby is not an error for the server. For Citus, neither is a failed commit on
+    another node.
     """
 
     def __init__(self, connection: BaseConnection[Any]) -> None:
@@ -144,7 +145,7 @@ class Warnings:
             self._first = self._first or notice.message_primary
 
     def check(self) -> None:
-        """Raise ConnectionLost if there was one and no transaction is open: to ask again tells what is stored."""
+        """Raise ConnectionLost if there was one and no transaction is open: asking again shows what is stored."""
         if self._first is not None and self._connection.info.transaction_status == TransactionStatus.IDLE:
             raise ConnectionLost(f"the server warned of its commit: {self._first}", sqlstate=_WARNING)
 

@@ -122,7 +122,7 @@ def statements_in(text: str) -> list[str]:
 
 @contextmanager
 def _cursor(dsn_or_connection: str | Connection[Any], schema: str) -> Generator[Cursor[Any], None, None]:
-    """A cursor in a transaction that is committed at the end, unless it is the caller's."""
+    """A cursor in a transaction that is committed at the end, unless it is yours."""
     try:
         if isinstance(dsn_or_connection, Connection):
             with dsn_or_connection.transaction() if dsn_or_connection.autocommit else nullcontext():

@@ -52,7 +52,7 @@ class Server:
 
     @classmethod
     def of(cls, pool: Any) -> Server | None:
-        """None where only a coroutine could tell."""
+        """None if only a coroutine could find out."""
         if iscoroutinefunction(pool.conninfo) or iscoroutinefunction(pool.kwargs):
             return None
         return cls(_told(pool.conninfo) or "", _told(pool.kwargs) or {})

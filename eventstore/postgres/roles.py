@@ -31,13 +31,14 @@ class Roles(NamedTuple):
 
 
 def roles_of(prefix: str) -> Roles:
-    """The roles whose names begin with a prefix. Raises InvalidArgument for what can't be the names of roles."""
+    """The roles whose names begin with a prefix. Raises InvalidArgument for invalid names of roles."""
     check_name("prefix", prefix)
     roles = Roles(*(f"{prefix}_{role}" for role in Roles._fields))
     size = max(len(role.encode()) for role in roles)
     if size > MAX_SCHEMA_BYTES:
         raise InvalidArgument(
-            f"prefix {prefix!r} makes names of roles of {size} bytes; PostgreSQL keeps {MAX_SCHEMA_BYTES} of a name: "
+            f"prefix {prefix!r} would make names of {size} bytes for roles, and PostgreSQL keeps "
+            f"{MAX_SCHEMA_BYTES} bytes of a name: "
             "give a shorter prefix"
         )
     if prefix.startswith("pg_"):
@@ -55,7 +56,7 @@ def roles_sql(schema: str = "eventstore", prefix: str | None = None) -> str:
         prefix: what the names of the roles begin with; None: the name of the schema.
 
     Raises:
-        InvalidArgument: for a schema or a prefix that can't be.
+        InvalidArgument: ``schema`` or ``prefix`` is invalid.
     """
     check_schema(schema)
     roles = roles_of(schema if prefix is None else prefix)
@@ -81,8 +82,8 @@ def apply_roles(dsn: str, schema: str = "eventstore", prefix: str | None = None)
     Raises:
         SchemaError: if the schema is not there, or not up to date.
         AccessDenied: if the login may not do that.
-        InvalidArgument: for a schema or a prefix that can't be.
-        StoreUnavailable: if the server can't be reached.
+        InvalidArgument: ``schema`` or ``prefix`` is invalid.
+        StoreUnavailable: the server can't be reached.
     """
     statements = statements_in(roles_sql(schema, prefix))
     try:

@@ -236,7 +236,7 @@ class PostgresEventStore(_PoolClient, FollowableStore):
             InvalidArgument: ``connection`` is not a ``psycopg.Connection``.
         """
         if not isinstance(connection, Connection):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            raise InvalidArgument(f"a psycopg.Connection is needed, not {type(connection).__name__}")
+            raise InvalidArgument(f"connection must be a psycopg.Connection, not {type(connection).__name__}")
         return PostgresTransaction(self, connection)
 
 

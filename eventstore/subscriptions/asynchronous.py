@@ -123,7 +123,9 @@ class _Following:
 
     async def _run_until(self, *, to_end: bool) -> None:
         if self._running:
-            raise InvalidOperation(f"this worker of {self.name!r} runs already: make another object for another worker")
+            raise InvalidOperation(
+                f"this worker of {self.name!r} runs already: create another object for another worker"
+            )
         self._running = asyncio.get_running_loop()
         try:
             with self._store.wakeups.calling(self._hint), self._store.listening():
@@ -215,7 +217,7 @@ class AsyncProjection(_Following, Generic[T]):
     ) -> None:
         """As Projection.rebuild."""
         if self._running:
-            raise InvalidOperation(f"this worker of {self.name!r} runs: make another object for the rebuild")
+            raise InvalidOperation(f"this worker of {self.name!r} runs: create another object for the rebuild")
         self._running = asyncio.get_running_loop()
         self._follower, worker = self._make_follower(), self._follower
         rebuild = Rebuild(self._follower, from_position, progress)
@@ -243,5 +245,7 @@ async def async_blocking_sessions(store: AsyncEventStore) -> list[BlockingSessio
 def followable(store: object) -> AsyncFollowableStore:
     """The store, if it keeps checkpoints; else raises InvalidArgument."""
     if not isinstance(store, AsyncFollowableStore):
-        raise InvalidArgument(f"a {type(store).__name__} keeps no checkpoints, so that nothing in async can follow it")
+        raise InvalidArgument(
+            f"a {type(store).__name__} keeps no checkpoints for async followers: use an async store that does"
+        )
     return store

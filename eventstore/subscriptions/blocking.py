@@ -153,7 +153,9 @@ class _Following:
 
     def _run_until(self, *, to_end: bool) -> None:
         if not self._running.acquire(blocking=False):
-            raise InvalidOperation(f"this worker of {self.name!r} runs already: make another object for another worker")
+            raise InvalidOperation(
+                f"this worker of {self.name!r} runs already: create another object for another worker"
+            )
         try:
             with self._store.wakeups.calling(self._hint), self._store.listening():
                 try:
@@ -321,7 +323,7 @@ class Projection(_Following, Generic[T]):
                 use by their full names.
         """
         if not self._running.acquire(blocking=False):
-            raise InvalidOperation(f"this worker of {self.name!r} runs: make another object for the rebuild")
+            raise InvalidOperation(f"this worker of {self.name!r} runs: create another object for the rebuild")
         self._follower, worker = self._make_follower(), self._follower
         rebuild = Rebuild(self._follower, from_position, progress)
         try:
@@ -348,5 +350,7 @@ def blocking_sessions(store: EventStore) -> list[BlockingSession]:
 def followable(store: object) -> FollowableStore:
     """Return the store if it keeps checkpoints. Raises InvalidArgument if it does not."""
     if not isinstance(store, FollowableStore):
-        raise InvalidArgument(f"a {type(store).__name__} keeps no checkpoints, so that nothing can follow it")
+        raise InvalidArgument(
+            f"a {type(store).__name__} keeps no checkpoints, so nothing can follow it: use a store that does"
+        )
     return store

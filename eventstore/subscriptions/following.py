@@ -167,9 +167,10 @@ class Follower:
         partitions = self._settings.partitions
         if not (yield from ask(Register(self.name, partitions, self._settings.from_position, self.tables))):
             raise InvalidOperation(
-                f"subscription {self.name!r} has another number of partitions than {partitions}, and they stand "
-                "at different positions, or are at work: stop its workers, let it catch up with its old number by "
-                "run_until_caught_up(), and change it then"
+                f"subscription {self.name!r} does not have {partitions} partition(s), and its partitions "
+                "have different "
+                "positions or are being worked on: stop its workers, let it catch up with its old number by "
+                "run_until_caught_up(), and change the number then"
             )
 
     def follow(self, *, to_end: bool) -> Operation[None]:
@@ -218,7 +219,7 @@ class Follower:
         """The lowest checkpoint, and the position up to which the log may be read."""
         poll = yield from ask(PollSubscription(self.name))
         if poll.lowest is None:
-            raise InvalidOperation(f"subscription {self.name!r} was removed")
+            raise InvalidOperation(f"subscription {self.name!r} was removed: start it again to begin from scratch")
         if poll.safe is None:
             raise needs_read_committed("a subscription")
         if poll.lowest > poll.highest:

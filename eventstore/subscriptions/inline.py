@@ -24,7 +24,7 @@ def _append(
     expected_version: int,
 ) -> Operation[StreamVersion]:
     """In a transaction: append, and give what was not there before to the projections."""
-    # No event: locks the stream, and tells its version.
+    # No event: it locks the stream and returns its version.
     before = yield from ask(Call(lambda: transaction.append(stream_id, [], ExpectedVersion.ANY)))
     after = yield from ask(Call(lambda: transaction.append(stream_id, events, expected_version)))
     if after > before:

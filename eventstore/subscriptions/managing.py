@@ -31,7 +31,7 @@ def status(name: str) -> Operation[SubscriptionStatus]:
     """That of one. Raises InvalidOperation if it never ran."""
     found = yield from repeated(ListSubscriptions(name))
     if not found:
-        raise InvalidOperation(f"there is no subscription {name!r}: none of that name has been run here")
+        raise InvalidOperation(f"there is no subscription {name!r}: run a worker of that name first")
     return found[0].status()
 
 

@@ -1,4 +1,4 @@
-"""What a rebuild decides: a read model made anew beside the one in use, which it replaces at once. No I/O."""
+"""What a rebuild decides: a read model built again beside the one in use, which it then replaces at once. No I/O."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class RebuildProgress:
     """How far a rebuild has come."""
 
     first: int
-    """The position that it started above."""
+    """It rebuilds from the events above this position."""
     position: int
     target: int
     """Where the log ends now."""
     events: int
-    """How many were handled; the filter leaves out the others."""
+    """How many events were handled. The filter leaves out the others."""
     seconds: float
-    """Since the start."""
+    """Seconds since the start."""
 
     @property
     def rate(self) -> float:
@@ -61,7 +61,7 @@ class RebuildProgress:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the present rate; None at the beginning."""
+        """An estimate at the present rate; None at the beginning."""
         done = self.position - self.first
         return (self.target - self.position) * self.seconds / done if done else None
 
@@ -79,7 +79,7 @@ class Rebuild:
         if not follower.tables:
             raise InvalidArgument(
                 f"projection {follower.name!r} names no tables: give it tables=[...], so that a rebuild knows which "
-                "tables to make again"
+                "tables to rebuild"
             )
         self._first = check_number("from_position", from_position)
         self._progress = progress
@@ -106,7 +106,9 @@ class Rebuild:
         patience = Patience(f"rebuild of {cleaned(name)}")
         while True:
             if self._follower.stopping:
-                raise InvalidOperation(f"the rebuild of {name!r} was stopped: the read model in use is as it was")
+                raise InvalidOperation(
+                    f"the rebuild of {name!r} was stopped, and changed nothing: start it again when you want to"
+                )
             try:
                 if (yield from self._step()):
                     break
@@ -146,7 +148,7 @@ class Rebuild:
         return progress
 
     def abandon(self) -> Operation[None]:
-        """Leave nothing of it behind."""
+        """Delete what it left."""
         if self._tables:
             yield from ask(AbandonRebuild(self._follower.name))
 

@@ -10,7 +10,7 @@ from eventstore.event_types import event_class, is_ignored
 
 
 def is_of_a_newer_release(error: Exception) -> bool:
-    """Whether a deployment is what an event waits for, and not somebody who mends it.
+    """Whether a deployment is what an event waits for, and not a fix by somebody.
 
     That is a newer revision, and a type without a class where classes were asked for: an error of reading, which has
     the event's version, and not one of an aggregate without a handler.

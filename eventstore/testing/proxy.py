@@ -61,7 +61,7 @@ class Order:
     passes: float = 0.0
     """Which share of the beginning of the answer the client gets."""
     pause: tuple[float, float] = (0.0, 0.0)
-    """Seconds until the backend is paused, and until it goes on after the client was cut."""
+    """Seconds until the backend is paused, and until it continues after the client was cut."""
     client: bytes = b""
     """Who was cut."""
     delivered: str = ""

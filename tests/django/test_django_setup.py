@@ -126,8 +126,8 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("name", "value", "said"),
         [
-            ("EVENTSTORE_DATABASE", "events", "'events', which is no alias in DATABASES"),
-            ("EVENTSTORE_DATABASE", "sqlite", "'sqlite', which is no PostgreSQL but SQLite"),
+            ("EVENTSTORE_DATABASE", "events", "'events', which is not an alias in DATABASES"),
+            ("EVENTSTORE_DATABASE", "sqlite", "'sqlite', which is not a PostgreSQL database but SQLite"),
             ("EVENTSTORE_SCHEMA", "pg_mine", "names that begin with 'pg_'"),
             ("EVENTSTORE_SCHEMA", "x" * 64, "PostgreSQL keeps 63"),
             ("EVENTSTORE_SCHEMA", None, "EVENTSTORE_SCHEMA is wrong"),

@@ -463,7 +463,7 @@ class TestErrors:
             del connections["gone"]
 
     def test_a_database_that_is_no_postgresql(self) -> None:
-        with pytest.raises(InvalidArgument, match="'sqlite' is no PostgreSQL"):
+        with pytest.raises(InvalidArgument, match="'sqlite' is not a PostgreSQL"):
             event_store("sqlite").read("s")
         connections["sqlite"].close()
 

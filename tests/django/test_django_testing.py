@@ -61,7 +61,7 @@ class InATestCase(EventStoreMixin, TestCase):
 
     def test_their_checkpoints_were_rolled_back(self) -> None:
         assert Arrival.objects.count() == 0
-        with pytest.raises(InvalidOperation, match="none of that name"):
+        with pytest.raises(InvalidOperation, match="run a worker of that name first"):
             arrivals.status()
 
     def test_subscriptions_are_woken_by_captured_callbacks_only(self) -> None:

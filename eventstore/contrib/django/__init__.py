@@ -1,4 +1,4 @@
-"""Event sourcing in Django: ``INSTALLED_APPS = [..., "eventstore.contrib.django"]``. docs/django.md tells how."""
+"""Event sourcing in Django: ``INSTALLED_APPS = [..., "eventstore.contrib.django"]``. docs/django.md says how."""
 
 from __future__ import annotations
 

@@ -27,13 +27,14 @@ def _check_database() -> Iterator[CheckMessage]:
     using = setting("DATABASE")
     if using not in connections:
         yield Error(
-            f"EVENTSTORE_DATABASE is {using!r}, which is no alias in DATABASES.",
+            f"EVENTSTORE_DATABASE is {using!r}, which is not an alias in DATABASES.",
             hint=f"There are: {', '.join(connections)}.",
             id="eventstore.E001",
         )
     elif connections[using].vendor != "postgresql":
         yield Error(
-            f"EVENTSTORE_DATABASE is {using!r}, which is no PostgreSQL but {connections[using].display_name}.",
+            f"EVENTSTORE_DATABASE is {using!r}, which is not a PostgreSQL database but "
+            f"{connections[using].display_name}.",
             hint="Give DATABASES an alias of a PostgreSQL database, and name it.",
             id="eventstore.E002",
         )
@@ -75,7 +76,7 @@ def _check_names() -> Iterator[CheckMessage]:
         if name.startswith(PREFIX) and name not in known:
             close = get_close_matches(name, known, n=1) or known
             yield Warning(
-                f"{name} is no setting of eventstore's.", hint=f"Is it {' or '.join(close)}?", id="eventstore.W001"
+                f"{name} is not a setting of eventstore.", hint=f"Is it {' or '.join(close)}?", id="eventstore.W001"
             )
 
 

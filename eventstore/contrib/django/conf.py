@@ -16,7 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "DATABASE": DEFAULT_DB_ALIAS,  # the alias in DATABASES of the database that the store is in
     "SCHEMA": "eventstore",  # the schema of the store in that database
     "SNAPSHOT_FREQUENCY": 100,  # versions between two snapshots of an aggregate; None: no snapshots
-    "NOTIFY": False,  # whether workers in other processes are told of commits by a NOTIFY, and need not look
+    "NOTIFY": False,  # whether workers in other processes are woken after commits, by a NOTIFY
     "TIMEOUT": DEFAULT_TIMEOUT,  # seconds that a call of a store may take in all; None: as long as it takes
     "EVENTS_LOCK": None,  # the path of the lock file that `eventstore events lock` writes; None: there is none
 }

@@ -65,7 +65,7 @@ class _DjangoClient:
         connection = cast("object", wrapper.connection)
         if not isinstance(connection, Connection):
             raise InvalidArgument(
-                f"the database {self.using!r} is no PostgreSQL, or Django does not use psycopg 3 there: "
+                f"the database {self.using!r} is not a PostgreSQL database, or Django does not use psycopg 3 for it: "
                 "the setting EVENTSTORE_DATABASE names the one that the events are in"
             )
         return cast("Connection[Any]", connection)

@@ -32,7 +32,7 @@ _USUAL_PLACES = (
 
 
 class Account(NamedTuple):
-    """Whom PostgreSQL runs as, where that can't be ourselves: it refuses to run as root."""
+    """The account that PostgreSQL runs as if we are root, which it refuses."""
 
     uid: int
     gid: int

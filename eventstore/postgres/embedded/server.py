@@ -107,7 +107,7 @@ class EmbeddedServer:
         up within 60 s (with the end of the server's log); InvalidOperation if this server is up already.
         """
         if self._supervisor is not None:
-            raise InvalidOperation("this server was started already: stop it first")
+            raise InvalidOperation("this server was started already: stop it before you start it again")
         try:
             self._prepare()
             self._launch()
@@ -231,7 +231,7 @@ class EmbeddedServer:
             for pipe in (self._supervisor.stdin, self._supervisor.stdout):
                 if pipe is not None:
                     pipe.close()
-            self._supervisor.returncode = 0  # it is no child of ours: there is nothing to wait for, at exit either
+            self._supervisor.returncode = 0  # not our child: there is nothing to wait for, at exit either
         self._supervisor = self._end = None
 
 

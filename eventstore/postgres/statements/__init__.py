@@ -53,7 +53,7 @@ class Statements:
 
     @cached_property
     def in_transaction(self) -> Statements:
-        """The statements for a connection that is in a transaction which goes on."""
+        """The statements for a connection whose transaction continues."""
         twin = Statements(self.schema)
         twin.migrate_with = self.migrate_with
         twin._statements |= _by_kind(events.IN_TRANSACTION, self.schema)

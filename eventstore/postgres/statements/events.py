@@ -179,7 +179,7 @@ IN_TRANSACTION = (
         conflict=Conflict(None),
     ),
 )
-"""What takes the place of the above in a transaction that goes on."""
+"""What replaces the above in a transaction that continues."""
 
 CHANNEL = "SELECT pg_catalog.concat('eventstore_'::text, {event_positions}::pg_catalog.regclass::pg_catalog.oid::text)"
 NOTIFY = f"SELECT pg_catalog.pg_notify(({CHANNEL}), ''::text)"

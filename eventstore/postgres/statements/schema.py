@@ -18,7 +18,10 @@ def check_schema(schema: object) -> str:
     name = check_name("schema", schema)
     size = len(name.encode())
     if size > MAX_SCHEMA_BYTES:
-        raise InvalidArgument(f"schema {name!r} has {size} bytes; PostgreSQL keeps {MAX_SCHEMA_BYTES} of a name")
+        raise InvalidArgument(
+            f"schema {name!r} has {size} bytes, and PostgreSQL keeps {MAX_SCHEMA_BYTES} bytes of a "
+            "name: choose a shorter one"
+        )
     if name.startswith("pg_"):
         raise InvalidArgument(f"schema {name!r}: names that begin with 'pg_' are PostgreSQL's own")
     if "$eventstore$" in name:

@@ -30,9 +30,9 @@ ANOMALIES = {
     "version gap": "a version of a stream that is missing",
     "position against version": "a later version of a stream at an earlier position",
     "never invoked": "an event that no worker has appended",
-    "against real time": "an append that was acknowledged before another was invoked, and stands behind it",
+    "against real time": "an append that was acknowledged before another was invoked, and comes after it",
     "reader skipped": "events that a reader has passed",
-    "reader out of order": "events that a reader got behind later ones, or twice",
+    "reader out of order": "events that a reader got after later ones, or twice",
     "reader saw what is not there": "events that a reader got and that are not in the table",
     "reader did not reach the end": "a reader that stopped before the last event",
     "reader stalled": "a reader that went on 10 s or more (30 after a crash) after the end of what it waited for",
@@ -71,7 +71,7 @@ class Append:
         """One of "ok", "failed" and "unknown"."""
         if self.versions:
             return "ok"
-        # A conflict tells for certain that no earlier attempt was stored either: it would have been recognised.
+        # A conflict shows for certain that no earlier attempt was stored either: it would have been recognised.
         last_doubt = max((i for i, outcome in enumerate(self.outcomes) if outcome == "unknown"), default=-1)
         later = self.outcomes[last_doubt + 1 :]
         return "failed" if last_doubt < 0 or "conflict" in later else "unknown"
@@ -309,7 +309,7 @@ class Checker:
 
 
 def _lag_facts(lags: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-    """How long readers took to go on after a held transaction had ended."""
+    """How long readers took to continue after a held transaction had ended."""
     facts: dict[str, Any] = {}
     for crashed in (False, True):
         chosen = sorted(lag for lag, other in lags if other is crashed)

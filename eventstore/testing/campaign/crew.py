@@ -108,7 +108,7 @@ class Crew:
                 self._command(worker.assignment),
                 stdin=subprocess.PIPE,
                 stderr=errors,
-                start_new_session=True,  # Ctrl-C is for the campaign, which tells the workers.
+                start_new_session=True,  # Ctrl-C is for the campaign, which stops the workers.
             )
 
     def _command(self, assignment: Assignment) -> Sequence[str]:

@@ -217,7 +217,7 @@ def _named(dsn: str, name: str) -> str:
 
 @contextmanager
 def _running(work: Callable[[threading.Event], None]) -> Generator[None, None, None]:
-    """Work in a thread that is told to stop at the end."""
+    """Work in a thread that stops at the end."""
     stop = threading.Event()
     thread = threading.Thread(target=work, args=(stop,), daemon=True)
     thread.start()

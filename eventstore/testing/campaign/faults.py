@@ -202,7 +202,7 @@ class Faults:
         return killed
 
     def _wait_for_end_of_session(self) -> None:
-        """The server ends all others, and then starts anew by itself."""
+        """The server ends all others, and then restarts by itself."""
         deadline = time.monotonic() + _TARGET_SECONDS
         with suppress(psycopg.OperationalError):
             while self._admin is not None and time.monotonic() < deadline:

@@ -28,7 +28,7 @@ class History:
 
 
 def last_position(path: Path, position: int) -> int:
-    """How far the reader with this history got, if it began behind ``position``."""
+    """How far the reader with this history got, if it began above ``position``."""
     for line in path.read_bytes().splitlines(keepends=True):
         if b'"what":"read"' in line and line.endswith(b"\n"):  # A killed reader's last line may be cut off.
             position = json.loads(line)["events"][-1][0]

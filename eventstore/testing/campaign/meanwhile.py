@@ -1,4 +1,4 @@
-"""Transactions that stay open while the campaign goes on: one that appends, and one that has nothing to do with it."""
+"""Transactions that stay open during the campaign: one that appends, and one that has nothing to do with it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _CALM_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a worker is told."""
+    """The orders for a worker."""
 
     role: str
     dsn: str
@@ -44,7 +44,7 @@ class Assignment:
     seed: str
     streams: int
     position: int
-    """Where a reader goes on."""
+    """Where a reader resumes."""
     planted: str | None
     tasks: int
     """How many calls are under way at a time, on an async store; 0: one, on a blocking store."""

@@ -1,4 +1,4 @@
-"""Arguments that can't be are refused with a typed error, and nothing happens."""
+"""Invalid arguments are refused with a typed error, and nothing happens."""
 
 from __future__ import annotations
 

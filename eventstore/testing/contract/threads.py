@@ -71,7 +71,7 @@ class ThreadsContract(Topic):
 
     @needs("transactions", "global_order")
     def test_readers_never_miss_an_event(self, store: EventStore) -> None:
-        """Writers hold their transactions open for various times, and roll some back; readers go on and on."""
+        """Writers hold their transactions open for various times, and roll some back; readers keep reading."""
         writing = threading.Event()
         writing.set()
         seen: list[list[int]] = [[], []]

@@ -11,7 +11,7 @@ from eventstore.contrib.django import conf, emptying
 
 
 class Command(flush.Command):
-    """Django's command. It empties the event store of a test database; elsewhere only where it is told to."""
+    """Django's command. It empties the event store of a test database; any other one only with --events."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
