@@ -41,6 +41,7 @@ SLOW = {
     "test_revisions_generated",
     "test_two_releases",
     "test_packaging",
+    "test_pgbouncer",
     "test_state_machine",
     "test_testing",
     "test_workers",

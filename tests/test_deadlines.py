@@ -192,7 +192,7 @@ class TestServersThatAreGone:
         # Two attempts in psycopg_pool's own rhythm, 1 s and 2 s apart, come before the fourth second.
         with free_port() as port:
             gone = make_conninfo(dsn, host="127.0.0.1", port=port)
-        with PostgresEventStore.connect(dsn, schema) as store:
+        with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
             pool = store.connections.pool()
             store.read("s")
             pool.conninfo = gone

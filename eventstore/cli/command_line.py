@@ -114,7 +114,7 @@ def _import(args: argparse.Namespace) -> int:
         complain(f"--delimiter is for .csv files, not for {args.file.name!r}")
         return _USAGE
     source = rows.Source(args.file, args.category, columns, args.tz, args.delimiter or ",")
-    return importing.run(_dsn(args), args.schema, source)
+    return importing.run(_dsn(args), args.schema, source, prepare=not args.no_prepare)
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -345,6 +345,11 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         metavar="ZONE",
         help="the zone of times without an offset, such as Europe/Amsterdam or UTC; where its clocks are put back, "
         "an hour that comes twice is taken as the first",
+    )
+    command.add_argument(
+        "--no-prepare",
+        action="store_true",
+        help="use no prepared statements, for a PgBouncer before 1.21 in transaction mode",
     )
 
 

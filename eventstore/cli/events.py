@@ -76,7 +76,7 @@ def verify(
     for name in modules:
         _import(name, here)
     found = Verification()
-    with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+    with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         reader = LogReader(from_position, _PAGE, None, None, None, strict=False, backwards=False, limit=None)
         page = run(reader.next_page(), store.execute)
         with Progress("reading", total=max((reader.upto or 0) - from_position, 1)) as progress:

@@ -38,7 +38,7 @@ _HEADINGS = ("NAME", "STATE", "POSITION", "BEHIND", "SECONDS", "PARKED", "PARTIT
 
 def status(dsn: str, schema: str, *, as_json: bool) -> int:
     """Who holds others back, then how far each subscription is."""
-    with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+    with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         # First, as the other look waits for whoever has locked a table.
         for session in blocking_sessions(store):
             print(_session_as_json(session) if as_json else session.sentence(), flush=True)
@@ -89,7 +89,7 @@ def _session_as_json(each: BlockingSession) -> str:
 
 def parked(dsn: str, schema: str, name: str, drop: int | None, *, as_json: bool) -> int:
     """List the parked events of a subscription, or drop the one at position ``drop``."""
-    with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+    with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         subscription = _stored(store, name)
         if drop is not None:
             subscription.drop_parked(drop)
@@ -108,7 +108,7 @@ def parked(dsn: str, schema: str, name: str, drop: int | None, *, as_json: bool)
 
 def remove(dsn: str, schema: str, name: str, *, is_sure: bool) -> int:
     """Forget a subscription: its checkpoint and its parked events. Asks first, on a terminal."""
-    with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+    with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         subscription = _stored(store, name)
         status = subscription.status()
         what = f"subscription {name!r} at position {status.position:,}, with {status.parked:,} parked event(s)"

@@ -54,10 +54,10 @@ class _Stored(NamedTuple):
     event_type: str
 
 
-def run(dsn: str, schema: str, source: Source) -> int:
+def run(dsn: str, schema: str, source: Source, *, prepare: bool = True) -> int:
     """Append what is missing, and say what that was."""
     started = time.monotonic()
-    with PostgresEventStore.connect(dsn, schema, max_size=1) as store, source.open() as file:
+    with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=prepare) as store, source.open() as file:
         work = _Import(store, schema, source)
         size = os.fstat(file.fileno()).st_size
         try:

@@ -31,7 +31,7 @@ def run(
     if as_json and reconfigure:
         reconfigure(encoding="utf-8")  # JSON is UTF-8 wherever it is written
     show = as_json_line if as_json else as_line
-    with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+    with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         events = _read(store, stream_id, from_version, to_version, limit, backwards=backwards)
         shown = 0
         for shown, event in enumerate(events, 1):  # noqa: B007 counted

@@ -44,7 +44,7 @@ class _Stream(NamedTuple):
 def run(dsn: str, schema: str, prefix: str, *, after: str, limit: int | None, as_json: bool) -> int:
     """Print the streams whose ids begin with a prefix; exit code 1 where there is none."""
     shown = 0
-    with PostgresEventStore.connect(dsn, schema, max_size=1) as store:
+    with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         for shown, stream in enumerate(_streams(store, schema, prefix, after, limit), 1):  # noqa: B007 counted
             if as_json:
                 print(cleaned_json(json.dumps(stream._asdict(), ensure_ascii=False)))

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from eventstore.errors import InvalidArgument
 
@@ -42,17 +42,22 @@ def current() -> Deadline | None:
     return _CURRENT.get()
 
 
-@contextmanager
-def within(timeout: float | None) -> Generator[None, None, None]:
+class within:  # noqa: N801 reads as what it does
     """Give what the block does this many seconds, or what is left to the call that it is a part of."""
-    if _CURRENT.get() is not None:
-        yield
-        return
-    token = _CURRENT.set(Deadline(timeout))
-    try:
-        yield
-    finally:
-        _CURRENT.reset(token)
+
+    __slots__ = ("_timeout", "_token")
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._token: Token[Deadline | None] | None = None
+
+    def __enter__(self) -> None:
+        if _CURRENT.get() is None:
+            self._token = _CURRENT.set(Deadline(self._timeout))
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _CURRENT.reset(self._token)
 
 
 @contextmanager

@@ -62,9 +62,9 @@ class CallersPool(Forkable):
 class OwnPool(Forkable):
     """A pool for each process and event loop, opened when first used there."""
 
-    def __init__(self, dsn: str, max_size: int) -> None:
+    def __init__(self, dsn: str, max_size: int, *, prepare: bool = True) -> None:
         self._dsn = checked_dsn(dsn)
-        self._options = own_options(dsn)
+        self._options = own_options(dsn, prepare=prepare)
         self._max_size = max_size
         self._loops: WeakKeyDictionary[AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
         tell_after_forks(self)
@@ -187,7 +187,7 @@ class Loan:
     @property
     def in_transaction(self) -> bool:
         """Whether it holds a connection with an open transaction, which can be rolled back."""
-        return self._taken is not None and self._taken[1].info.transaction_status in _OPEN
+        return self._taken is not None and self._taken[1].pgconn.transaction_status in _OPEN
 
     async def take(self, deadline: Deadline) -> AsyncConnection[TupleRow]:
         """Raises StoreUnavailable if there is none before the deadline, AccessDenied."""
@@ -229,7 +229,7 @@ class Loan:
         try:
             if connection.broken:
                 await pool.drain()  # What ended one connection has probably ended all.
-            elif connection.info.transaction_status != TransactionStatus.IDLE:
+            elif connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 await connection.close()  # Nobody knows what it is at.
             elif not autocommit:
                 await connection.set_autocommit(False)

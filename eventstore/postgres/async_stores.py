@@ -156,10 +156,11 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
         strict: bool = False,
         notify: bool = False,
         max_size: int = 10,
+        prepare: bool = True,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Self:
         """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
-        return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify, timeout=timeout)
+        return cls(OwnPool(dsn, max_size, prepare=prepare), schema, strict=strict, notify=notify, timeout=timeout)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -321,7 +322,8 @@ class AsyncPostgresSnapshotStore(_PoolClient, AsyncRequestSnapshotStore):
         schema: str = DEFAULT_SCHEMA,
         *,
         max_size: int = 10,
+        prepare: bool = True,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Self:
         """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
-        return cls(OwnPool(dsn, max_size), schema, timeout=timeout)
+        return cls(OwnPool(dsn, max_size, prepare=prepare), schema, timeout=timeout)

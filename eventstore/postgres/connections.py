@@ -67,9 +67,9 @@ class CallersPool(Forkable):
 class OwnPool(Forkable):
     """A pool for each process, opened when first used: after a fork the child opens its own."""
 
-    def __init__(self, dsn: str, max_size: int) -> None:
+    def __init__(self, dsn: str, max_size: int, *, prepare: bool = True) -> None:
         self._dsn = checked_dsn(dsn)
-        self._options = own_options(dsn)
+        self._options = own_options(dsn, prepare=prepare)
         self._max_size = max_size
         self._lock = threading.Lock()
         self._first = _FirstConnection()
@@ -177,7 +177,7 @@ class Loan:
     @property
     def in_transaction(self) -> bool:
         """Whether it holds a connection with an open transaction, which can be rolled back."""
-        return self._taken is not None and self._taken[1].info.transaction_status in _OPEN
+        return self._taken is not None and self._taken[1].pgconn.transaction_status in _OPEN
 
     def take(self, deadline: Deadline) -> Connection[TupleRow]:
         """Raises StoreUnavailable if there is none before the deadline, AccessDenied."""
@@ -219,7 +219,7 @@ class Loan:
         try:
             if connection.broken:
                 pool.drain()  # What ended one connection has probably ended all.
-            elif connection.info.transaction_status != TransactionStatus.IDLE:
+            elif connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 connection.close()  # Nobody knows what it is at.
             elif not autocommit:
                 connection.autocommit = False

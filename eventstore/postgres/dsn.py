@@ -53,12 +53,14 @@ def _fault(dsn: str) -> str | None:
     return None
 
 
-def own_options(dsn: str) -> dict[str, Any]:
+def own_options(dsn: str, *, prepare: bool = True) -> dict[str, Any]:
     """The options of connections of the library's own: what a DSN, or the environment, says itself is left out."""
     said = conninfo_to_dict(dsn)
     options = {name: value for name, value in _LIVELINESS.items() if name not in said}
     if "connect_timeout" in options and "PGCONNECT_TIMEOUT" in os.environ:
         options["connect_timeout"] = os.environ["PGCONNECT_TIMEOUT"]
+    if not prepare:
+        options["prepare_threshold"] = None  # Not even where a statement asks for it.
     return OPTIONS | options
 
 

@@ -37,6 +37,8 @@ _SHUTTING_DOWN = {"57P01", "57P02", "57P03"}
 _ACCESS_DENIED = {"28000", "28P01", "3D000", "42501"}
 """invalid_authorization_specification, invalid_password, invalid_catalog_name, insufficient_privilege."""
 _WARNING = "01000"
+_PREPARED_ELSEWHERE = {"26000", "42P05"}
+"""invalid_sql_statement_name, duplicate_prepared_statement."""
 _NOT_HERE = "55000"
 """object_not_in_prerequisite_state: what functions of sql/ raise, with a hint, where they can't do what is asked."""
 _PASSING = {"08", "40", "53", "57", "58", "XX"}
@@ -103,6 +105,9 @@ def _refusal(error: psycopg.Error, message: str, schema: str) -> EventStoreError
     if sqlstate in _ACCESS_DENIED:
         grants = f"`eventstore roles --schema {schema}` prints the GRANTs that each role needs"
         return AccessDenied(f"{message}: {grants}", sqlstate=sqlstate)
+    if sqlstate in _PREPARED_ELSEWHERE:
+        message += ": a pooler has mixed up prepared statements; use connect(..., prepare=False), or give your pool "
+        message += 'kwargs={"prepare_threshold": None}'
     passes = sqlstate is None or sqlstate[:2] in _PASSING or sqlstate in _PASSING_STATES
     return (StoreUnavailable if passes else StoreRefused)(f"the server refused: {message}", sqlstate=sqlstate)
 

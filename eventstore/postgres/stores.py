@@ -177,13 +177,15 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         strict: bool = False,
         notify: bool = False,
         max_size: int = 10,
+        prepare: bool = True,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Self:
         """Return a store with at most ``max_size`` connections of its own. It connects on first use.
 
         Close it, or use it as a context manager. Raises InvalidArgument for a malformed ``dsn``.
+        ``prepare=False`` is for a PgBouncer that does not know prepared statements.
         """
-        return cls(OwnPool(dsn, max_size), schema, strict=strict, notify=notify, timeout=timeout)
+        return cls(OwnPool(dsn, max_size, prepare=prepare), schema, strict=strict, notify=notify, timeout=timeout)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -353,7 +355,8 @@ class PostgresSnapshotStore(_PoolClient, RequestSnapshotStore):
         schema: str = DEFAULT_SCHEMA,
         *,
         max_size: int = 10,
+        prepare: bool = True,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> Self:
         """Return a store with at most ``max_size`` connections of its own. It connects on first use."""
-        return cls(OwnPool(dsn, max_size), schema, timeout=timeout)
+        return cls(OwnPool(dsn, max_size, prepare=prepare), schema, timeout=timeout)
