@@ -202,7 +202,7 @@ def _dsn(args: argparse.Namespace) -> str:
     if not dsn:
         raise _NoDatabase(
             "which database? Give --dsn postgresql://user@host/name, or set EVENTSTORE_DSN to that; "
-            "`eventstore demo` and `eventstore server DIRECTORY` bring their own"
+            "`eventstore demo` and `eventstore server DIRECTORY` start their own"
         )
     return dsn
 
@@ -229,26 +229,28 @@ def _parser() -> _Parser:
     database.add_argument(
         "--dsn",
         help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN). Other users of "
-        "this machine can see it: leave a password to EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE)",
+        "this machine can see it: put a password into EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE) instead",
     )
     database.add_argument("--schema", default="eventstore", help="the schema of the store (default: %(default)s)")
 
     demo = _command(commands, "demo", "see an event store at work, with figures measured here", _demo)
     _add_demo(demo)
-    server = _command(commands, "server", "run a PostgreSQL of your own, for development, until Ctrl-C", _server)
-    server.add_argument("directory", type=Path, metavar="DIRECTORY", help="where its data is kept; made if missing")
+    server = _command(commands, "server", "run a PostgreSQL for development, until Ctrl-C", _server)
+    server.add_argument("directory", type=Path, metavar="DIRECTORY", help="where its data is kept; created if missing")
     migrate = _command(commands, "migrate", "create the schema, or bring it up to date", _migrate, database)
     migrate.add_argument("--dry-run", action="store_true", help="only print the SQL that would be run")
     migrate.add_argument(
         "--without-triggers", action="store_true", help="leave out the append-only guard, for engines without triggers"
     )
-    roles = _command(commands, "roles", "print the roles of a store, and the GRANTs that each needs", _roles, database)
+    roles = _command(commands, "roles", "print the roles of a store with the GRANTs that each needs", _roles, database)
     roles.description = (
-        "Print the SQL that makes the roles of a store (owner, writer, reader, follower, operator) and grants each "
-        "what it needs and no more. The schema, and what is in it, goes to the owner."
+        "Print the SQL that creates the roles of a store (owner, writer, reader, follower, operator) and grants each "
+        "what it needs and no more. The owner gets the schema and everything in it."
     )
-    roles.add_argument("--apply", action="store_true", help="run it instead, on the database")
-    roles.add_argument("--prefix", metavar="TEXT", help="what the roles' names begin with (default: the schema's name)")
+    roles.add_argument("--apply", action="store_true", help="run the SQL on the database instead")
+    roles.add_argument(
+        "--prefix", metavar="TEXT", help="the beginning of the roles' names (default: the schema's name)"
+    )
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
     _add_import(
@@ -273,7 +275,9 @@ def _command(
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
     place = command.add_mutually_exclusive_group()
-    place.add_argument("--dsn", help="a database to use, in a schema that is made for the demo and dropped at its end")
+    place.add_argument(
+        "--dsn", help="a database to use, in a schema that is created for the demo and dropped at its end"
+    )
     place.add_argument("--directory", type=Path, metavar="DIR", help="keep the server's data here, for another time")
     command.add_argument(
         "--events",
@@ -286,8 +290,9 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 
 def _add_read(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Print the events of one stream, one a line: version, timestamp, type, data. With --json one JSON object a "
-        "line, with everything. What JSON lacks: UUIDs and Decimals are text, dates and times text in ISO 8601, "
+        "Print the events of one stream, one on each line: version, timestamp, type, data. With --json, print one JSON "
+        "object on each line, with everything. Types that JSON lacks: UUIDs and Decimals are text, dates and times "
+        "text in ISO 8601, "
         "timedeltas ISO 8601 durations in seconds, bytes base64, NaN and the infinities text; tuples and sets are "
         "arrays, Enums their names, dataclasses objects, and a dict with keys that are not text an array of "
         "[key, value] pairs."
@@ -300,7 +305,7 @@ def _add_read(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="only versions above N (default: %(default)s)",
     )
-    command.add_argument("--to-version", type=arguments.count, metavar="N", help="only versions up to and with N")
+    command.add_argument("--to-version", type=arguments.count, metavar="N", help="only versions up to N, included")
     command.add_argument("--backwards", action="store_true", help="the newest first")
     command.add_argument("--limit", type=arguments.count, metavar="N", help="at most N events")
     command.add_argument("--json", action="store_true", help="JSON lines, with ids, positions and metadata")
@@ -308,11 +313,11 @@ def _add_read(command: argparse.ArgumentParser) -> None:
 
 def _add_streams(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "List streams in the order of their ids, one a line: the version, which is the number of its events, the time "
-        "of the last event, the id. To continue a list, give the last id of it as --after."
+        "List streams in the order of their ids, one on each line: the version, which is the number of its events, the "
+        "time of the last event, and the id. To continue a list, give its last id as --after."
     )
     which = command.add_mutually_exclusive_group()
-    which.add_argument("--prefix", default="", metavar="TEXT", help="only streams whose ids begin like this")
+    which.add_argument("--prefix", default="", metavar="TEXT", help="only streams whose ids begin with this text")
     which.add_argument("--category", metavar="C", help="only streams of this category")
     command.add_argument("--after", default="", metavar="STREAM", help="only streams after this one")
     command.add_argument("--limit", type=arguments.count, metavar="N", help="at most N streams")
@@ -321,8 +326,8 @@ def _add_streams(command: argparse.ArgumentParser) -> None:
 
 def _add_import(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Append each row of a file as one event, in the file's order. It may be interrupted and run again at any time: "
-        "what is missing is added, nothing twice. The columns that are not named become the event's data."
+        "Append each row of a file as one event, in the file's order. You may interrupt it and run it again "
+        "at any time: it adds what is missing, and nothing twice. The other columns become the event's data."
     )
     command.add_argument(
         "file", type=arguments.importable, metavar="FILE", help="a .csv with a header, or a .jsonl, in UTF-8"
@@ -337,14 +342,14 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         "--delimiter",
         type=arguments.delimiter,
         metavar="CHAR",
-        help="what stands between the fields of a .csv: one character, or the word tab (default: a comma)",
+        help="the separator of the fields of a .csv: one character, or the word tab (default: a comma)",
     )
     command.add_argument(
         "--tz",
         type=arguments.zone,
         metavar="ZONE",
-        help="the zone of times without an offset, such as Europe/Amsterdam or UTC; where its clocks are put back, "
-        "an hour that comes twice is taken as the first",
+        help="the zone of times without an offset, such as Europe/Amsterdam or UTC; when its clocks are set back, "
+        "an hour that occurs twice is taken as the first",
     )
     command.add_argument(
         "--no-prepare",
@@ -397,23 +402,25 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     parked = _command(commands, "parked", "print the events that a subscription has parked", _parked, database)
     parked.add_argument("name", metavar="NAME", help="the subscription")
     parked.add_argument(
-        "--drop", type=arguments.count, metavar="POSITION", help="forget the one at this position instead"
+        "--drop", type=arguments.count, metavar="POSITION", help="delete the event at this position instead"
     )
     parked.add_argument("--json", action="store_true", help="JSON lines")
     remove = _command(
-        commands, "remove", "remove a subscription: its checkpoint and its parked events", _remove, database
+        commands, "remove", "remove a subscription with its checkpoint and its parked events", _remove, database
     )
     remove.add_argument("name", metavar="NAME", help="the subscription")
-    remove.add_argument("--yes", action="store_true", help="don't ask")
+    remove.add_argument("--yes", action="store_true", help="don't ask for confirmation")
     run = _command(commands, "run", "run subscriptions, until Ctrl-C or SIGTERM", _run_workers)
     run.description = (
-        "Run subscriptions, until Ctrl-C or SIGTERM. MODULE is imported, from the installed packages or else from the "
-        "working directory: whoever can write there decides what is run."
+        "Run subscriptions, until Ctrl-C or SIGTERM. MODULE is imported from the installed packages, or else from the "
+        "working directory, so whoever can write there decides what is run."
     )
     run.add_argument(
         "workers", nargs="+", metavar="MODULE:NAME", help="a Subscription or Projection, such as shop:mails"
     )
-    rebuild = _command(commands, "rebuild", "rebuild a projection's read model, beside the one in use", _rebuild)
+    rebuild = _command(
+        commands, "rebuild", "rebuild a projection's read model while the old one stays in use", _rebuild
+    )
     rebuild.add_argument("projection", metavar="MODULE:NAME", help="a Projection that names its tables")
     rebuild.add_argument(
         "--from-position",

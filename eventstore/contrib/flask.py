@@ -99,12 +99,12 @@ def _check_positive(config: dict[str, Any], name: str) -> None:
 
 
 class FlaskEventStore(FollowableStore):
-    """The event store of the current app, to be made at the top of a module and used in views and workers.
+    """The event store of the current app. Create it at the top of a module, and use it in views and workers.
 
-    ``app.config`` says where: EVENTSTORE_DSN (default: the environment's; "memory:" for tests), EVENTSTORE_SCHEMA
-    ("eventstore"), EVENTSTORE_POOL_SIZE (10 connections for each process), EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions;
-    None: no snapshots), EVENTSTORE_NOTIFY (False: workers in other processes look for themselves), EVENTSTORE_TIMEOUT
-    (60 seconds for a call; None: no bound).
+    The settings in ``app.config`` are EVENTSTORE_DSN (by default the environment's; "memory:" for tests),
+    EVENTSTORE_SCHEMA ("eventstore"), EVENTSTORE_POOL_SIZE (10 connections for each process),
+    EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions; None: no snapshots), EVENTSTORE_NOTIFY (False: workers in other
+    processes poll) and EVENTSTORE_TIMEOUT (60 seconds for a call; None: no bound).
     """
 
     strict = False
@@ -115,9 +115,10 @@ class FlaskEventStore(FollowableStore):
             self.init_app(app)
 
     def init_app(self, app: flask.Flask) -> None:
-        """Make it the store of an app. Raises InvalidArgument, which names the setting that is wrong.
+        """Make this the store of an app. Call it again to read the settings again, or to empty a store in memory.
 
-        Called again it reads the settings again; a store in memory is empty then.
+        Raises:
+            InvalidArgument: a setting is invalid. The message names it.
         """
         app.extensions[_EXTENSION] = _OfApp(app)
         app.cli.add_command(_command)
@@ -126,14 +127,14 @@ class FlaskEventStore(FollowableStore):
 
     @property
     def store(self) -> PostgresEventStore | InMemoryEventStore:
-        """The store of the current app; outside of any app's context that of the only one that there is.
+        """The store of the current app. Outside of any app's context it is that of the only app.
 
-        Raises InvalidOperation where EVENTSTORE_DSN is not set.
+        Raises InvalidOperation if EVENTSTORE_DSN is not set, or if there are several apps and no context.
         """
         return _of(self._app()).stores.events
 
     def repository(self, aggregate_type: type[A], session: Host | None = None) -> Repository[A]:
-        """A repository of the current app's; with a SQLAlchemy session, in that one's transaction."""
+        """Return a repository on the current app's store; with ``session``, in the transaction of that session."""
         of_app = _of(self._app())
         store: EventStore = self.store if session is None else self.bind(session)
         if of_app.frequency is None:
@@ -150,9 +151,9 @@ class FlaskEventStore(FollowableStore):
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
-        """As EventStore's. In a worker's thread, the block is in the app's context.
+        """See EventStore.transaction. In a worker's thread, the block runs in the app's context.
 
-        What a store in memory gives has no ``connection``.
+        The transaction of a store in memory has no ``connection``.
         """
         app = self._app()
         context: AbstractContextManager[object] = nullcontext() if flask.has_app_context() else app.app_context()
@@ -160,9 +161,10 @@ class FlaskEventStore(FollowableStore):
             yield cast("PostgresTransaction", transaction)
 
     def bind(self, connection: Host | psycopg.Connection[Any]) -> EventStore:
-        """The same store inside the transaction of ``db.session``, or of another session or connection.
+        """Return the same store in the transaction of ``db.session``, or of another session or connection.
 
-        It is SQLAlchemy's Session, scoped_session or Connection, or a psycopg connection. They commit and roll back.
+        ``connection`` is a Session, scoped_session or Connection of SQLAlchemy, or a psycopg connection. You commit it
+        or roll it back.
         """
         store = self._on_postgresql()
         if isinstance(connection, psycopg.Connection):

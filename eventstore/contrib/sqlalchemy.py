@@ -42,9 +42,9 @@ class _SessionClient:
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
-        """The psycopg connection of its transaction, for statements of one's own. Neither commit nor roll back there.
+        """The psycopg connection of the transaction, for your own statements. Neither commit nor roll back there.
 
-        Raises StoreUnavailable; InvalidOperation where the session has to be rolled back first.
+        Raises StoreUnavailable, or InvalidOperation if the session has to be rolled back first.
         """
         connection = self._in_transaction().connection.driver_connection
         if not isinstance(connection, psycopg.Connection):
@@ -77,10 +77,10 @@ class _SessionClient:
 
 
 class SessionEventStore(_SessionClient, RequestStore):
-    """The store in the transaction of a session: stored by its commit, gone with its rollback.
+    """A store in the transaction of a SQLAlchemy session or connection, whose commit stores the events.
 
-    A refused append leaves the session usable. What the session has not flushed yet stays unflushed. Subscriptions are
-    woken when the session commits.
+    A refused append leaves the session usable. An append does not flush the session. Subscriptions are woken when the
+    session commits.
     """
 
     in_transaction = True

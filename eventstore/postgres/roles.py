@@ -49,11 +49,11 @@ def roles_of(prefix: str) -> Roles:
 
 
 def roles_sql(schema: str = "eventstore", prefix: str | None = None) -> str:
-    """The SQL that makes the roles of the store in a schema, and grants them what they need.
+    """Return the SQL that creates the roles of the store in a schema and grants them what they need.
 
     Args:
-        schema: the schema of the store, which must be there when the SQL is run.
-        prefix: what the names of the roles begin with; None: the name of the schema.
+        schema: the schema of the store, which must exist when the SQL is run.
+        prefix: the beginning of the names of the roles; None: the name of the schema.
 
     Raises:
         InvalidArgument: ``schema`` or ``prefix`` is invalid.
@@ -75,13 +75,13 @@ def roles_sql(schema: str = "eventstore", prefix: str | None = None) -> str:
 
 
 def apply_roles(dsn: str, schema: str = "eventstore", prefix: str | None = None) -> Roles:
-    """Make the roles and grant them what they need, all or nothing, and return their names. Can be repeated.
+    """Create the roles of a store, grant them what they need, and return their names. It is all or nothing.
 
-    The login must be a superuser, or own the schema and be allowed to make roles.
+    You can repeat it. The login must be a superuser, or own the schema and be allowed to create roles.
 
     Raises:
-        SchemaError: if the schema is not there, or not up to date.
-        AccessDenied: if the login may not do that.
+        SchemaError: the schema is missing or not up to date.
+        AccessDenied: the login lacks a privilege.
         InvalidArgument: ``schema`` or ``prefix`` is invalid.
         StoreUnavailable: the server can't be reached.
     """

@@ -37,11 +37,13 @@ def _append(
 
 
 def inline(store: EventStore, *projections: Projection[Any]) -> EventStore:
-    """The store, with projections whose handlers run in the transaction of each append: for reading one's own writes.
+    """Return the store with projections whose handlers run in the transaction of each append.
 
-    What they raise is raised by the append, and nothing is stored. An append takes as long as its handlers then, and
-    writers meet at what these write. Such a projection is not run as well: it keeps no checkpoint. Events that were
-    stored already, by their ids, are not handled again.
+    The read models are up to date when an append returns. If a handler raises, the append raises its error, and nothing
+    is stored. An append takes as long as its handlers, and writers wait for each other where handlers write the same
+    rows. Events that were stored already, by their ids, are not handled again.
+
+    Such a projection keeps no checkpoint, so don't also run it.
     """
     return _Inline(store, projections)
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class EventLoopThread:
-    """An event loop that runs in a thread of its own."""
+    """An event loop in its own thread. Use it as a context manager."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -41,12 +41,12 @@ class EventLoopThread:
         self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine, run there."""
+        """Run a coroutine in the loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
 
 class SyncFromAsyncEventStore(EventStore):
-    """An async store whose calls block until the event loop has answered them."""
+    """An async store with blocking methods, which wait for the event loop. For running the contract against it."""
 
     def __init__(self, store: AsyncEventStore, thread: EventLoopThread) -> None:
         self._store = store
@@ -120,7 +120,7 @@ async def _leave(block: Any, error: BaseException | None) -> bool:
 
 
 class SyncFromAsyncSnapshotStore(SnapshotStore):
-    """An async snapshot store, in the same way."""
+    """An async snapshot store with blocking methods, which wait for the event loop."""
 
     def __init__(self, store: AsyncSnapshotStore, thread: EventLoopThread) -> None:
         self._store = store

@@ -25,10 +25,10 @@ Streams: TypeAlias = Mapping[str, Sequence[Event]]
 
 
 def given_log(projection: Projection[T], streams: Streams | None = None) -> GivenLog[T]:
-    """Append events to the projection's store and give them to its handler.
+    """Begin a test of a projection: append events to its store and pass them to its handler.
 
-    Each event is handled in the transaction that appends it, so nothing has to be waited for, and no checkpoint moves.
-    The filter of the projection applies. Raises what the handler raises.
+    Each event is handled in the transaction that appends it, so there is nothing to wait for, and no checkpoint moves.
+    The filter of the projection applies. It raises what the handler raises.
     """
     given = GivenLog(projection)
     given.project(streams or {})
@@ -36,19 +36,19 @@ def given_log(projection: Projection[T], streams: Streams | None = None) -> Give
 
 
 class GivenLog(Generic[T]):
-    """A projection that has handled a log."""
+    """A projection that has handled the events of a log. ``given_log`` returns it."""
 
     def __init__(self, projection: Projection[T]) -> None:
         self._projection = projection
 
     def project(self, streams: Streams) -> None:
-        """Append events, all or none, and give them to the handler."""
+        """Append events and pass them to the handler, in one transaction."""
         with inline(self._projection._store, self._projection).transaction() as transaction:
             for stream_id, events in streams.items():
                 transaction.append(stream_id, events, ExpectedVersion.ANY)
 
     def when(self, streams: Streams) -> WhenProjected[T]:
-        """Append more events and give them to the handler; ``then`` looks at what came of it."""
+        """Append more events and pass them to the handler. ``then`` checks the outcome."""
         try:
             self.project(streams)
         except Exception as error:  # noqa: BLE001 it may be what is expected; then() says so if it is not
@@ -56,21 +56,23 @@ class GivenLog(Generic[T]):
         return WhenProjected(self._projection, None)
 
     def then(self, look: Callable[[T], object], expected: object) -> None:
-        """As ``when({}).then(look, expected)``: the read model after the log that was given."""
+        """Check the read model after the given log, as ``when({}).then(look, expected)`` does."""
         WhenProjected(self._projection, None).then(look, expected)
 
 
 class WhenProjected(Generic[T]):
-    """What came of the events."""
+    """The outcome of more events. ``GivenLog.when`` returns it."""
 
     def __init__(self, projection: Projection[T], error: Exception | None) -> None:
         self._projection = projection
         self._error = error
 
     def then(self, look: Callable[[T], object], expected: object) -> None:
-        """What ``look`` finds, in a transaction of the store, is equal to ``expected``.
+        """Check that ``look``, called with a transaction of the store, returns ``expected``.
 
-        Raises AssertionError, which shows both, or whose cause is what the handler raised.
+        Raises:
+            AssertionError: it does not, or the handler has raised. The message shows both values, or the cause is what
+                the handler raised.
         """
         if self._error is not None:
             raise AssertionError(f"expected {expected!r}, but it raised {self._error!r}") from self._error
@@ -80,7 +82,11 @@ class WhenProjected(Generic[T]):
             raise AssertionError(f"expected {expected!r}, found {found!r}")
 
     def then_raised(self, expected: type[Exception]) -> None:
-        """The handler raised an error of this class, and nothing of the events is stored. Raises AssertionError."""
+        """Check that the handler raised an error of this class, so that nothing of the events is stored.
+
+        Raises:
+            AssertionError: it raised nothing, or another error.
+        """
         if self._error is None:
             raise AssertionError(f"expected {expected.__name__}, but nothing was raised")
         if not isinstance(self._error, expected):

@@ -98,10 +98,11 @@ class _DjangoClient:
 
 
 class DjangoEventStore(_DjangoClient, FollowableStore):
-    """A store in a database of Django's, in one schema. Safe for threads: each has the connection that Django gives it.
+    """A store in one schema of a Django database. Make one with ``event_store()``.
 
-    Inside ``transaction.atomic()`` whatever it does is part of that: seen by it, and stored or rolled back with it. A
-    refused append leaves the block usable. Outside, each append is a transaction of its own.
+    It is safe for threads: each uses the connection that Django gives it. Inside ``transaction.atomic()`` an append is
+    part of the block, and is stored or rolled back with it. A refused append leaves the block usable. Outside of a
+    block, each append is its own transaction.
     """
 
     def __init__(
@@ -147,10 +148,11 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
 
     @contextmanager
     def transaction(self) -> Generator[DjangoTransaction, None, None]:
-        """``transaction.atomic()``, with errors of the library's: several appends, and the ORM's writes, are one.
+        """Return ``transaction.atomic()`` with the library's errors. Appends and the ORM's writes in it are one.
 
-        Raises InvalidOperation at its end if a statement in it had failed and nobody rolled it back;
-        AppendOutcomeUnknown if the answer to the commit was lost.
+        Raises:
+            InvalidOperation: at the end, if a statement had failed and nobody rolled it back.
+            AppendOutcomeUnknown: the answer to the commit was lost.
         """
         store = DjangoTransaction(self)
         block = atomic(using=self.using)
@@ -187,7 +189,7 @@ class DjangoTransaction(RequestStore):
 
     @property
     def connection(self) -> Connection[Any]:
-        """The psycopg connection, for statements of one's own. The ORM uses it as well."""
+        """The psycopg connection, for your own statements. The ORM uses it too."""
         return self._store.connection
 
     def execute(self, request: Request[R]) -> R:
@@ -234,11 +236,11 @@ class DjangoTransaction(RequestStore):
 
 
 class DjangoSnapshotStore(_DjangoClient, RequestSnapshotStore):
-    """Snapshots in a database of Django's, part of ``transaction.atomic()`` as the events are."""
+    """Snapshots in a Django database. Like the events, they are part of ``transaction.atomic()``."""
 
 
 def event_store(using: str | None = None) -> DjangoEventStore:
-    """The project's store: in the schema EVENTSTORE_SCHEMA of the database EVENTSTORE_DATABASE, or of another alias."""
+    """Return the project's store: schema EVENTSTORE_SCHEMA, database EVENTSTORE_DATABASE or the alias ``using``."""
     alias: str = using or conf.setting("DATABASE")
     # A connection that only notifies would keep a test database from being dropped.
     notify = conf.setting("NOTIFY") and not conf.is_test_database(alias)
@@ -246,13 +248,13 @@ def event_store(using: str | None = None) -> DjangoEventStore:
 
 
 def snapshot_store(using: str | None = None) -> DjangoSnapshotStore:
-    """The project's snapshots, beside the events."""
+    """Return the project's snapshot store, beside the events."""
     alias: str = using or conf.setting("DATABASE")
     return DjangoSnapshotStore(alias, conf.setting("SCHEMA"), timeout=conf.setting("TIMEOUT"))
 
 
 def repository(aggregate_type: type[A], using: str | None = None) -> Repository[A]:
-    """A repository on the project's store, with snapshots each EVENTSTORE_SNAPSHOT_FREQUENCY versions."""
+    """Return a repository on the project's store, with a snapshot every EVENTSTORE_SNAPSHOT_FREQUENCY versions."""
     frequency = conf.setting("SNAPSHOT_FREQUENCY")
     if frequency is None:
         return Repository(event_store(using), aggregate_type)

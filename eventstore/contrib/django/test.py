@@ -15,17 +15,18 @@ __all__ = ["EventStoreMixin", "empty_store", "run_subscriptions"]
 
 
 def run_subscriptions(*names: str) -> None:
-    """Let the project's subscriptions and projections handle what there is: those of these names, or all.
+    """Run the project's subscriptions and projections to the end of the log: those with these names, or all.
 
-    Raises InvalidArgument for a name that the project has no subscription of.
+    Raises:
+        InvalidArgument: the project has no subscription of that name.
     """
     for worker in [the_worker(name) for name in names or workers]:
         worker.run_until_caught_up()
 
 
 class EventStoreMixin(TransactionTestCase):
-    """Before a TestCase or a TransactionTestCase: ``self.run_subscriptions()``."""
+    """A mixin for TestCase and TransactionTestCase, with the method ``run_subscriptions``."""
 
     def run_subscriptions(self, *names: str) -> None:
-        """What the function of this name does."""
+        """Run the project's subscriptions and projections to the end of the log: those with these names, or all."""
         run_subscriptions(*names)

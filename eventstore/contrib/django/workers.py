@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 class DjangoSubscription(Subscription):
-    """A Subscription. What its handler writes to the same database is part of the transaction of the checkpoint.
+    """A Subscription whose handler writes to the store's database in the transaction that stores the checkpoint.
 
-    So those writes happen once; what the handler does elsewhere happens at least once. Raised in a handler, an error
-    rolls back what that call has written.
+    So those writes happen exactly once, and what the handler does elsewhere happens at least once. If the handler
+    raises, what that call has written is rolled back.
     """
 
     @spelled_out
@@ -41,7 +41,7 @@ class DjangoSubscription(Subscription):
 
 
 class DjangoProjection(Projection[DjangoTransaction]):
-    """A Projection. The ORM's writes of its handler are in the transaction that stores the checkpoint."""
+    """A Projection whose handler may use the ORM, in the transaction that stores the checkpoint."""
 
     @spelled_out
     def __init__(
@@ -81,7 +81,10 @@ def the_worker(name: str) -> Worker:
 def subscription(
     name: str, *, using: str | None = None, **options: Unpack[Options]
 ) -> Callable[[Callable[[Event], None]], DjangoSubscription]:
-    """Make a handler of events a subscription, which ``manage.py eventstore run`` runs. Options: Subscription's."""
+    """Decorate a function that handles events, so that ``manage.py eventstore run`` runs it as a subscription.
+
+    The options are those of Subscription. ``using`` is the alias of the store's database.
+    """
     _check_named("subscription", name)
 
     def decorate(handler: Callable[[Event], None]) -> DjangoSubscription:
@@ -93,7 +96,10 @@ def subscription(
 def projection(
     name: str, *, tables: Iterable[str] = (), using: str | None = None, **options: Unpack[Options]
 ) -> Callable[[Callable[[Event, DjangoTransaction], None]], DjangoProjection]:
-    """Make a handler of events and their transaction a projection, which ``manage.py eventstore run`` runs."""
+    """Decorate a function that handles events in a transaction, so that ``manage.py eventstore run`` runs it.
+
+    The arguments are those of Projection. ``using`` is the alias of the store's database.
+    """
     _check_named("projection", name)
 
     def decorate(handler: Callable[[Event, DjangoTransaction], None]) -> DjangoProjection:

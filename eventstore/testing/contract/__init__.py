@@ -34,7 +34,7 @@ class EventStoreContract(
     BadInputContract,
     ThreadsContract,
 ):
-    """All of it, topic by topic."""
+    """What every event store promises, by topic. Subclass it, and give it a fixture ``store`` with an empty store."""
 
 
 __all__ = ["Capabilities", "EventStoreContract", "SnapshotStoreContract"]

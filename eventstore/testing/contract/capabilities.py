@@ -15,16 +15,16 @@ Capability: TypeAlias = Literal["transactions", "global_order", "idempotency", "
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """All of it by default: what InMemoryEventStore and PostgresEventStore can do."""
+    """What a store can do. By default everything, as InMemoryEventStore and PostgresEventStore can."""
 
     transactions: bool = True
     """``transaction()`` makes several appends one."""
     global_order: bool = True
-    """``read_all`` gives the events of all streams in one order."""
+    """``read_all`` returns the events of all streams in one order."""
     idempotency: bool = True
     """Events that are appended again are recognised by their ids."""
     concurrency: bool = True
-    """Many threads use the store at once, also beside a transaction that one of them has open."""
+    """Many threads can use the store at once, even while one of them has a transaction open."""
 
 
 def needs(*capabilities: Capability) -> Callable[[F], F]:
