@@ -13,7 +13,7 @@ RETURNS TABLE (
     waiting integer,
     waiting_since timestamp with time zone
 )
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $eventstore$
 #variable_conflict use_column
 DECLARE
     _store bigint := {event_positions}::regclass::oid::bigint;
@@ -31,8 +31,12 @@ BEGIN
         WHERE locktype = 'relation' AND database = _database AND relation = _events AND mode = 'AccessExclusiveLock'
     ) THEN
         -- Leave room below the largest bigint, where a position inserted by hand may be: the next lines add to it.
-        _highest := least(
-            coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0), 9223370937343148031);
+        BEGIN
+            _highest := least(
+                coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0), 9223370937343148031);
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;  -- Somebody has come for such a lock since.
+        END;
     END IF;
     RETURN QUERY
     WITH locks AS MATERIALIZED (

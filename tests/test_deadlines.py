@@ -305,6 +305,14 @@ class TestBudgets:
             assert deadline.timeout == 5
         assert current() is None
 
+    def test_a_block_that_an_interrupt_keeps_from_being_left_leaves_no_deadline_behind(self) -> None:
+        within(0.001).__enter__()
+        assert current() is None
+        with within(7):
+            found = current()
+            assert found is not None
+            assert found.timeout == 7
+
     def test_no_deadline_never_passes(self) -> None:
         assert Deadline(None).left() == math.inf
         assert not Deadline(None).passed

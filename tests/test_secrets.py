@@ -108,7 +108,7 @@ def test_neither_does_the_complaint_about_an_argument(capsys: pytest.CaptureFixt
 def test_help_says_where_a_password_belongs(capsys: pytest.CaptureFixture[str]) -> None:
     main(["status", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "leave a password to EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE)" in said
+    assert "put a password into EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE)" in said
 
 
 def test_a_text_without_a_password_stays_as_it_is() -> None:

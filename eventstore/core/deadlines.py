@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from weakref import ref
 
 from eventstore.errors import InvalidArgument
 
@@ -17,7 +18,7 @@ DEFAULT_TIMEOUT = 60.0
 class Deadline:
     """When a call has to end, by the monotonic clock. ``timeout`` is its budget in seconds, None if there is none."""
 
-    __slots__ = ("_end", "timeout")
+    __slots__ = ("__weakref__", "_end", "timeout")
 
     def __init__(self, timeout: float | None) -> None:
         self.timeout = timeout
@@ -34,26 +35,31 @@ class Deadline:
 
 
 NO_DEADLINE = Deadline(None)
-_CURRENT: ContextVar[Deadline | None] = ContextVar("eventstore_deadline", default=None)
+_CURRENT: ContextVar[ref[Deadline] | None] = ContextVar("eventstore_deadline", default=None)
+"""A weak reference: an interrupt can keep a block from being left, and nobody would reset what it had set. The deadline
+of such a block is gone with the block, whatever became of it."""
 
 
 def current() -> Deadline | None:
     """The deadline of the call that this thread or task is in; None outside of any."""
-    return _CURRENT.get()
+    found = _CURRENT.get()
+    return None if found is None else found()
 
 
 class within:  # noqa: N801 reads as what it does
     """Give what the block does this many seconds, or what is left to the call that it is a part of."""
 
-    __slots__ = ("_timeout", "_token")
+    __slots__ = ("_deadline", "_timeout", "_token")
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
-        self._token: Token[Deadline | None] | None = None
+        self._deadline: Deadline | None = None
+        self._token: Token[ref[Deadline] | None] | None = None
 
     def __enter__(self) -> None:
-        if _CURRENT.get() is None:
-            self._token = _CURRENT.set(Deadline(self._timeout))
+        if current() is None:
+            self._deadline = Deadline(self._timeout)
+            self._token = _CURRENT.set(ref(self._deadline))
 
     def __exit__(self, *_: object) -> None:
         if self._token is not None:
@@ -63,7 +69,8 @@ class within:  # noqa: N801 reads as what it does
 @contextmanager
 def afterwards(seconds: float) -> Generator[None, None, None]:
     """Give what the block does so many seconds of its own, after the call's deadline has passed."""
-    token = _CURRENT.set(Deadline(seconds))
+    deadline = Deadline(seconds)
+    token = _CURRENT.set(ref(deadline))
     try:
         yield
     finally:
