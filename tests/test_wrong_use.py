@@ -39,7 +39,7 @@ class WrongUseIgnored(Event):
 def test_an_append_that_would_wait_for_its_own_transaction_is_refused(store: EventStore) -> None:
     with store.transaction() as transaction:
         transaction.append("s", [WrongUseHappened(number=1)], 0)
-        with pytest.raises(InvalidOperation, match="use the store that transaction\\(\\) gave"):
+        with pytest.raises(InvalidOperation, match="use the store that transaction\\(\\) returned"):
             store.append("s", [WrongUseHappened(number=2)], ExpectedVersion.ANY)
         assert store.append("another", [WrongUseHappened(number=3)], 0) == 1
         transaction.append("s", [WrongUseHappened(number=4)], 1)
