@@ -178,7 +178,10 @@ BAD_ROWS = {
     "no stream": (HEADER + GOOD + row("", "opened"), "cases.csv:3: column 'case' is empty"),
     "no type": (HEADER + GOOD + row(2, " "), "cases.csv:3: column 'did' is empty"),
     "long stream": (HEADER + row("x" * 251, "opened"), "cases.csv:2: the stream id 'Case-xxx"),
-    "no time": (HEADER + GOOD + row(2, "opened", at="noon"), "cases.csv:3: column 'at' has 'noon', which is no time"),
+    "no time": (
+        HEADER + GOOD + row(2, "opened", at="noon"),
+        "cases.csv:3: column 'at' has 'noon', which is not a time",
+    ),
     "naive": (
         HEADER + row(2, "opened", at="2024-05-01T12:00"),
         "cases.csv:2: column 'at' has '2024-05-01T12:00', a time",
