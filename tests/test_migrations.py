@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ ALL = [f"{file.number:04}_{file.name}" for file in migrations() if file.number]
 @pytest.fixture
 def name(pool: ConnectionPool) -> Iterator[str]:
     """The name of a schema that does not exist."""
-    name = "to_be_migrated"
+    name = f"to_be_migrated_{secrets.token_hex(4)}"  # Sessions of the pool have plans for what stood in the last one.
     yield name
     with pool.connection() as connection:
         connection.execute("SET client_min_messages = warning")
