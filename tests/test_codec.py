@@ -520,9 +520,9 @@ def test_a_value_of_the_largest_size_comes_back_and_one_byte_more_is_refused() -
     largest = b"x" * (MAX_BYTES - len(b"\x81\xa5value\xc6\x00\x00\x00\x00"))
     assert len(encode("test", {"value": largest})) == MAX_BYTES
     assert round_trip(largest) == largest
-    with pytest.raises(SerializationError, match="16,777,217 bytes; at most 16,777,216"):
+    with pytest.raises(SerializationError, match="16,777,217 bytes, more than the limit of 16,777,216"):
         encode("test", {"value": largest + b"x"})
-    with pytest.raises(DeserializationError, match="16,777,217 bytes; at most 16,777,216"):
+    with pytest.raises(DeserializationError, match="16,777,217 bytes, more than the limit of 16,777,216"):
         decode(encode("test", {"value": largest}) + b"x")
 
 
@@ -542,7 +542,7 @@ def test_the_largest_number_of_values_comes_back_and_one_more_is_refused() -> No
 def test_containers_that_copy_each_other_too_often_are_refused_both_ways() -> None:
     text = "x" * (MAX_BYTES - 1000)
     assert round_trip((text,)) == (text,)
-    with pytest.raises(SerializationError, match="stand in each other"):
+    with pytest.raises(SerializationError, match="nested tuples, sets and dataclasses"):
         encode("test", {"value": nested(3, lambda value: (value or text,))})
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 import eventstore
@@ -43,14 +45,16 @@ def examples() -> list[doctest.DocTest]:
 
 
 @pytest.fixture
-def names(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def names(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the examples can use: every public name, the classes of the README, a database."""
     monkeypatch.setattr(events_module, "_event_classes", {})
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     found = {**PUBLIC, "Any": Any, "Enum": Enum, "dsn": dsn, "schema": schema, "uuid4": uuid4, "__name__": "__main__"}
     code = README.read_text().partition("```python\n")[2].partition("\nstore = ")[0]
     exec(compile(code, "README.md", "exec", dont_inherit=True), found)  # noqa: S102 it is our own
-    return found
+    yield found
+    with psycopg.connect(dsn, options="-c client_min_messages=warning") as connection:
+        connection.execute("DROP SCHEMA IF EXISTS another_schema CASCADE")
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
