@@ -39,7 +39,8 @@ def own_transaction(store: object, owner: object) -> Generator[OwnTransaction, N
 
 def check_not_held(store: object, owner: object, stream_id: str) -> None:
     """Raise InvalidOperation for an append through a store that would wait for a transaction of its own caller."""
-    for each in map(ref.__call__, _OPEN.get()):
+    for found in _OPEN.get():
+        each = found()
         if each and each.store is store and each.owner == owner and not each.ended and stream_id in each.streams:
             raise InvalidOperation(
                 f"this append to {stream_id!r} would wait for ever for the transaction() around it, which has "
