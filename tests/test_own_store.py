@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from baskets import Basket
 from hypothesis import settings
 
 from eventstore import Event, InMemoryEventStore, Repository
+from eventstore.core.subscription_requests import ListSubscriptions
 from eventstore.testing import Capabilities
 from eventstore.testing.state_machine import StoreMachine
 
@@ -31,33 +34,35 @@ class SqliteMachine(StoreMachine):
     def make_stores(self) -> dict[str, EventStore]:
         return {"sqlite": SqliteEventStore(":memory:"), "memory": InMemoryEventStore()}
 
+    def teardown(self) -> None:
+        super().teardown()
+        self.stores["sqlite"].close()  # type: ignore[attr-defined] # it is the page's class
+
 
 TestHistories = SqliteMachine.TestCase
 TestHistories.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 
 
 def test_events_are_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
-    SqliteEventStore(tmp_path / "events.db").append("s", [Event(event_type="T")], 0)
-    assert [event.version for event in SqliteEventStore(tmp_path / "events.db").read("s")] == [1]
+    with closing(SqliteEventStore(tmp_path / "events.db")) as store:
+        store.append("s", [Event(event_type="T")], 0)
+    with closing(SqliteEventStore(tmp_path / "events.db")) as store:
+        assert [event.version for event in store.read("s")] == [1]
 
 
 def test_repositories_and_commands_work_on_it() -> None:
-    from baskets import Basket  # noqa: PLC0415 beside the page, which has no such imports
-
-    baskets = Repository(SqliteEventStore(":memory:"), Basket)
-    basket = Basket("b")
-    basket.add(1, 2)
-    assert baskets.save(basket).position == 2
-    for _ in range(2):
-        assert baskets.update("b", lambda basket: basket.add(3), command_id="once").version == 3
+    with closing(SqliteEventStore(":memory:")) as store:
+        baskets = Repository(store, Basket)
+        basket = Basket("b")
+        basket.add(1, 2)
+        assert baskets.save(basket).position == 2
+        for _ in range(2):
+            assert baskets.update("b", lambda basket: basket.add(3), command_id="once").version == 3
 
 
 def test_a_request_that_it_does_not_answer_is_named() -> None:
-    with pytest.raises(NotImplementedError, match="does not answer ListSubscriptions"):
-        page["SqliteEventStore"](":memory:").execute(_list_subscriptions())
-
-
-def _list_subscriptions() -> object:
-    from eventstore.core.subscription_requests import ListSubscriptions  # noqa: PLC0415 not public
-
-    return ListSubscriptions(None)
+    with (
+        closing(SqliteEventStore(":memory:")) as store,
+        pytest.raises(NotImplementedError, match="does not answer ListSubscriptions"),
+    ):
+        store.execute(ListSubscriptions(None))
