@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,9 +12,11 @@ import pytest
 from baskets import Basket, SnapshotsAdded, Watched
 
 from eventstore import (
+    Aggregate,
     AggregateNotFound,
     AsyncInMemoryEventStore,
     AsyncRepository,
+    Event,
     EventAlreadyStored,
     EventStore,
     ExpectedVersion,
@@ -21,6 +24,7 @@ from eventstore import (
     InvalidOperation,
     Repository,
     SnapshotStore,
+    handles,
 )
 
 
@@ -53,6 +57,33 @@ def test_a_command_that_is_delivered_three_times_is_carried_out_once(
     assert [basket.version for basket in found] == [5, 5, 5]
     assert [basket.total for basket in found] == [found[0].total] * 3
     assert numbers(store) == [1, 2, 3, 7, 8]
+
+
+@dataclass(frozen=True)
+class CommandsSealed(Event):
+    by: str
+
+
+class CommandsLetter(Aggregate["CommandsLetter"]):
+    seals: tuple[str, ...] = ()
+
+    def seal(self, by: str) -> None:
+        self._record(CommandsSealed(by=by))
+
+    @handles(CommandsSealed)
+    def _sealed(self, event: CommandsSealed) -> None:
+        self.seals = (*self.seals, event.by)
+
+
+def test_the_events_of_a_command_may_be_of_a_frozen_class(store: EventStore) -> None:
+    letters = Repository(store, CommandsLetter)
+    letter = CommandsLetter("l")
+    letter.seal("ann")
+    letters.save(letter)
+    for _ in range(2):
+        sealed = letters.update("l", lambda letter: letter.seal("bob"), command_id="once")
+        assert sealed.seals == ("ann", "bob")
+    assert len(store.read("CommandsLetter-l")) == 2
 
 
 def test_a_command_is_found_below_a_snapshot_and_below_later_events(

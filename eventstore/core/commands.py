@@ -35,7 +35,7 @@ class Command:
 
     def _identified(self, event: Event, number: int) -> Event:
         identified = detached(event)
-        identified.__dict__ |= {"event_id": self._event_id(number), "_id_given": True}
+        identified.__dict__.update(event_id=self._event_id(number), _id_given=True)  # The class may be frozen.
         return identified
 
     def _event_id(self, number: int) -> UUID:
