@@ -181,13 +181,14 @@ class RepositoryOperations(Generic[A]):
 
     def _catch_up(self, store: Any, stream_id: str, aggregate: A, command: Command | None = None) -> Operation[bool]:
         """Apply what the stream has above the aggregate's version. Returns whether it shows that a command was done."""
-        was_done, full = False, True
-        while full:
-            before = aggregate.version
-            done, events = yield from self._page(store, stream_id, before, command)
+        end = aggregate.version + PAGE
+        done, events = yield from self._page(store, stream_id, aggregate.version, command)
+        aggregate.replay(events)
+        while aggregate.version == end:
+            end += PAGE
+            _, events = yield from self._page(store, stream_id, aggregate.version, None)
             aggregate.replay(events)
-            was_done, full = was_done or done, aggregate.version == before + PAGE
-        return was_done
+        return done
 
     def _page(
         self, store: Any, stream_id: str, from_version: int, command: Command | None
