@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
@@ -62,13 +62,9 @@ async def run(operation: Operation[T], execute: Callable[[Request[Any]], Awaitab
         operation.close()  # Interrupted or cancelled, it can't know otherwise.
 
 
-class AsyncRequestStore(AsyncEventStore):
-    """A store that carries out requests one by one."""
+class AsyncExecutor(ABC):
+    """Whatever carries out requests one by one, and so operations."""
 
-    in_transaction: bool = False
-    """Whether it is one transaction, which somebody commits later."""
-    strict: bool
-    """Whether events of unknown types are refused on reading."""
     timeout: float | None = DEFAULT_TIMEOUT
     """Seconds that a call may take in all; None: as long as it takes."""
 
@@ -80,6 +76,15 @@ class AsyncRequestStore(AsyncEventStore):
         """Run an operation within the timeout, and return its result."""
         with within(self.timeout):
             return await run(operation, self.execute)
+
+
+class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
+    """A store that carries out requests one by one."""
+
+    in_transaction: bool = False
+    """Whether it is one transaction, which somebody commits later."""
+    strict: bool
+    """Whether events of unknown types are refused on reading."""
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         if not self.in_transaction:
@@ -158,20 +163,8 @@ class AsyncFollowableStore(AsyncRequestStore):
         return nullcontext()
 
 
-class AsyncRequestSnapshotStore(AsyncSnapshotStore):
+class AsyncRequestSnapshotStore(AsyncExecutor, AsyncSnapshotStore):
     """A snapshot store that carries out requests one by one."""
-
-    timeout: float | None = DEFAULT_TIMEOUT
-    """Seconds that a call may take in all; None: as long as it takes."""
-
-    @abstractmethod
-    async def execute(self, request: Request[R]) -> R:
-        """Carry out a request and return its reply. Raises EventStoreErrors only."""
-
-    async def carry_out(self, operation: Operation[T]) -> T:
-        """Run an operation within the timeout, and return its result."""
-        with within(self.timeout):
-            return await run(operation, self.execute)
 
     async def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
         return await self.carry_out(operations.load_snapshot(aggregate_type, aggregate_id, class_schema))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -61,13 +61,9 @@ def run(operation: Operation[T], execute: Callable[[Request[Any]], Any] = _refus
         operation.close()  # Interrupted or cancelled, it can't know otherwise.
 
 
-class RequestStore(EventStore):
-    """A store that carries out requests one by one."""
+class Executor(ABC):
+    """Whatever carries out requests one by one, and so operations."""
 
-    in_transaction: bool = False
-    """Whether it is one transaction, which somebody commits later."""
-    strict: bool
-    """Whether events of unknown types are refused on reading."""
     timeout: float | None = DEFAULT_TIMEOUT
     """Seconds that a call may take in all; None: as long as it takes."""
 
@@ -79,6 +75,15 @@ class RequestStore(EventStore):
         """Run an operation within the timeout, and return its result."""
         with within(self.timeout):
             return run(operation, self.execute)
+
+
+class RequestStore(Executor, EventStore):
+    """A store that carries out requests one by one."""
+
+    in_transaction: bool = False
+    """Whether it is one transaction, which somebody commits later."""
+    strict: bool
+    """Whether events of unknown types are refused on reading."""
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         if not self.in_transaction:
@@ -160,20 +165,8 @@ class FollowableStore(RequestStore):
         return nullcontext()
 
 
-class RequestSnapshotStore(SnapshotStore):
+class RequestSnapshotStore(Executor, SnapshotStore):
     """A snapshot store that carries out requests one by one."""
-
-    timeout: float | None = DEFAULT_TIMEOUT
-    """Seconds that a call may take in all; None: as long as it takes."""
-
-    @abstractmethod
-    def execute(self, request: Request[R]) -> R:
-        """Carry out a request and return its reply. Raises EventStoreErrors only."""
-
-    def carry_out(self, operation: Operation[T]) -> T:
-        """Run an operation within the timeout, and return its result."""
-        with within(self.timeout):
-            return run(operation, self.execute)
 
     def load(self, aggregate_type: str, aggregate_id: str, class_schema: str) -> Snapshot | None:
         return self.carry_out(operations.load_snapshot(aggregate_type, aggregate_id, class_schema))

@@ -18,6 +18,7 @@ from eventstore.postgres._forks import Forkable, keep_for_ever, tell_after_forks
 from eventstore.postgres.dsn import checked_dsn, own_options
 from eventstore.postgres.failures import none_free, store_closed, unavailable
 from eventstore.postgres.notifications import Server
+from eventstore.postgres.waiting import unanswered
 
 ASK_SECONDS = 1.0
 """After so long a pool is asked for a connection again: one that has given up connecting tries at once then."""
@@ -139,7 +140,7 @@ class _FirstConnection:
         """Raises StoreUnavailable, AccessDenied."""
         before = self._failures
         if not self._lock.acquire(timeout=min(deadline.left(), threading.TIMEOUT_MAX)):
-            raise unavailable(psycopg.OperationalError("the server does not answer"), deadline.timeout)
+            raise unavailable(unanswered(), deadline.timeout)
         try:
             if self._made:
                 return

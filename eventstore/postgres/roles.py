@@ -12,7 +12,7 @@ from eventstore.names import check_name
 from eventstore.postgres._sql import sql_directory
 from eventstore.postgres.failures import translated
 from eventstore.postgres.migrations import connected, statements_in
-from eventstore.postgres.statements import MAX_SCHEMA_BYTES, check_schema
+from eventstore.postgres.statements import MAX_SCHEMA_BYTES, check_not_reserved, check_schema
 
 
 class Roles(NamedTuple):
@@ -41,10 +41,7 @@ def roles_of(prefix: str) -> Roles:
             f"{MAX_SCHEMA_BYTES} bytes of a name: "
             "give a shorter prefix"
         )
-    if prefix.startswith("pg_"):
-        raise InvalidArgument(f"prefix {prefix!r}: names that begin with 'pg_' are PostgreSQL's own")
-    if "$eventstore$" in prefix:
-        raise InvalidArgument(f"prefix {prefix!r} must not contain '$eventstore$', which ends a body in SQL")
+    check_not_reserved("prefix", prefix)
     return roles
 
 

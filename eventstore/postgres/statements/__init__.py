@@ -12,10 +12,10 @@ from typing import Any, TypeVar, cast
 
 from eventstore.core.requests import Request
 from eventstore.postgres.statements import events, rebuild, sessions, snapshots, subscriptions
-from eventstore.postgres.statements.schema import MAX_SCHEMA_BYTES, check_schema, for_schema
+from eventstore.postgres.statements.schema import MAX_SCHEMA_BYTES, check_not_reserved, check_schema, for_schema
 from eventstore.postgres.statements.statement import Statement, optional_value, statement
 
-__all__ = ["MAX_SCHEMA_BYTES", "RawSql", "Statement", "Statements", "check_schema", "for_schema"]
+__all__ = ["MAX_SCHEMA_BYTES", "RawSql", "Statement", "Statements", "check_not_reserved", "check_schema", "for_schema"]
 
 R = TypeVar("R")
 

@@ -22,11 +22,16 @@ def check_schema(schema: object) -> str:
             f"schema {name!r} has {size} bytes, and PostgreSQL keeps {MAX_SCHEMA_BYTES} bytes of a "
             "name: choose a shorter one"
         )
-    if name.startswith("pg_"):
-        raise InvalidArgument(f"schema {name!r}: names that begin with 'pg_' are PostgreSQL's own")
-    if "$eventstore$" in name:
-        raise InvalidArgument(f"schema {name!r} must not contain '$eventstore$', which ends a function's body")
+    check_not_reserved("schema", name)
     return name
+
+
+def check_not_reserved(what: str, name: str) -> None:
+    """Raise InvalidArgument for a name, or the beginning of one, that PostgreSQL or sql/ has a use for."""
+    if name.startswith("pg_"):
+        raise InvalidArgument(f"{what} {name!r}: names that begin with 'pg_' are PostgreSQL's own")
+    if "$eventstore$" in name:
+        raise InvalidArgument(f"{what} {name!r} must not contain '$eventstore$', which ends a body in SQL")
 
 
 def for_schema(text: str, schema: str) -> str:
