@@ -31,11 +31,12 @@ from eventstore import (
 )
 from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
-from eventstore.subscriptions import following, outages
+from eventstore.subscriptions import following, outages, statuses
 from eventstore.subscriptions.options import Options, Settings
 
 if TYPE_CHECKING:
     from eventstore import EventStore
+    from eventstore.core.requests import Operation
 
 NEVER = 3600.0
 """A poll interval that no test lives to see."""
@@ -632,6 +633,24 @@ def front_of_nothing() -> EventStore:
 def test_rebuilding_in_memory_says_what_is_missing() -> None:
     with pytest.raises(EventStoreError, match="a store in memory has none"):
         Projection(InMemoryEventStore(), "s", lambda *_: None, tables=["t"]).rebuild()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_error_stays_in_the_status_until_its_event_is_handled(
+    store: InMemoryEventStore | PostgresEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append("a", events(2), 0)
+    between: list[str | None] = []
+    retry = following.Follower.retry
+
+    def watched(follower: following.Follower, failure: following.HandlingFailed) -> Operation[None]:
+        between.append(statuses(store)[0].error)
+        yield from retry(follower, failure)
+
+    monkeypatch.setattr(following.Follower, "retry", watched)
+    Subscription(store, "s", Handler(at_1=3)).run_until_caught_up()
+    assert between == [None, *["ZeroDivisionError: number 1"] * 2]
+    assert statuses(store)[0].error is None
 
 
 def test_ctrl_c_in_a_handler_leaves_the_event_for_the_next_run(store: InMemoryEventStore | PostgresEventStore) -> None:

@@ -333,7 +333,8 @@ class Follower:
             refused = StoreUnavailable(error_text(error), sqlstate=sqlstate_of(error))
         if self._exactly_once:
             raise refused or HandlingFailed(claimed, position, error, alone=not handled) from error
-        yield from ask(SaveCheckpoint(self.name, claimed.partition, done))
+        if done > claimed.position:  # Else the error of the last attempt would vanish from the status for a moment.
+            yield from ask(SaveCheckpoint(self.name, claimed.partition, done))
         failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
         return Batch(done, handled, refused or failure)
 
