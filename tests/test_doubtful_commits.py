@@ -57,7 +57,7 @@ class TestRefusalsAfterALostAnswer:
             yield proxy
 
     @pytest.mark.parametrize(("there", "expected"), [(1, 2), (0, ExpectedVersion.STREAM_EXISTS)])
-    def test_one_is_not_final_while_the_session_is_there(
+    def test_a_refusal_is_not_final_while_the_first_session_is_there(
         self, proxy: Proxy, dsn: str, schema: str, there: int, expected: int
     ) -> None:
         batch = events()
@@ -109,7 +109,7 @@ class TestRefusalsAfterALostAnswer:
             ([], [], ConcurrencyError),
         ],
     )
-    def test_the_store_asks_until_it_knows(
+    def test_the_store_asks_until_it_knows_what_became_of_the_append(
         self, sessions: list[int], gone: list[bool | None], end: type[Exception]
     ) -> None:
         lost = [ConnectionLost("lost", sessions=sessions)]

@@ -95,7 +95,7 @@ class TestFollowing:
         front.subscription("second", second).run_until_caught_up()
         assert first.seen == second.seen == front.store.read("a")
 
-    def test_appends_of_this_process_wake_it_at_once(self, front: Front) -> None:
+    def test_appends_of_this_process_wake_a_subscription_at_once(self, front: Front) -> None:
         handler = Handler()
         with front.running(front.subscription("s", handler, poll_interval=NEVER)) as worker:
             for version in range(5):
@@ -445,7 +445,7 @@ class TestProjections:
         await effect
         failing(event)
 
-    def test_what_stops_it_takes_the_effects_of_its_event_along(self, front: Front) -> None:
+    def test_an_error_that_stops_a_projection_takes_the_effects_of_its_event_along(self, front: Front) -> None:
         front.store.append("a", events(5), 0)
         handle = front.copy
 
