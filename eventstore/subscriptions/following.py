@@ -367,7 +367,7 @@ class Follower:
         return self._settings.parks
 
     def retry(self, failure: HandlingFailed) -> Operation[None]:
-        """Wait before an event is tried again; or give it up."""
+        """Wait before an event is retried, or give up."""
         partition, position = failure.claimed.partition, failure.position
         trouble = self._troubles.get(partition)
         if trouble is None or trouble.position != position:
