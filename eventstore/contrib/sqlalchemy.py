@@ -84,12 +84,14 @@ class SessionEventStore(_SessionClient, RequestStore):
     """
 
     in_transaction = True
+    sees_commit = False
 
     def __init__(self, store: PostgresEventStore, host: Host) -> None:
         super().__init__(host, store.statements)
         self._store = store
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self._announces = False
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:

@@ -11,9 +11,11 @@ from typing import TypeVar
 from uuid import UUID
 
 from eventstore.codec.record import EVENT_ID, POSITION, VERSION, Row
+from eventstore.codec.sealing import Keys
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
 from eventstore.core.logs import log as _log
+from eventstore.core.personal_data import subjects_of
 from eventstore.core.records import decode_each, encode_events, given_ids
 from eventstore.core.refusals import WaitedInVain, needs_read_committed, waited_for
 from eventstore.core.requests import (
@@ -34,14 +36,17 @@ from eventstore.core.requests import (
     SaveSnapshot,
     SessionsGone,
     Stored,
+    SubjectGone,
     ask,
 )
 from eventstore.core.sessions import BlockingSession
+from eventstore.core.subject_keys import AnySubjectKeys, ciphers
 from eventstore.errors import (
     AppendOutcomeUnknown,
     ConcurrencyError,
     EventAlreadyStored,
     EventStoreError,
+    ForgottenSubject,
     InvalidArgument,
     StoreUnavailable,
 )
@@ -77,7 +82,12 @@ class ConnectionLost(StoreUnavailable):
 
 
 def append(
-    stream_id: str, events: Sequence[Event], expected_version: int, *, in_transaction: bool = False
+    stream_id: str,
+    events: Sequence[Event],
+    expected_version: int,
+    *,
+    in_transaction: bool = False,
+    subject_keys: AnySubjectKeys | None = None,
 ) -> Operation[StreamVersion]:
     """EventStore.append.
 
@@ -90,7 +100,8 @@ def append(
     if isinstance(events, Event) or not isinstance(events, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"events must be a list of events, not {type(events).__name__}: put it in a list")
     events = tuple(events)
-    request = Append(stream_id, int(expected_version), encode_events(events), given_ids(events))
+    subjects, keys = yield from _sealing(events, subject_keys)
+    request = Append(stream_id, int(expected_version), encode_events(events, keys), given_ids(events), subjects)
     try:
         reply = yield from _resolved(request, in_transaction=in_transaction)
     except WaitedInVain as error:
@@ -101,7 +112,20 @@ def append(
         raise ConcurrencyError(stream_id, expected_version, reply.version)
     if isinstance(reply, AlreadyStored):
         raise EventAlreadyStored(stream_id, reply.version, reply.position)
+    if isinstance(reply, SubjectGone):
+        raise ForgottenSubject(subjects[reply.number - 1])
     return StreamVersion(reply.version, reply.position, repeated=reply.repeated)
+
+
+def _sealing(
+    events: Iterable[Event], subject_keys: AnySubjectKeys | None
+) -> Operation[tuple[Sequence[str], Keys | None]]:
+    """Whose personal data events hold, and the keys to seal it with; a subject that was forgotten has none."""
+    subjects = subjects_of(events)
+    if not subjects or subject_keys is None:
+        return (), None if subject_keys is None else {}
+    keys = yield from ciphers(subject_keys, subjects, create=True)
+    return [subject for subject in subjects if keys[subject] is not None], keys
 
 
 def _sessions_in_the_way(stream_id: str) -> Operation[list[BlockingSession]]:
@@ -134,7 +158,7 @@ def _waited(seconds: float) -> Operation[None]:
         yield from ask(Pause(seconds))
 
 
-def _resolved(request: Append, *, in_transaction: bool) -> Operation[Stored | Conflict | AlreadyStored]:
+def _resolved(request: Append, *, in_transaction: bool) -> Operation[Stored | Conflict | AlreadyStored | SubjectGone]:
     """Send an append until it is answered: the same event ids, under the stream's lock, are stored once."""
     cause: StoreUnavailable | None = None
     sessions: set[int] = set()
@@ -164,7 +188,7 @@ def _resolved(request: Append, *, in_transaction: bool) -> Operation[Stored | Co
     raise AppendOutcomeUnknown(request.stream_id, event_ids) from cause
 
 
-def _asked(request: Append, *, in_transaction: bool) -> Operation[Stored | Conflict | AlreadyStored]:
+def _asked(request: Append, *, in_transaction: bool) -> Operation[Stored | Conflict | AlreadyStored | SubjectGone]:
     """Send an append, again while its statement saw the stream as it was before it waited for others."""
     reply = yield from ask(request)
     for _ in range(0 if in_transaction else MOST_OLD_SNAPSHOTS):
@@ -174,7 +198,7 @@ def _asked(request: Append, *, in_transaction: bool) -> Operation[Stored | Confl
     return reply
 
 
-def _may_be_stored_later(request: Append, reply: Stored | Conflict | AlreadyStored) -> bool:
+def _may_be_stored_later(request: Append, reply: Stored | Conflict | AlreadyStored | SubjectGone) -> bool:
     """Whether the stream may still grow to where a refused append expects it: an earlier message would be stored."""
     if not isinstance(reply, Conflict):
         return False
@@ -286,9 +310,9 @@ class LogReader:
             self._after = records[-1][POSITION] if full else self.upto
         return records
 
-    def events(self, page: Sequence[Row]) -> Iterator[Event]:
+    def events(self, page: Sequence[Row], keys: Keys | None) -> Iterator[Event]:
         """The events of a page, decoded lazily: one that is released at once never reaches the garbage collector."""
-        return decode_each(page, strict=self._strict)
+        return decode_each(page, strict=self._strict, keys=keys)
 
 
 def check_event_types(event_types: EventTypes) -> list[str]:

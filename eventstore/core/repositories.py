@@ -15,7 +15,9 @@ from eventstore.aggregate import Aggregate, stream_id_of
 from eventstore.codec.showing import cleaned
 from eventstore.core.commands import Command
 from eventstore.core.logs import log as _log
+from eventstore.core.personal_data import subjects_of
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
+from eventstore.core.sealed_snapshots import keys_to_take, keys_to_use, subjects_of_snapshot
 from eventstore.core.signals import raised_by_a_signal
 from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.errors import AggregateNotFound, ConcurrencyError, EventAlreadyStored, InvalidArgument, SnapshotError
@@ -177,6 +179,7 @@ class RepositoryOperations(Generic[A]):
             events = command.identify(events)
         version: StreamVersion = yield from ask(Call(partial(store.append, stream_id, events, aggregate.version)))
         aggregate._mark_stored(events, version)
+        aggregate._subjects.update(subjects_of(events))
         store.when_committed(partial(aggregate._confirm, aggregate.version))
 
     def _catch_up(self, store: Any, stream_id: str, aggregate: A, command: Command | None = None) -> Operation[bool]:
@@ -210,7 +213,9 @@ class RepositoryOperations(Generic[A]):
             try:
                 snapshot = yield from ask(Call(lambda: self._snapshots.load(category, str(aggregate_id), class_schema)))
                 if snapshot is not None:
-                    return aggregate_from(self._type, aggregate_id, snapshot), False
+                    keys = yield from keys_to_use(subjects_of_snapshot(snapshot), self._store.subject_keys)
+                    if keys is not None:
+                        return aggregate_from(self._type, aggregate_id, snapshot, keys), False
             except SnapshotError as error:
                 _log.warning("%s; the events are replayed and it is replaced", cleaned(str(error)))
                 return self._type(aggregate_id), True
@@ -231,8 +236,10 @@ class RepositoryOperations(Generic[A]):
         if self._snapshots is None or aggregate._diverged:
             return
         try:
-            snapshot = snapshot_of(aggregate)
-            yield from ask(Call(lambda: self._snapshots.save(snapshot)))
+            keys = yield from keys_to_take(aggregate, self._store.subject_keys)
+            if keys is not None:
+                snapshot = snapshot_of(aggregate, keys)
+                yield from ask(Call(lambda: self._snapshots.save(snapshot)))
         except Exception as error:  # a snapshot is only a shorter way: failing to write one never fails the save
             if raised_by_a_signal(error):
                 raise

@@ -98,7 +98,15 @@ class AlreadyStored:
 
 
 @dataclass(frozen=True, slots=True)
-class Append(Request[Stored | Conflict | AlreadyStored]):
+class SubjectGone:
+    """Nothing of an append was stored, because it holds personal data of a subject that was forgotten."""
+
+    number: int
+    """The place of the subject among those of the append, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append(Request[Stored | Conflict | AlreadyStored | SubjectGone]):
     """Append records to a stream, all or none."""
 
     stream_id: str
@@ -106,6 +114,8 @@ class Append(Request[Stored | Conflict | AlreadyStored]):
     records: NewRecords
     given_ids: Sequence[bytes] = ()
     """Those of the event ids that may have been used before, and are looked for in the stream."""
+    subjects: Sequence[str] = ()
+    """Whose personal data the records hold. It is noted that they occur in the stream, unless one was forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +188,20 @@ class ReadLog(Request[Sequence[Row]]):
     def filtered(self) -> bool:
         """Whether anything is left out."""
         return not (self.event_types is None and self.categories is None and self.partition is None)
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectStreams(Request[list[str]]):
+    """List the streams that hold personal data of a subject."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSnapshotsOf(Request[None]):
+    """Delete the snapshots of all aggregates whose streams hold personal data of a subject."""
+
+    subject: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from eventstore.core import asynchronous, blocking
 from eventstore.core.requests import Call, Operation, ask
@@ -57,6 +58,7 @@ class _Inline(EventStore):
     def __init__(self, store: EventStore, projections: Sequence[Projection[Any]]) -> None:
         self._store = store
         self._projections = projections
+        self.subject_keys = store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -102,6 +104,9 @@ class _Inline(EventStore):
             limit=limit,
         )
 
+    def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return self._store.forget(subject, reason)
+
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
         with self._store.transaction() as transaction:
@@ -115,6 +120,7 @@ class _AsyncInline(AsyncEventStore):
     def __init__(self, store: AsyncEventStore, projections: Sequence[AsyncProjection[Any]]) -> None:
         self._store = store
         self._projections = projections
+        self.subject_keys = store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -159,6 +165,9 @@ class _AsyncInline(AsyncEventStore):
             backwards=backwards,
             limit=limit,
         )
+
+    async def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return await self._store.forget(subject, reason)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:
         return self._transaction()

@@ -14,6 +14,7 @@ from eventstore.core.requests import (
     SafePosition,
     SessionsGone,
     Stored,
+    SubjectGone,
 )
 from eventstore.postgres.arrays import BYTEA, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, array
 from eventstore.postgres.statements.statement import Parameters, Rows, names, nothing, optional_value, statement
@@ -40,7 +41,7 @@ def _rows(rows: Rows) -> list[Row]:
     return list(rows) if not isinstance(rows, list) else rows
 
 
-def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
+def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored | SubjectGone:
     """What the functions return: the composite append_reply, in PostgreSQL's binary format (record_send).
 
     That is the number of fields, and for each its type, its length (-1: NULL) and its bytes.
@@ -58,6 +59,8 @@ def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
         return Stored(version, position, fields[2] == b"repeated")
     if fields[2] == b"already stored":
         return AlreadyStored(version, position)
+    if fields[2] == b"forgotten":
+        return SubjectGone(version)
     return Conflict(None if fields[0] is None else version)
 
 
@@ -77,6 +80,10 @@ def _append(request: Append) -> Parameters:
     )
 
 
+def _append_personal(request: Append) -> Parameters:
+    return *_append(request), array(TEXT, [subject.encode() for subject in request.subjects])
+
+
 def _filtered(request: ReadLog) -> Parameters:
     types, categories = names(request.event_types), names(request.categories)
     number, of = request.partition or (None, None)
@@ -88,6 +95,14 @@ def _sessions(request: SessionsGone) -> Parameters:
 
 
 STATEMENTS = (
+    statement(
+        Append,
+        "SELECT {schema}.append_personal(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.subjects),
+        parameters=_append_personal,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
     statement(
         Append,
         "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
@@ -171,6 +186,14 @@ STATEMENTS = (
 )
 
 IN_TRANSACTION = (
+    statement(
+        Append,
+        "SELECT {schema}.append_personal_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.subjects),
+        parameters=_append_personal,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
     statement(
         Append,
         "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
