@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from fronts import AsyncFront, Blocking, Front
 from psycopg.conninfo import make_conninfo
 
 from eventstore import (
@@ -15,10 +16,12 @@ from eventstore import (
     AsyncInMemorySnapshotStore,
     AsyncPostgresEventStore,
     AsyncPostgresSnapshotStore,
+    AsyncRepository,
     InMemoryEventStore,
     InMemorySnapshotStore,
     PostgresEventStore,
     PostgresSnapshotStore,
+    Repository,
 )
 from eventstore.privacy import (
     AsyncInMemorySubjectKeys,
@@ -39,10 +42,33 @@ class Keyed:
     """A blocking store with keys, another one on the same log without them, and how to look at both."""
 
     def __init__(self, store: Any, keys: Any, without_keys: Any, snapshots: Any) -> None:
+        self.front, self.front_without_keys = Front(store), Front(without_keys)
         self.store = store
         self.keys = keys
         self.without_keys = without_keys
         self.snapshots = snapshots
+
+    def repository(self, cls: type[Any], frequency: int, *, keys: bool = True) -> Any:
+        return Repository(self.store if keys else self.without_keys, cls, self.snapshots, frequency)
+
+
+class AsyncKeyed(Keyed):
+    """The same of async stores, on an event loop in a thread."""
+
+    def __init__(self, store: Any, keys: Any, without_keys: Any, snapshots: Any, thread: EventLoopThread) -> None:
+        super().__init__(
+            SyncFromAsyncEventStore(store, thread),
+            BlockingKeys(keys, thread),
+            SyncFromAsyncEventStore(without_keys, thread),
+            SyncFromAsyncSnapshotStore(snapshots, thread),
+        )
+        self.front, self.front_without_keys = AsyncFront(store, thread), AsyncFront(without_keys, thread)
+        self._snapshots = snapshots
+        self._thread = thread
+
+    def repository(self, cls: type[Any], frequency: int, *, keys: bool = True) -> Any:
+        front = self.front if keys else self.front_without_keys
+        return Blocking(AsyncRepository(front.followed, cls, self._snapshots, frequency), self._thread)
 
 
 class BlockingKeys:
@@ -104,7 +130,7 @@ def keyed(request: pytest.FixtureRequest) -> Iterator[Keyed]:
             async_keys = AsyncInMemorySubjectKeys()
             async_store, async_plain = AsyncInMemoryEventStore(subject_keys=async_keys), AsyncInMemoryEventStore()
             async_plain._engine = async_store._engine
-            yield _blocking(async_store, async_keys, async_plain, AsyncInMemorySnapshotStore(), thread)
+            yield AsyncKeyed(async_store, async_keys, async_plain, AsyncInMemorySnapshotStore(), thread)
         return
     dsn, schema = request.getfixturevalue("dsn"), request.getfixturevalue("schema")
     elsewhere = "elsewhere" in kind
@@ -116,7 +142,7 @@ def keyed(request: pytest.FixtureRequest) -> Iterator[Keyed]:
             store_ = AsyncPostgresEventStore.connect(dsn, schema, subject_keys=keys_)
             plain_ = AsyncPostgresEventStore(store_.connections, schema)
             snapshots_ = AsyncPostgresSnapshotStore(store_.connections, schema)
-            yield _blocking(store_, keys_, plain_, snapshots_, thread)
+            yield AsyncKeyed(store_, keys_, plain_, snapshots_, thread)
             thread.run(store_.close())
             thread.run(keys_.close())
         return
@@ -126,12 +152,3 @@ def keyed(request: pytest.FixtureRequest) -> Iterator[Keyed]:
     ):
         pg_plain = PostgresEventStore(pg_store.connections, schema)
         yield Keyed(pg_store, pg_keys, pg_plain, PostgresSnapshotStore(pg_store.connections, schema))
-
-
-def _blocking(store: Any, keys: Any, plain: Any, snapshots: Any, thread: EventLoopThread) -> Keyed:
-    return Keyed(
-        SyncFromAsyncEventStore(store, thread),
-        BlockingKeys(keys, thread),
-        SyncFromAsyncEventStore(plain, thread),
-        SyncFromAsyncSnapshotStore(snapshots, thread),
-    )
