@@ -228,7 +228,8 @@ def test_whoever_has_locked_the_checkpoint_of_a_subscription_is_named(
     assert (
         "idle in transaction since" in session.sentence()
         and "has locked the checkpoint of subscription 'mails' at position 0, so no worker of it can continue: end its "
-        f"transaction, or the session: SELECT pg_terminate_backend({session.pid})" in session.sentence()
+        f"transaction, or the session: SELECT pg_terminate_backend({session.pid})"
+        in session.sentence()
     )
     other.rollback()
     assert blocking_sessions(store) == []

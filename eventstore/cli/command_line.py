@@ -23,7 +23,7 @@ from eventstore.errors import EventStoreError
 from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
-DATABASE_COMMANDS = frozenset({"import", "migrate", "parked", "read", "remove", "roles", "status", "streams"})
+DATABASE_COMMANDS = frozenset({"import", "mark", "migrate", "parked", "read", "remove", "roles", "status", "streams"})
 """Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
 
@@ -133,6 +133,12 @@ def _remove(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
     return following.remove(_dsn(args), args.schema, args.name, is_sure=args.yes)
+
+
+def _mark(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.mark(_dsn(args), args.schema, args.every)
 
 
 def _streams(args: argparse.Namespace) -> int:
@@ -410,6 +416,16 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     )
     remove.add_argument("name", metavar="NAME", help="the subscription")
     remove.add_argument("--yes", action="store_true", help="don't ask for confirmation")
+    mark = _command(
+        commands, "mark", "keep marking how far standbys may read the log, until Ctrl-C or SIGTERM", _mark, database
+    )
+    mark.add_argument(
+        "--every",
+        type=arguments.seconds,
+        default=0.05,
+        metavar="SECONDS",
+        help="between two marks, which is how far standbys lag at most, beside replication (default: %(default)s)",
+    )
     run = _command(commands, "run", "run subscriptions, until Ctrl-C or SIGTERM", _run_workers)
     run.description = (
         "Run subscriptions, until Ctrl-C or SIGTERM. MODULE is imported from the installed packages, or else from the "
