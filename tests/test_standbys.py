@@ -350,9 +350,7 @@ def test_a_follower_waits_for_a_standby_that_is_behind_the_end_that_it_is_to_rea
     assert seen == [1, 2]
 
 
-def test_a_log_that_is_not_that_of_the_checkpoint_is_noticed(
-    store: PostgresEventStore, replica: PostgresEventStore
-) -> None:
+def test_a_log_that_is_not_that_of_the_checkpoint_is_noticed(store: PostgresEventStore) -> None:
     store.append("s", events(2), 0)
     other = InMemoryEventStore()
     other.append("s", events(5), 0)

@@ -23,7 +23,9 @@ from eventstore.errors import EventStoreError
 from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
-DATABASE_COMMANDS = frozenset({"import", "mark", "migrate", "parked", "read", "remove", "roles", "status", "streams"})
+DATABASE_COMMANDS = frozenset(
+    {"import", "mark", "migrate", "parked", "promote", "read", "remove", "roles", "status", "streams"}
+)
 """Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
 
@@ -89,6 +91,12 @@ def _roles(args: argparse.Namespace) -> int:
     from eventstore.cli import migrating  # noqa: PLC0415
 
     return migrating.roles(_dsn(args) if args.apply else None, args.schema, args.prefix)
+
+
+def _promote(args: argparse.Namespace) -> int:
+    from eventstore.cli import migrating  # noqa: PLC0415
+
+    return migrating.promotion(_dsn(args), args.schema, apply=args.apply)
 
 
 def _read(args: argparse.Namespace) -> int:
@@ -257,6 +265,14 @@ def _parser() -> _Parser:
     roles.add_argument(
         "--prefix", metavar="TEXT", help="the beginning of the roles' names (default: the schema's name)"
     )
+    promote = _command(
+        commands, "promote", "let a logical replica take over: set the sequence of positions", _promote, database
+    )
+    promote.description = (
+        "Show how the sequence of positions would be set for a logical replica of a store that is to take over, as "
+        "logical replication copies events without it. End the replication first."
+    )
+    promote.add_argument("--apply", action="store_true", help="set it")
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
     _add_import(

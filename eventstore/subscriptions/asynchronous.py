@@ -54,6 +54,7 @@ class _Following:
         name: str,
         handle: Callable[[Event, Any], object],
         options: Options,
+        *,
         tables: Iterable[object] = (),
         read_from: object = None,
     ) -> None:
@@ -217,7 +218,7 @@ class AsyncProjection(_Following, Generic[T]):
         **options: Unpack[Options],
     ) -> None:
         self.handler = handler
-        super().__init__(store, name, handler, options, tables, read_from)
+        super().__init__(store, name, handler, options, tables=tables, read_from=read_from)
 
     def wants(self, event: Event) -> bool:
         """As Projection.wants."""

@@ -56,6 +56,7 @@ class _Following:
         name: str,
         handle: Callable[[Event, Any], object],
         options: Options,
+        *,
         tables: Iterable[object] = (),
         read_from: object = None,
     ) -> None:
@@ -312,7 +313,7 @@ class Projection(_Following, Generic[T]):
         check_blocking("handler", handler, instead="AsyncProjection")
         self.store = store
         self.handler = handler
-        super().__init__(store, name, handler, options, tables, read_from)
+        super().__init__(store, name, handler, options, tables=tables, read_from=read_from)
 
     def wants(self, event: Event) -> bool:
         """Return whether the filter lets an event through."""

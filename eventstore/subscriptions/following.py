@@ -242,8 +242,8 @@ class Follower:
             raise InvalidOperation(above_the_log(self.name, poll.lowest, poll.highest))
         if replayed is not None and replayed > poll.highest:
             raise InvalidOperation(
-                f"subscription {self.name!r} keeps its checkpoint beside a log that ends at {poll.highest}, and reads from "
-                f"one that goes to {replayed}: let read_from be a standby of the same server"
+                f"subscription {self.name!r} keeps its checkpoint beside a log that ends at {poll.highest}, and reads "
+                f"from one that goes to {replayed}: let read_from be a standby of the same server"
             )
         if poll.error is not None:
             raise SubscriptionFailed(self.name, poll.error_position or 0, poll.error)
