@@ -116,7 +116,8 @@ class Repository(Generic[A]):
             metadata: as for ``save``.
             command_id: a UUID, or a text such as a message's id, under which the command is carried out once, however
                 often it is delivered. The events get ids derived from it. If the stream holds the first of them
-                already, ``change`` is not called. A command that records no event leaves no trace, and is tried again.
+                already, ``change`` is not called. A command that records no event leaves no trace, so it is carried out
+                again.
 
         Returns:
             The aggregate as it was saved, or as it is if the command was carried out before.

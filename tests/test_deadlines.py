@@ -293,7 +293,7 @@ class TestBudgets:
                     now[0] += request.seconds
         assert 57 < now[0] < 60
 
-    def test_there_is_one_attempt_however_little_time_is_left(self) -> None:
+    def test_a_deadline_allows_one_attempt_however_little_time_is_left(self) -> None:
         with within(1e-9):
             assert len(list(attempts())) == 1
 
@@ -313,7 +313,7 @@ class TestBudgets:
             assert found is not None
             assert found.timeout == 7
 
-    def test_no_deadline_never_passes(self) -> None:
+    def test_a_call_without_a_deadline_never_times_out(self) -> None:
         assert Deadline(None).left() == math.inf
         assert not Deadline(None).passed
 

@@ -29,7 +29,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_the_first_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_example_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "_event_classes", {})
     exec(compile(blocks(ROOT / "README.md", "python")[0], "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102
 
@@ -40,13 +40,13 @@ def test_the_benchmarks_can_be_started() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_in_it_compiles(page: Path) -> None:
+def test_python_on_each_page_compiles(page: Path) -> None:
     for block in blocks(page, "python"):
         compile(block, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_of_each_page_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert target.startswith("http") or (page.parent / target).exists(), target
 

@@ -226,7 +226,7 @@ class Subscription(_Following):
     One object is one worker, and runs in one thread at a time. Workers of one name, in any number of processes, share
     the partitions. The events of a stream are handled in their order, by one worker at a time.
 
-    When the handler raises, the event is tried again, ``attempts`` times in all with growing pauses. Then the
+    When the handler raises, it is given the event again, ``attempts`` times in all, with growing pauses. Then the
     subscription stops, or parks the event and continues.
 
     Args:

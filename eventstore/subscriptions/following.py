@@ -368,7 +368,8 @@ class Follower:
             refused = StoreUnavailable(error_text(error), sqlstate=sqlstate_of(error))
         if self._exactly_once:
             raise refused or HandlingFailed(claimed, position, error, alone=not handled) from error
-        yield from ask(SaveCheckpoint(self.name, claimed.partition, done))
+        if done > claimed.position:  # Else the error of the last attempt would vanish from the status for a moment.
+            yield from ask(SaveCheckpoint(self.name, claimed.partition, done))
         failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
         return Batch(done, handled, refused or failure)
 
@@ -401,7 +402,7 @@ class Follower:
         return self._settings.parks
 
     def retry(self, failure: HandlingFailed) -> Operation[None]:
-        """Wait before an event is tried again; or give it up."""
+        """Wait before an event is retried, or give up."""
         partition, position = failure.claimed.partition, failure.position
         trouble = self._troubles.get(partition)
         if trouble is None or trouble.position != position:

@@ -101,15 +101,15 @@ class OrderContract(Topic):
                 assert log[stream_id, each.version] == (each.position, each.event_id)
         assert len(list(store.read_all(event_types="Numbered"))) == 2501
 
-    def test_only_certain_types(self, log: EventStore) -> None:
+    def test_read_all_filters_by_event_type(self, log: EventStore) -> None:
         assert [e.event_type for e in log.read_all(event_types=["Shipped", "Closed", "Never"])] == ["Shipped", "Closed"]
         assert list(log.read_all(event_types=[])) == []
 
-    def test_only_a_category(self, log: EventStore) -> None:
+    def test_read_all_filters_by_category(self, log: EventStore) -> None:
         assert [e.stream_id for e in log.read_all(categories="Order")] == ["Order-1", "Order-1", "Order-2", "Order-1"]
         assert list(log.read_all(categories="Ord")) == []
 
-    def test_types_of_a_category(self, log: EventStore) -> None:
+    def test_read_all_filters_by_type_and_category_together(self, log: EventStore) -> None:
         found = log.read_all(categories="Order", event_types=["Created"], batch_size=1)
         assert [e.stream_id for e in found] == ["Order-1", "Order-2"]
 
