@@ -24,6 +24,7 @@ from eventstore.core.requests import (
     DeleteSnapshot,
     ListBlockingSessions,
     LoadSnapshot,
+    MarkLog,
     Operation,
     Pause,
     ReadLog,
@@ -213,6 +214,14 @@ def read_page_and_find(
     rows = yield from repeated(ReadPageAndFind(stream_id, from_version, limit, event_id))
     found = any(row[EVENT_ID] == event_id.bytes for row in rows)
     return found, [row for row in rows if from_version < row[VERSION] <= from_version + limit]
+
+
+def mark_log() -> Operation[int]:
+    """FollowableStore.mark_log."""
+    position = yield from repeated(MarkLog())
+    if position is None:
+        raise needs_read_committed("mark_log")
+    return position
 
 
 def load_snapshot(aggregate_type: str, aggregate_id: str, class_schema: str) -> Operation[Snapshot | None]:

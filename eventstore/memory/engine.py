@@ -21,6 +21,7 @@ from eventstore.core.requests import (
     DeleteSnapshot,
     ListBlockingSessions,
     LoadSnapshot,
+    MarkLog,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
@@ -92,6 +93,7 @@ class MemoryEngine:
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
                     SafePosition.answered_by(self._safe_position),
+                    MarkLog.answered_by(self._mark_log),
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
                     ListBlockingSessions.answered_by(self._blocking),
@@ -233,6 +235,9 @@ class MemoryEngine:
                 break
             settled += 1
         return settled
+
+    def _mark_log(self, _: MarkLog, transaction: Transaction | None) -> int | None:
+        return self._safe_position(SafePosition(0), transaction)
 
     def _read_log(self, request: ReadLog, transaction: Transaction | None) -> Sequence[Record]:
         found: list[Record] = []
