@@ -18,8 +18,17 @@ from eventstore.core.logs import log as _log
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
 from eventstore.core.signals import raised_by_a_signal
 from eventstore.core.snapshots import aggregate_from, snapshot_of
-from eventstore.errors import AggregateNotFound, ConcurrencyError, EventAlreadyStored, InvalidArgument, SnapshotError
+from eventstore.errors import (
+    AccessDenied,
+    AggregateNotFound,
+    ConcurrencyError,
+    EventAlreadyStored,
+    InvalidArgument,
+    SchemaError,
+    SnapshotError,
+)
 from eventstore.event import Event, detached
+from eventstore.store import Snapshot, SnapshotAndEvents, SnapshotKey
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
@@ -56,18 +65,8 @@ class RepositoryOperations(Generic[A]):
     def _load(self, aggregate_id: UUID | str, command: Command | None) -> Operation[tuple[A, bool]]:
         """The aggregate, and whether its stream shows that a command was carried out."""
         stream_id = stream_id_of(self._type, aggregate_id)
-        aggregate, void = yield from self._from_snapshot(aggregate_id)
+        aggregate, void, done, events = yield from self._begun(aggregate_id, stream_id, command)
         started_at = aggregate.version
-        # From the event that the snapshot stands at, which shows that it is of this stream as it is now.
-        done, events = yield from self._page(self._store, stream_id, max(started_at - 1, 0), command)
-        if started_at:
-            there = next(events, None)
-            if there is not None and (there.version, there.event_id) == (started_at, aggregate._event_id):
-                aggregate._version = StreamVersion(started_at, there.position)
-            else:
-                _log.warning("the snapshot of %s is not of its stream as it is now; it is replaced", cleaned(stream_id))
-                aggregate, void, started_at = self._type(aggregate_id), True, StreamVersion(0)
-                done, events = yield from self._page(self._store, stream_id, 0, command)
         end = max(started_at - 1, 0) + PAGE
         aggregate.replay(events)
         if aggregate.version == end:
@@ -203,24 +202,55 @@ class RepositoryOperations(Generic[A]):
             done, events = yield from ask(Call(read))
         return done, iter(events)
 
-    def _from_snapshot(self, aggregate_id: UUID | str) -> Operation[tuple[A, bool]]:
-        """The aggregate as its snapshot has it, or a new one; and whether there was a snapshot that is void."""
-        if self._snapshots is not None:
-            category, class_schema = self._type.category, self._type.class_schema()
-            try:
-                snapshot = yield from ask(Call(lambda: self._snapshots.load(category, str(aggregate_id), class_schema)))
-                if snapshot is not None:
-                    return aggregate_from(self._type, aggregate_id, snapshot), False
-            except SnapshotError as error:
-                _log.warning("%s; the events are replayed and it is replaced", cleaned(str(error)))
-                return self._type(aggregate_id), True
-            except Exception as error:  # a snapshot is only a shorter way: no error of its store stops a load
-                if raised_by_a_signal(error):
-                    raise
-                _log.warning(
-                    "no snapshot of %s %s could be loaded", category, cleaned(str(aggregate_id)), exc_info=True
-                )
-        return self._type(aggregate_id), False
+    def _begun(
+        self, aggregate_id: UUID | str, stream_id: str, command: Command | None
+    ) -> Operation[tuple[A, bool, bool, Iterator[Event]]]:
+        """The aggregate as its snapshot has it, or a new one, and the first page of events to apply to it.
+
+        In between: whether there was a snapshot that is void, and whether the stream shows that the command was done.
+        """
+        if self._snapshots is None:
+            done, events = yield from self._page(self._store, stream_id, 0, command)
+            return self._type(aggregate_id), False, done, events
+        snapshot, done, found = yield from self._snapshot_and_events(aggregate_id, stream_id, command)
+        events = iter(found)
+        if snapshot is None:
+            return self._type(aggregate_id), False, done, events
+        try:
+            aggregate = aggregate_from(self._type, aggregate_id, snapshot)
+        except SnapshotError as error:
+            _log.warning("%s; the events are replayed and it is replaced", cleaned(str(error)))
+        else:
+            # The event that the snapshot stands at shows that it is of this stream as it is now.
+            there = next(events, None)
+            if there is not None and (there.version, there.event_id) == (snapshot.version, snapshot.event_id):
+                aggregate._version = StreamVersion(there.version, there.position)
+                return aggregate, False, done, events
+            _log.warning("the snapshot of %s is not of its stream as it is now; it is replaced", cleaned(stream_id))
+        done, events = yield from self._page(self._store, stream_id, 0, command)
+        return self._type(aggregate_id), True, done, events
+
+    def _snapshot_and_events(
+        self, aggregate_id: UUID | str, stream_id: str, command: Command | None
+    ) -> Operation[SnapshotAndEvents]:
+        """The snapshot, if there is one, and the events from its version on: in one request where that is possible."""
+        key = SnapshotKey(self._type.category, str(aggregate_id), self._type.class_schema())
+        snapshot: Snapshot | None = None
+        beside = self._store._home is not None and self._store._home == self._snapshots._home
+        try:
+            if beside:
+                mark = None if command is None else command.mark
+                read = partial(self._store._read_from_snapshot, stream_id, key, PAGE, mark)
+                found: SnapshotAndEvents = yield from ask(Call(read))
+                return found
+            snapshot = yield from ask(Call(partial(self._snapshots.load, *key)))
+        except Exception as error:  # a snapshot is only a shorter way: no error of its store stops a load
+            if raised_by_a_signal(error) or (beside and not isinstance(error, (AccessDenied, SchemaError))):
+                raise
+            _log.warning("no snapshot of %s could be loaded", cleaned(stream_id), exc_info=True)
+        before = max(snapshot.version - 1, 0) if snapshot is not None else 0
+        done, events = yield from self._page(self._store, stream_id, before, command)
+        return SnapshotAndEvents(snapshot, done, events)
 
     def _snapshot_after(self, before: int, aggregate: A) -> Operation[None]:
         """Take a snapshot where a save that began at a version has crossed a multiple of the frequency."""
