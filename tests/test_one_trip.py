@@ -27,36 +27,9 @@ from eventstore import (
     StoreUnavailable,
 )
 from eventstore.contrib.sqlalchemy import SessionEventStore, SessionSnapshotStore
-from eventstore.core.requests import Request
-from eventstore.postgres import async_stores, stores
-from eventstore.postgres.statements import RawSql
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-
-
-@pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The kinds of the requests that were sent to a server, without the statements that begin and end transactions."""
-    sent: list[str] = []
-
-    def note(request: Request[Any]) -> None:
-        if not isinstance(request, RawSql):
-            sent.append(type(request).__name__)
-
-    carried_out, awaited = stores._execute, async_stores._execute
-
-    def execute(connection: Any, request: Any, statements: Any) -> Any:
-        note(request)
-        return carried_out(connection, request, statements)
-
-    async def execute_async(connection: Any, request: Any, statements: Any) -> Any:
-        note(request)
-        return await awaited(connection, request, statements)
-
-    monkeypatch.setattr(stores, "_execute", execute)
-    monkeypatch.setattr(async_stores, "_execute", execute_async)
-    return sent
 
 
 def of_one_pool(pool: ConnectionPool, _: str, schema: str) -> Iterator[tuple[EventStore, SnapshotStore]]:

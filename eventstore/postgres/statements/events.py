@@ -30,7 +30,8 @@ _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_versi
 _FROM_SNAPSHOT = f"""
     WITH snapshot AS (
         SELECT version, event_id, state, checksum FROM {{schema}}.snapshots
-        WHERE aggregate_type = %(aggregate_type)b AND aggregate_id = %(aggregate_id)b AND class_schema = %(class_schema)b
+        WHERE aggregate_type = %(aggregate_type)b AND aggregate_id = %(aggregate_id)b
+            AND class_schema = %(class_schema)b
     ), start AS (
         SELECT coalesce(max(version), 1::bigint) AS version FROM snapshot
     )
