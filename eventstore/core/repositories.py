@@ -13,13 +13,14 @@ from uuid import UUID
 
 from eventstore.aggregate import Aggregate, stream_id_of
 from eventstore.codec.showing import cleaned
+from eventstore.context import with_metadata
 from eventstore.core.commands import Command
 from eventstore.core.logs import log as _log
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
 from eventstore.core.signals import raised_by_a_signal
 from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.errors import AggregateNotFound, ConcurrencyError, EventAlreadyStored, InvalidArgument, SnapshotError
-from eventstore.event import Event, detached
+from eventstore.event import Event
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
@@ -172,7 +173,7 @@ class RepositoryOperations(Generic[A]):
         if not events:
             return
         if metadata:
-            events = tuple(_with_metadata(event, metadata) for event in events)
+            events = tuple(with_metadata(event, metadata) for event in events)
         if command is not None:
             events = command.identify(events)
         version: StreamVersion = yield from ask(Call(partial(store.append, stream_id, events, aggregate.version)))
@@ -247,13 +248,6 @@ def _checked_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"metadata must be a mapping, not {type(metadata).__name__}")
     return metadata
-
-
-def _with_metadata(event: Event, metadata: Mapping[str, Any]) -> Event:
-    """The event with metadata beside its own, which wins."""
-    added = detached(event)
-    added.__dict__["metadata"] = {**metadata, **added.metadata}
-    return added
 
 
 def _claim(categories: dict[str, type[Aggregate[Any]]], aggregate_type: type[Aggregate[Any]]) -> None:
