@@ -38,7 +38,7 @@ ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version
 
 _RESERVED = (
     ENVELOPE
-    | {"data", "_data", "_fields", "_record", "_id_given", "aggregate_id", "sealed", "tags"}
+    | {"data", "_data", "_fields", "_record", "_id_given", "_caused", "aggregate_id", "sealed", "tags"}
     | {"_sealed", "_subjects", "_personal_metadata"}
 )
 """What a class of events can't define. `tags` is for later versions of the library."""

@@ -48,8 +48,8 @@ class Keyed:
         self.without_keys = without_keys
         self.snapshots = snapshots
 
-    def repository(self, cls: type[Any], frequency: int, *, keys: bool = True) -> Any:
-        return Repository(self.store if keys else self.without_keys, cls, self.snapshots, frequency)
+    def repository(self, cls: type[Any], frequency: int, *, keys: bool = True, cache: int | None = None) -> Any:
+        return Repository(self.store if keys else self.without_keys, cls, self.snapshots, frequency, cache=cache)
 
 
 class AsyncKeyed(Keyed):
@@ -66,9 +66,9 @@ class AsyncKeyed(Keyed):
         self._snapshots = snapshots
         self._thread = thread
 
-    def repository(self, cls: type[Any], frequency: int, *, keys: bool = True) -> Any:
+    def repository(self, cls: type[Any], frequency: int, *, keys: bool = True, cache: int | None = None) -> Any:
         front = self.front if keys else self.front_without_keys
-        return Blocking(AsyncRepository(front.followed, cls, self._snapshots, frequency), self._thread)
+        return Blocking(AsyncRepository(front.followed, cls, self._snapshots, frequency, cache=cache), self._thread)
 
 
 class BlockingKeys:

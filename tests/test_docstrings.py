@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 import eventstore
+from eventstore import context, postgres, privacy, subscriptions, testing
 from eventstore import event_types as events_module
-from eventstore import postgres, privacy, subscriptions, testing
 from eventstore.codec import registry
 
 README = Path(__file__).parents[1] / "README.md"
@@ -35,7 +35,7 @@ USED_BY_EVERYBODY = {
 }
 PUBLIC: dict[str, Any] = {
     name: getattr(module, name)
-    for module in (eventstore, postgres, privacy, subscriptions, testing)
+    for module in (eventstore, context, postgres, privacy, subscriptions, testing)
     for name in module.__all__
 }
 

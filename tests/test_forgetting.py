@@ -438,6 +438,35 @@ class TestSnapshots:
         assert "nothing says whose" in caplog.text
 
 
+class TestCaches:
+    @pytest.mark.parametrize("how", ["load", "update"])
+    def test_nothing_comes_back_out_of_a_cache(self, keyed: Keyed, how: str) -> None:
+        people = keyed.repository(ForgettingPerson, 100, cache=10)
+        person = ForgettingPerson("1")
+        person.rename(7, f"{MARKER} 1")
+        people.save(person)
+        assert people.load("1").name == f"{MARKER} 1"
+        keyed.store.forget(7)
+        seen: list[str] = []
+
+        def change(loaded: ForgettingPerson) -> None:
+            seen.append(loaded.name)
+            loaded.rename(8, "somebody else")
+
+        loaded = people.load("1") if how == "load" else people.update("1", change)
+        assert (loaded.name, seen) == (("(erased)", []) if how == "load" else ("somebody else", ["(erased)"]))
+
+    def test_a_cached_aggregate_is_used_while_the_keys_are_remembered(self, keyed: Keyed) -> None:
+        people = keyed.repository(ForgettingPerson, 100, cache=10)
+        person = ForgettingPerson("1")
+        person.rename(7, "a")
+        people.save(person)
+        before = keyed.store.last_position()
+        people.update("1", lambda loaded: loaded.rename(7, f"{loaded.name}b"))
+        assert people.load("1").name == "ab"
+        assert keyed.store.last_position() == before + 1
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[EmbeddedServer, Path]]:
     """A server whose files can be read, and that logs every statement with its parameters."""

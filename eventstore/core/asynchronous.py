@@ -24,7 +24,15 @@ from eventstore.core.subject_keys import AsyncSubjectKeys
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.names import check_subject
-from eventstore.store import AsyncEventStore, AsyncSnapshotStore, Categories, EventTypes, Snapshot
+from eventstore.store import (
+    AsyncEventStore,
+    AsyncSnapshotStore,
+    Categories,
+    EventTypes,
+    Snapshot,
+    SnapshotAndEvents,
+    SnapshotKey,
+)
 from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
@@ -122,6 +130,15 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
         records = await self.carry_out(operation)
         return decode_each(records, strict=self.strict, keys=await self._keys_of(records))
 
+    async def _read_from_snapshot(
+        self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+    ) -> SnapshotAndEvents:
+        operation = operations.read_from_snapshot(stream_id, key, limit, event_id)
+        snapshot, found, records = await self.carry_out(operation)
+        return SnapshotAndEvents(
+            snapshot, found, decode_each(records, strict=self.strict, keys=await self._keys_of(records))
+        )
+
     async def _read_page_and_find(
         self, stream_id: str, from_version: int, limit: int, event_id: UUID
     ) -> tuple[bool, Iterable[Event]]:
@@ -197,6 +214,10 @@ class AsyncFollowableStore(AsyncRequestStore):
     def announce(self) -> None:
         """As FollowableStore.announce; returns at once."""
         self.wakeups.wake()
+
+    async def mark_log(self) -> int:
+        """As FollowableStore.mark_log."""
+        return await self.carry_out(operations.mark_log())
 
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""

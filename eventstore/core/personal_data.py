@@ -11,6 +11,7 @@ from eventstore.codec.encoding import packed_value
 from eventstore.codec.personal import Marks, Path, Personal, PersonalValues, marks_of, may_hold_personal, path_text
 from eventstore.codec.record import DATA, EVENT_ID, METADATA, Row
 from eventstore.codec.sealing import Keys, Opened, associated_data, opened, sealed_value
+from eventstore.context import current_metadata
 from eventstore.errors import ForgottenSubject, InvalidOperation, SerializationError
 from eventstore.event import Event
 from eventstore.event_types import event_class
@@ -38,13 +39,27 @@ def subjects_of(events: Iterable[Event]) -> list[str]:
             found.add(subject)
         return value
 
+    caused = current_metadata()
     for event in events:
         if isinstance(event, Event) and is_personal(event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            _visited(event, PersonalValues(event.event_type, note))
+            _visited(event, metadata_of(event, caused), PersonalValues(event.event_type, note))
     return sorted(found)
 
 
-def sealed_parts(event: Event, keys: Keys | None) -> tuple[dict[Any, Any], dict[Any, Any]]:
+def metadata_of(event: Event, caused: Mapping[str, Any] | None) -> dict[Any, Any] | None:
+    """The metadata that an event is stored with: its own, and that of the block around it, where it was not recorded.
+
+    Made when it is first asked for: not there, it is empty.
+    """
+    metadata: dict[Any, Any] | None = event.__dict__.get("metadata")
+    if caused is not None and "_caused" not in event.__dict__:
+        return {**caused, **(metadata or {})}
+    return metadata
+
+
+def sealed_parts(
+    event: Event, metadata: dict[Any, Any] | None, keys: Keys | None
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """The data and the metadata of an event, in which personal values are encrypted.
 
     A value that is its placeholder already stays as it is if there is no key to seal it with.
@@ -72,16 +87,17 @@ def sealed_parts(event: Event, keys: Keys | None) -> tuple[dict[Any, Any], dict[
             raise InvalidOperation(f"{what} holds personal data, and this store has no keys: give it subject_keys=")
         raise ForgottenSubject(subject)
 
-    return _visited(event, PersonalValues(what, seal))
+    return _visited(event, metadata, PersonalValues(what, seal))
 
 
-def _visited(event: Event, values: PersonalValues) -> tuple[dict[Any, Any], dict[Any, Any]]:
+def _visited(
+    event: Event, metadata: dict[Any, Any] | None, values: PersonalValues
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
     cls = event_class(event.event_type) if type(event) is Event else type(event)
     marks = _NO_MARKS if cls is None else marks_of(cls)
     marked: Mapping[str, Personal] = {} if cls is None else cls._personal_metadata
     data = event.data
     made = values.of_fields(marks, data, ("data",))
-    metadata: dict[Any, Any] = event.__dict__.get("metadata") or {}
     return made, values.of_metadata(marks, marked, data, metadata) if metadata else {}
 
 

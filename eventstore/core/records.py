@@ -12,7 +12,8 @@ from eventstore.codec.registry import learn
 from eventstore.codec.sealing import fill_metadata, fill_placeholders, sealed_paths
 from eventstore.codec.upcasting import UpcastFailed, upcast
 from eventstore.codec.values import copied, is_required
-from eventstore.core.personal_data import is_personal, opened_parts, sealed_parts
+from eventstore.context import current_metadata
+from eventstore.core.personal_data import is_personal, metadata_of, opened_parts, sealed_parts
 from eventstore.errors import (
     DeserializationError,
     InvalidArgument,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
-_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_data", "_sealed", "_subjects", "__orig_class__"}
+_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_caused", "_data", "_sealed", "_subjects", "__orig_class__"}
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
 _NEW_ID = frozenset({"_record", "_id_given"})
@@ -66,8 +67,9 @@ def encode_events(events: Iterable[Event], keys: Keys | None = None) -> NewRecor
     for an event that appears twice, and ForgottenSubject; InvalidOperation for personal data without keys.
     """
     records = NewRecords([], [], [], [], [], [], [])
+    caused = current_metadata()
     for event in events:
-        _encode_event(event, records, keys)
+        _encode_event(event, records, caused, keys)
     if len(set(records.event_ids)) != len(records.event_ids):
         raise InvalidArgument("this append contains the same event twice: append each event once")
     size = sum(map(len, records.data)) + sum(map(len, records.metadata))
@@ -81,7 +83,7 @@ def given_ids(events: Iterable[Event]) -> list[bytes]:
     return [event.event_id.bytes for event in events if not _NEW_ID.isdisjoint(event.__dict__)]
 
 
-def _encode_event(event: Event, records: NewRecords, keys: Keys | None) -> None:
+def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] | None, keys: Keys | None) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
     cls: Any = type(event)
@@ -93,9 +95,9 @@ def _encode_event(event: Event, records: NewRecords, keys: Keys | None) -> None:
         raise SerializationError(event_type, name, "it is not a field of the class, and would be lost")
     else:
         revision = cls.revision
-    data, metadata = event.data, attributes.get("metadata")  # Made when it is first asked for: not there, it is empty.
+    data, metadata = event.data, metadata_of(event, caused)
     if "_sealed" in attributes or is_personal(event):
-        data, metadata = sealed_parts(event, keys)
+        data, metadata = sealed_parts(event, metadata, keys)
     timestamp, utc_offset = timestamp_parts(event.timestamp)
     event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets, revisions = records
     event_ids.append(event.event_id.bytes)

@@ -192,6 +192,12 @@ def checked_ttl(key_ttl: object) -> float:
     return float(key_ttl)
 
 
+def are_remembered(subjects: Iterable[str], keys: AnySubjectKeys | None) -> bool:
+    """Whether a process remembers the keys of all these subjects, so that none was forgotten ``key_ttl`` ago."""
+    wanted = list(subjects)
+    return keys is not None and all(keys.cache.get(wanted).get(subject) for subject in wanted)
+
+
 def ciphers(keys: AnySubjectKeys, subjects: Sequence[str], *, create: bool) -> Operation[Keys]:
     """The keys of subjects, each None if it was forgotten. Those that never had one are made, or missing."""
     cache = keys.cache
