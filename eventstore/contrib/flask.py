@@ -253,4 +253,4 @@ def _of(app: flask.Flask) -> _OfApp:
 @with_appcontext
 def _command(context: click.Context, arguments: tuple[str, ...]) -> None:
     of_app = _of(flask.current_app)
-    context.exit(commands.run(arguments, lambda: of_app.dsn, of_app.schema, {}))
+    context.exit(commands.run(arguments, lambda: of_app.dsn, of_app.schema, {}, lambda: of_app.subject_keys))

@@ -71,6 +71,13 @@ class ListKeys(Request[list[KeyRecord]]):
 
 
 @dataclass(frozen=True, slots=True)
+class FindKeyRecord(Request[KeyRecord | None]):
+    """Find what is known of a subject."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class WhereKeysAre(Request[str | None]):
     """Name the database, if a key can be destroyed on this connection; None if not."""
 

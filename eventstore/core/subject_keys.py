@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from eventstore.codec.sealing import Cipher, Keys
 from eventstore.core.arguments import check_instance
 from eventstore.core.requests import Call, Operation, ask
-from eventstore.errors import ForgottenSubject, InvalidArgument
+from eventstore.errors import ForgottenSubject, InvalidArgument, InvalidOperation
 
 KEY_TTL = 60.0
 """Seconds that a process remembers a key, and so may still read after another one has destroyed it."""
@@ -121,6 +121,23 @@ class SubjectKeys(_Remembering, ABC):
     @abstractmethod
     def rewrap(self) -> int:
         """Wrap keys that an older key-encryption key wraps by the present one, and return how many these were."""
+
+    def records(self, after: str = "") -> list[KeyRecord]:  # noqa: ARG002 the interface's
+        """Return what is known of the first subjects after one, but for their keys, in the order of their texts.
+
+        Raises InvalidOperation in a key store that keeps no list. `eventstore subjects list` calls it.
+        """
+        raise InvalidOperation(f"a {type(self).__name__} lists no subjects: define its method records()")
+
+    def record(self, subject: str) -> KeyRecord | None:
+        """Return what is known of a subject, but for its key. By default it is looked for in all ``records``."""
+        after = ""
+        while page := self.records(after):
+            for record in page:
+                if record.subject == subject:
+                    return record
+            after = page[-1].subject
+        return None
 
     def joins(self, transaction: object) -> bool:  # noqa: ARG002 what a key store in the same database looks at
         """Return whether ``destroy_in`` can destroy a key in a transaction of an event store, as a part of it."""

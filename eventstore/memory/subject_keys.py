@@ -62,6 +62,9 @@ class InMemorySubjectKeys(SubjectKeys):
         """Return what is known of the subjects after one, but for their keys, in the order of their texts."""
         return [self._records[subject] for subject in sorted(self._records) if subject > after]
 
+    def record(self, subject: str) -> KeyRecord | None:
+        return self._records.get(subject)
+
 
 class AsyncInMemorySubjectKeys(AsyncSubjectKeys):
     """InMemorySubjectKeys in async."""

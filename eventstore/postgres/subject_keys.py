@@ -10,7 +10,7 @@ from psycopg import Connection
 from eventstore.core import wrapping
 from eventstore.core.blocking import Executor
 from eventstore.core.deadlines import DEFAULT_TIMEOUT
-from eventstore.core.key_requests import DestroyKey, WhereKeysAre
+from eventstore.core.key_requests import DestroyKey, FindKeyRecord, WhereKeysAre
 from eventstore.core.operations import repeated
 from eventstore.core.subject_keys import KEY_TTL, KeyRecord, SubjectKeys, checked_ttl
 from eventstore.core.wrapping import KeyTable, Wrapping
@@ -91,6 +91,9 @@ class PostgresSubjectKeys(PoolClient, Executor, SubjectKeys):
     def records(self, after: str = "") -> list[KeyRecord]:
         """Return what is known of the first subjects after one, but for their keys, in the order of their texts."""
         return self.carry_out(wrapping.records(after))
+
+    def record(self, subject: str) -> KeyRecord | None:
+        return self.carry_out(repeated(FindKeyRecord(subject)))
 
     def joins(self, transaction: object) -> bool:
         """Return whether a transaction is of the same database, and may destroy keys."""

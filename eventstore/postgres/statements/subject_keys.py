@@ -5,6 +5,7 @@ from __future__ import annotations
 from eventstore.core.key_requests import (
     AddKey,
     DestroyKey,
+    FindKeyRecord,
     FindKeys,
     KeysToRewrap,
     ListKeys,
@@ -13,7 +14,7 @@ from eventstore.core.key_requests import (
     WrappedKey,
 )
 from eventstore.core.subject_keys import KeyRecord
-from eventstore.postgres.statements.statement import each, found, names, nothing, statement
+from eventstore.postgres.statements.statement import each, found, names, nothing, optional, statement
 
 _KEYS = "SELECT subject, wrapped, wrapped_by FROM {schema}.subject_keys"
 
@@ -64,6 +65,14 @@ STATEMENTS = (
         WHERE subject > %(after)b ORDER BY subject LIMIT %(limit)b
         """,
         reply=each(KeyRecord),
+    ),
+    statement(
+        FindKeyRecord,
+        """
+        SELECT subject, created_at, wrapped_by, forgotten_at, reason FROM {schema}.subject_keys
+        WHERE subject = %(subject)b
+        """,
+        reply=optional(KeyRecord),
     ),
     # The moment of the server's start tells servers apart, whatever names and addresses lead to them.
     statement(
