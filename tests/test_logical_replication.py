@@ -151,7 +151,7 @@ def test_a_store_that_draws_its_own_positions_is_not_promoted(dsn: str, schema: 
         with store.transaction() as transaction:
             transaction.append("s", events(), 2)
             transaction.connection.rollback()
-        with pytest.raises(InvalidOperation, match="nothing to set .* is at 3, and the newest event at 2"):
+        with pytest.raises(InvalidOperation, match=r"nothing to set .* is at 3, and the newest event at 2"):
             promote(dsn, schema)
 
 
