@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from eventstore.event import Event
@@ -16,6 +16,24 @@ EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
 """Types of events to read: names, or classes of events; one or several."""
 Categories: TypeAlias = str | Iterable[str]
 """Categories of streams to read: one or several."""
+
+
+class SnapshotKey(NamedTuple):
+    """Which snapshot of an aggregate is meant."""
+
+    aggregate_type: str
+    aggregate_id: str
+    class_schema: str
+
+
+class SnapshotAndEvents(NamedTuple):
+    """What one view of the database holds of an aggregate."""
+
+    snapshot: Snapshot | None
+    done: bool
+    """Whether the stream holds the event id that was looked for."""
+    events: Iterable[Event]
+    """From the one that the snapshot stands at; without a snapshot, from the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +62,14 @@ class _KnownToRepositories:
         """The classes of aggregates that repositories keep here, by category. A transaction has its store's."""
         found: dict[str, type[Any]] = self.__dict__.setdefault("_categories", {})
         return found
+
+    @property
+    def _home(self) -> object:
+        """The schema of a database that the rows are in. A snapshot store with an equal one is in the same schema.
+
+        None if no other store can be there.
+        """
+        return None
 
     def when_committed(self, callback: Callable[[], object]) -> None:
         """Call back once everything appended so far is known to be committed.
@@ -137,6 +163,12 @@ class EventStore(_KnownToRepositories, ABC):
         events = self.read(stream_id)
         return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
 
+    def _read_from_snapshot(
+        self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+    ) -> SnapshotAndEvents:
+        """Read a snapshot and the events from its version on in one request; ask only a store that has a ``_home``."""
+        raise NotImplementedError
+
     @abstractmethod
     def read_all(
         self,
@@ -202,7 +234,16 @@ class EventStore(_KnownToRepositories, ABC):
         """Return the same store in your transaction on a connection. It neither commits nor rolls back."""
 
 
-class SnapshotStore(ABC):
+class _BesideEvents:
+    """What repositories need to know of a snapshot store, blocking or async."""
+
+    @property
+    def _home(self) -> object:
+        """The schema of a database that the snapshots are in. None if they can't be read together with events."""
+        return None
+
+
+class SnapshotStore(_BesideEvents, ABC):
     """Keeps the newest snapshots of each aggregate. Safe to be used by many threads at once."""
 
     @abstractmethod
@@ -252,6 +293,12 @@ class AsyncEventStore(_KnownToRepositories, ABC):
         events = await self.read(stream_id)
         return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
 
+    async def _read_from_snapshot(
+        self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+    ) -> SnapshotAndEvents:
+        """As EventStore._read_from_snapshot."""
+        raise NotImplementedError
+
     @abstractmethod
     def read_all(
         self,
@@ -281,7 +328,7 @@ class AsyncEventStore(_KnownToRepositories, ABC):
         """As EventStore.bind."""
 
 
-class AsyncSnapshotStore(ABC):
+class AsyncSnapshotStore(_BesideEvents, ABC):
     """SnapshotStore in async."""
 
     @abstractmethod

@@ -18,7 +18,15 @@ from eventstore.core.records import decode_each, decode_events
 from eventstore.core.requests import Call, Operation, Pause, Request, WithTransaction
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
-from eventstore.store import Categories, EventStore, EventTypes, Snapshot, SnapshotStore
+from eventstore.store import (
+    Categories,
+    EventStore,
+    EventTypes,
+    Snapshot,
+    SnapshotAndEvents,
+    SnapshotKey,
+    SnapshotStore,
+)
 from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
@@ -115,6 +123,13 @@ class RequestStore(Executor, EventStore):
         operation = operations.read_page_and_find(stream_id, from_version, limit, event_id)
         found, records = self.carry_out(operation)
         return found, decode_each(records, strict=self.strict)
+
+    def _read_from_snapshot(
+        self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+    ) -> SnapshotAndEvents:
+        operation = operations.read_from_snapshot(stream_id, key, limit, event_id)
+        snapshot, found, records = self.carry_out(operation)
+        return SnapshotAndEvents(snapshot, found, decode_each(records, strict=self.strict))
 
     def read_all(
         self,

@@ -22,6 +22,7 @@ from eventstore.core.requests import (
     ListBlockingSessions,
     LoadSnapshot,
     MarkLog,
+    ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
@@ -92,6 +93,7 @@ class MemoryEngine:
                     Append.answered_by(self._append),
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
+                    ReadFromSnapshot.answered_by(self._read_from_snapshot),
                     SafePosition.answered_by(self._safe_position),
                     MarkLog.answered_by(self._mark_log),
                     ReadLog.answered_by(self._read_log),
@@ -222,6 +224,12 @@ class MemoryEngine:
             for record in stream
             if request.from_version < record.version <= end or record.event_id == request.event_id.bytes
         ]
+
+    def _read_from_snapshot(self, request: ReadFromSnapshot, transaction: Transaction | None) -> Sequence[Record]:
+        """No snapshot is beside the events in memory."""
+        wanted = None if request.event_id is None else request.event_id.bytes
+        stream = self._stream(request.stream_id, transaction)
+        return [record for record in stream if record.version <= request.limit or record.event_id == wanted]
 
     def _safe_position(self, request: SafePosition, transaction: Transaction | None) -> int | None:
         log = self._visible(transaction)

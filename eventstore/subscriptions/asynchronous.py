@@ -9,6 +9,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
+from eventstore.context import handling
 from eventstore.core.asynchronous import AsyncFollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.core.deadlines import within
@@ -176,8 +177,9 @@ class _Following:
 
     async def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
         if isinstance(request, Handle):
-            result = self._handle(request.event, transaction)
-            return await result if isawaitable(result) else result
+            with handling(request.event):
+                result = self._handle(request.event, transaction)
+                return await result if isawaitable(result) else result
         if isinstance(request, Elsewhere):
             return await self._carry_out(request)
         return await transaction.execute(request)

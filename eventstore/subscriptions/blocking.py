@@ -10,6 +10,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
+from eventstore.context import handling
 from eventstore.core.arguments import check_blocking
 from eventstore.core.blocking import FollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
@@ -202,7 +203,8 @@ class _Following:
 
     def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
         if isinstance(request, Handle):
-            return self._handle(request.event, transaction)
+            with handling(request.event):
+                return self._handle(request.event, transaction)
         if isinstance(request, Elsewhere):
             return self._carry_out(request)
         return transaction.execute(request)

@@ -9,6 +9,7 @@ from eventstore.core.requests import (
     ConfirmCommits,
     Conflict,
     MarkLog,
+    ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
@@ -31,6 +32,24 @@ _REPLAYED = """
     """
 """Raises where the server is a standby that does not have the log so far. Both subqueries are run once at most."""
 _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b AND version <= %(to_version)b"
+
+_FROM_SNAPSHOT = f"""
+    WITH snapshot AS (
+        SELECT version, event_id, state, checksum FROM {{schema}}.snapshots
+        WHERE aggregate_type = %(aggregate_type)b AND aggregate_id = %(aggregate_id)b
+            AND class_schema = %(class_schema)b
+    ), start AS (
+        SELECT coalesce(max(version), 1::bigint) AS version FROM snapshot
+    )
+    SELECT ''::text AS stream_id, 0::bigint AS version, version AS position, pg_catalog.uuid_send(event_id),
+        ''::text, state, checksum, ''::bytea, 0, 0::smallint
+    FROM snapshot
+    UNION ALL (
+        {_EVENTS} WHERE stream_id = %(stream_id)b AND version >= (SELECT version FROM start)
+        ORDER BY version LIMIT %(limit)b
+    )
+    """
+"""The columns are those of a Row. The snapshot comes with the version 0, so that it is the first."""
 
 _FILTERED_LOG = f"""
     {_EVENTS}
@@ -140,6 +159,23 @@ STATEMENTS = (
         reply=_rows,
     ),
     statement(MarkLog, "SELECT {schema}.mark_log()", reply=optional_value(int)),
+    statement(
+        ReadFromSnapshot,
+        f"{_FROM_SNAPSHOT} ORDER BY version",
+        when=lambda request: request.event_id is None,
+        reply=_rows,
+    ),
+    statement(
+        ReadFromSnapshot,
+        f"""
+        {_FROM_SNAPSHOT}
+        UNION ALL
+        {_EVENTS} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
+            AND NOT (version >= (SELECT version FROM start) AND version < (SELECT version FROM start) + %(limit)b)
+        ORDER BY version
+        """,
+        reply=_rows,
+    ),
     statement(SafePosition, "SELECT {schema}.safe_position(%(after)b::bigint)", reply=optional_value(int)),
     statement(
         ReadLog,
