@@ -158,6 +158,10 @@ class AsyncFollowableStore(AsyncRequestStore):
         """As FollowableStore.announce; returns at once."""
         self.wakeups.wake()
 
+    async def execute_apart(self, request: Request[R]) -> R:
+        """As FollowableStore.execute_apart."""
+        return await self.execute(request)
+
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""
         return nullcontext()
