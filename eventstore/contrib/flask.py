@@ -210,6 +210,9 @@ class FlaskEventStore(FollowableStore):
     def execute(self, request: Request[R]) -> R:
         return self.store.execute(request)
 
+    def execute_apart(self, request: Request[R]) -> R:
+        return self.store.execute_apart(request)
+
     def _app(self) -> flask.Flask:
         if flask.has_app_context():
             return flask.current_app

@@ -200,6 +200,10 @@ class AsyncFollowableStore(AsyncBatchStore):
         """As FollowableStore.mark_log."""
         return await self.carry_out(operations.mark_log())
 
+    async def execute_apart(self, request: Request[R]) -> R:
+        """As FollowableStore.execute_apart."""
+        return await self.execute(request)
+
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""
         return nullcontext()

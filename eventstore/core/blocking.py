@@ -211,6 +211,10 @@ class FollowableStore(BatchStore):
         """
         return self.carry_out(operations.mark_log())
 
+    def execute_apart(self, request: Request[R]) -> R:
+        """Carry out a request without waiting for what workers and requests of the program have in use."""
+        return self.execute(request)
+
     def listening(self) -> AbstractContextManager[object]:
         """A block in which other processes' announcements wake subscriptions of this one, where that is possible."""
         return nullcontext()

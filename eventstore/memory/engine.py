@@ -87,7 +87,11 @@ class MemoryEngine:
         self._holders: dict[str, Transaction] = {}
         self._open: set[Transaction] = set()
         self.wakeups = WakeUps()
-        self.checkpoints = MemoryCheckpoints(self._log, lambda after: self._safe_position(SafePosition(after), None))
+        self.checkpoints = MemoryCheckpoints(
+            self._log,
+            lambda after: self._safe_position(SafePosition(after), None),
+            lambda: self._blocking(ListBlockingSessions(), None),
+        )
         self._answers = {
             **self.checkpoints.answers,
             **dict(

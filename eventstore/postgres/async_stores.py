@@ -28,7 +28,7 @@ from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.async_connections import CallersPool, Connections, Loan, OwnPool, Pool
-from eventstore.postgres.failures import Warnings, check_connection, resolve
+from eventstore.postgres.failures import Warnings, check_connection, resolve, unavailable
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import DEFAULT_SCHEMA, WORKERS_PATIENCE
@@ -178,6 +178,18 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
 
     def listening(self) -> AbstractContextManager[object]:
         return self._announcements.listening()
+
+    async def execute_apart(self, request: Request[R]) -> R:
+        """As PostgresEventStore.execute_apart."""
+        server = self.connections.server()
+        if server is None:
+            return await self.execute(request)
+        try:
+            connection = await AsyncConnection.connect(server.conninfo, **server.options_of_one(self._deadline()))
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        async with connection:
+            return await execute(connection, request, self.statements)
 
     def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's
         self.announce()

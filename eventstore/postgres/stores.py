@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -28,7 +28,7 @@ from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.connections import CallersPool, Connections, Loan, OwnPool, Pool
-from eventstore.postgres.failures import Warnings, check_connection, resolve
+from eventstore.postgres.failures import Warnings, check_connection, resolve, unavailable
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.transactions import OnAnotherConnection, commits
@@ -203,6 +203,18 @@ class PostgresEventStore(_PoolClient, FollowableStore):
 
     def listening(self) -> AbstractContextManager[object]:
         return self._announcements.listening()
+
+    def execute_apart(self, request: Request[R]) -> R:
+        """Carry out a request on a connection of its own, which is closed then: the pool's may all be in use."""
+        server = self.connections.server()
+        if server is None:
+            return self.execute(request)
+        try:
+            connection = psycopg.connect(server.conninfo, **server.options_of_one(self._deadline()))
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        with closing(connection):
+            return execute(connection, request, self.statements)
 
     def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's
         self.announce()
