@@ -21,6 +21,7 @@ from eventstore import (
     register_type,
     upcasts,
 )
+from eventstore.context import causing
 from eventstore.privacy import InMemorySubjectKeys, Personal, Sealed, Subject, SubjectForgotten
 
 if TYPE_CHECKING:
@@ -423,3 +424,22 @@ def test_an_append_that_is_repeated_is_the_same_success(keyed: Keyed) -> None:
     assert keyed.store.append("Customer-1", events, 0) == 1
     again = keyed.store.append("Customer-1", events, 0)
     assert (again, again.repeated) == (1, True)
+
+
+def test_a_batch_to_several_streams_can_hold_personal_data(keyed: Keyed) -> None:
+    ann, bob = uuid4(), uuid4()
+    batch = [("Customer-1", [registered(ann)], 0), ("Customer-2", [registered(bob)], 0)]
+    assert keyed.store.append_many(batch) == {"Customer-1": 1, "Customer-2": 1}
+    keyed.store.forget(ann)
+    assert [keyed.store.read(stream)[0].sealed == () for stream, _, _ in batch] == [False, True]
+    with pytest.raises(ForgottenSubject):
+        keyed.store.append_many([("Customer-2", [registered(bob)], 1), ("Customer-1", [registered(ann)], 1)])
+    assert len(keyed.store.read("Customer-2")) == 1
+
+
+def test_personal_metadata_of_the_block_around_an_append_is_sealed_as_well(keyed: Keyed) -> None:
+    event = registered(uuid4(), metadata={})
+    with causing(ip="192.0.2.9", job="import"):
+        keyed.store.append("Customer-1", [event], 0)
+    assert keyed.store.read("Customer-1")[0].metadata == {"ip": "192.0.2.9", "job": "import"}
+    assert keyed.without_keys.read("Customer-1")[0].metadata == {"ip": "0.0.0.0", "job": "import"}  # noqa: S104

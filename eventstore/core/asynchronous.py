@@ -13,7 +13,7 @@ from uuid import UUID
 
 from eventstore.codec.record import Row
 from eventstore.codec.sealing import Keys
-from eventstore.core import forgetting, operations
+from eventstore.core import appending, forgetting, operations
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, within
 from eventstore.core.forgetting import Forgotten
 from eventstore.core.operations import LogReader
@@ -25,6 +25,7 @@ from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.names import check_subject
 from eventstore.store import (
+    Appends,
     AsyncEventStore,
     AsyncSnapshotStore,
     Categories,
@@ -105,12 +106,22 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
     """Whether it knows when what was appended is committed: not in your own transaction."""
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        if not self.in_transaction:
-            check_not_held(self, asyncio.current_task(), stream_id)
-        operation = operations.append(
+        self._begin_appends([stream_id])
+        operation = appending.append(
             stream_id, events, expected_version, in_transaction=self.in_transaction, subject_keys=self.subject_keys
         )
-        return await self.carry_out(operation)
+        version = await self.carry_out(operation)
+        self._end_appends([(stream_id, version, events)])
+        return version
+
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        """Called before appends to these streams."""
+        if not self.in_transaction:
+            for stream_id in stream_ids:
+                check_not_held(self, asyncio.current_task(), stream_id)
+
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:
+        """Called after them, with each stream, its new version, and the events that led to it."""
 
     async def read(
         self,
@@ -203,7 +214,21 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
         return await self.carry_out(operation)
 
 
-class AsyncFollowableStore(AsyncRequestStore):
+class AsyncBatchStore(AsyncRequestStore):
+    """A store that answers AppendMany as well; others append a batch in a transaction."""
+
+    async def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        appends = appending.checked_appends(appends)
+        if appending.are_personal(appends):  # Their subjects are noted with each append.
+            return await super().append_many(appends)
+        self._begin_appends(stream_id for stream_id, _, _ in appends)
+        operation = appending.append_many(appends, in_transaction=self.in_transaction)
+        versions = await self.carry_out(operation)
+        self._end_appends((stream_id, versions[stream_id], events) for stream_id, events, _ in appends)
+        return versions
+
+
+class AsyncFollowableStore(AsyncBatchStore):
     """FollowableStore in async."""
 
     @property
@@ -218,6 +243,10 @@ class AsyncFollowableStore(AsyncRequestStore):
     async def mark_log(self) -> int:
         """As FollowableStore.mark_log."""
         return await self.carry_out(operations.mark_log())
+
+    async def execute_apart(self, request: Request[R]) -> R:
+        """As FollowableStore.execute_apart."""
+        return await self.execute(request)
 
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""

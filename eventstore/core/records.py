@@ -60,6 +60,9 @@ class NewRecords(NamedTuple):
     revisions: list[int]
 
 
+NO_RECORDS = NewRecords([], [], [], [], [], [], [])
+
+
 def encode_events(events: Iterable[Event], keys: Keys | None = None) -> NewRecords:
     """Encode events by columns. Personal data is sealed by the ``keys``.
 

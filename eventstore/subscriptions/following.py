@@ -72,6 +72,8 @@ WINDOW = 100_000
 """At most so many positions in one batch, so that the checkpoint also moves where the filter leaves everything out."""
 BUSY_SECONDS = 0.05
 """Until the next look, where other workers are on all that there is to do."""
+OLD_SECONDS = 1.0
+"""After so long what a poll has said is asked again where the batch is read: that may be another server by now."""
 SIGN_OFF_SECONDS = 3.0
 """How long a worker that ends tries to say so: whoever stops it may have lost patience with the server, too."""
 
@@ -167,7 +169,7 @@ class Follower:
         self._strict = strict or settings.has_classes
         self._unknown = UnknownTypes(name)
         self._troubles: dict[int, _Trouble] = {}
-        self._beat = float("-inf")
+        self._beat = self._polled = float("-inf")
 
     def wants(self, event: Event) -> bool:
         """Whether the filter lets an event through."""
@@ -238,6 +240,7 @@ class Follower:
     def _poll(self) -> Operation[tuple[int, int, int]]:
         """The lowest checkpoint, the position up to which the log may be read, and where it ends on the primary."""
         replayed = (yield from self.safe_position(0)) if self._reads_elsewhere else None
+        self._polled = time.monotonic()
         poll = yield from ask(PollSubscription(self.name))
         if poll.lowest is None:
             raise InvalidOperation(f"subscription {self.name!r} was removed: start it again to begin from scratch")
@@ -296,16 +299,7 @@ class Follower:
         claimed = yield from ask(Claim(self.name, below, partition))
         if claimed is None:
             return None
-        upto = min(below, claimed.position + WINDOW)
-        split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
-        wanted = self._stored_types()
-        records = yield from self._reading(
-            ReadLog(claimed.position, upto, self.batch_size, wanted, self._settings.categories, split)
-        )
-        end = records[-1][POSITION] if len(records) == self.batch_size else upto
-        if not records and upto < below:  # Positions may begin far above, as on a worker of Citus.
-            found = yield from self._reading(ReadLog(upto, below, 1, None, None))
-            end = found[0][POSITION] - 1 if found else below
+        records, end = yield from self._read(claimed, below)
         records = [record for record in records if record[POSITION] not in leaving_out] if leaving_out else records
         held = yield from self._held_streams(claimed)
         streams = {record[POSITION]: record[STREAM_ID] for record in records} if held else {}
@@ -340,6 +334,21 @@ class Follower:
         if suspect is not None and end >= suspect:
             del self._troubles[claimed.partition]
         return Batch(end, handled)
+
+    def _read(self, claimed: Claimed, below: int) -> Operation[tuple[Sequence[Row], int]]:
+        """In a transaction: the next records of a partition, and the position up to which those are all."""
+        if time.monotonic() > self._polled + OLD_SECONDS:
+            # The transaction may have waited for a failover that lost events: others get the positions that were safe.
+            below = min(below, (yield from self.safe_position(claimed.position)))
+        upto = min(below, claimed.position + WINDOW)
+        split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
+        records = yield from self._reading(
+            ReadLog(claimed.position, upto, self.batch_size, self._stored_types(), self._settings.categories, split)
+        )
+        if not records and upto < below:  # Positions may begin far above, as on a worker of Citus.
+            found = yield from self._reading(ReadLog(upto, below, 1, None, None))
+            return records, found[0][POSITION] - 1 if found else below
+        return records, records[-1][POSITION] if len(records) == self.batch_size else upto
 
     def _held_streams(self, claimed: Claimed) -> Operation[frozenset[str | None]]:
         """The streams whose events are parked without being tried, as an earlier one is parked."""
