@@ -16,6 +16,8 @@ from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    AppendMany,
+    AppendReply,
     ConfirmCommits,
     Conflict,
     DeleteSnapshot,
@@ -85,12 +87,17 @@ class MemoryEngine:
         self._holders: dict[str, Transaction] = {}
         self._open: set[Transaction] = set()
         self.wakeups = WakeUps()
-        self.checkpoints = MemoryCheckpoints(self._log, lambda after: self._safe_position(SafePosition(after), None))
+        self.checkpoints = MemoryCheckpoints(
+            self._log,
+            lambda after: self._safe_position(SafePosition(after), None),
+            lambda: self._blocking(ListBlockingSessions(), None),
+        )
         self._answers = {
             **self.checkpoints.answers,
             **dict(
                 [
                     Append.answered_by(self._append),
+                    AppendMany.answered_by(self._append_many),
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
                     ReadFromSnapshot.answered_by(self._read_from_snapshot),
@@ -146,16 +153,22 @@ class MemoryEngine:
     @staticmethod
     def takes_locks(request: Request[Any]) -> bool:
         """Whether a request needs a transaction to hold its locks."""
-        return isinstance(request, Append)
+        return isinstance(request, (Append, AppendMany))
 
     def try_lock(self, request: Request[Any], transaction: Transaction | None) -> bool:
-        """Take the lock that a request needs, unless another transaction holds it: then its end is to be waited for.
+        """Take the locks that a request needs, unless another transaction holds one: then its end is to be waited for.
 
         A transaction that would wait for one that waits for it fails, as the server's deadlock detection makes it.
         """
-        if not isinstance(request, Append):
-            return True
-        stream_id, transaction = request.stream_id, _there(transaction)
+        if isinstance(request, Append):
+            return self._try_lock(request.stream_id, _there(transaction))
+        if isinstance(request, AppendMany):
+            # In one order, so that no two batches wait for each other. One that fails at a deadlock needs no more.
+            there = _there(transaction)
+            return all(there.failed or self._try_lock(stream_id, there) for stream_id in sorted(request.stream_ids))
+        return True
+
+    def _try_lock(self, stream_id: str, transaction: Transaction) -> bool:
         self._check(transaction)
         holder = self._holders.setdefault(stream_id, transaction)
         transaction.waiting_for = None if holder is transaction else stream_id
@@ -176,12 +189,12 @@ class MemoryEngine:
 
     def answer(self, request: Request[R], transaction: Transaction | None) -> R:
         """The reply to a request, whose locks are held."""
-        if transaction is not None and not (transaction.failed and isinstance(request, Append)):
+        if transaction is not None and not (transaction.failed and isinstance(request, (Append, AppendMany))):
             self._check(transaction)
         reply: R = self._answers[type(request)](request, transaction)
         return reply
 
-    def _append(self, request: Append, given: Transaction | None) -> Stored | Conflict | AlreadyStored:
+    def _append(self, request: Append, given: Transaction | None) -> AppendReply:
         transaction = _there(given)
         if transaction.failed:
             return Conflict(None)
@@ -199,6 +212,33 @@ class MemoryEngine:
         if count:
             return Stored(last + count, self._last_position)
         return Stored(last, stream[-1].position if stream else 0)
+
+    def _append_many(self, request: AppendMany, given: Transaction | None) -> Sequence[AppendReply | None]:
+        transaction = _there(given)
+        if transaction.failed:
+            return [Conflict(None)] * len(request.stream_ids)
+        if transaction.bound is None:
+            transaction.bound = self._last_position
+        settled: list[AppendReply | None] = []
+        for append in request.each():
+            stream = self._stream(append.stream_id, transaction)
+            known = self._with_ids(append.records.event_ids, stream, transaction)
+            settled.append(answered_without_storing(append, len(stream), known))
+        if any(isinstance(reply, (Conflict, AlreadyStored)) for reply in settled):
+            return settled
+        lasts = [self._stream(stream_id, transaction) for stream_id in request.stream_ids]
+        replies = [
+            reply or Stored(len(stream), stream[-1].position if stream else 0)
+            for reply, stream in zip(settled, lasts, strict=True)
+        ]
+        versions = [reply.version if isinstance(reply, Stored) else 0 for reply in replies]
+        for index, step, new in zip(request.streams, request.steps, zip(*request.records, strict=True), strict=True):
+            if settled[index] is None:
+                self._last_position += 1
+                version = versions[index] + step
+                transaction.records.append(Record(request.stream_ids[index], version, self._last_position, *new))
+                replies[index] = Stored(version, self._last_position)
+        return replies
 
     def _with_ids(
         self, ids: Sequence[bytes], stream: Sequence[Record], transaction: Transaction

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from eventstore.event import Event
 from eventstore.store import (
+    Appends,
     AsyncEventStore,
     AsyncSnapshotStore,
     Categories,
@@ -54,6 +55,9 @@ class SyncFromAsyncEventStore(EventStore):
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self._thread.run(self._store.append(stream_id, events, expected_version))
+
+    def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        return self._thread.run(self._store.append_many(appends))
 
     def read(
         self,
