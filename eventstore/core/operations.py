@@ -11,6 +11,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from eventstore.codec.record import DATA, EVENT_ID, METADATA, POSITION, VERSION, Row
+from eventstore.codec.sealing import Keys
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
 from eventstore.core.logs import log as _log
@@ -206,9 +207,9 @@ class LogReader:
             self._after = records[-1][POSITION] if full else self.upto
         return records
 
-    def events(self, page: Sequence[Row]) -> Iterator[Event]:
+    def events(self, page: Sequence[Row], keys: Keys | None) -> Iterator[Event]:
         """The events of a page, decoded lazily: one that is released at once never reaches the garbage collector."""
-        return decode_each(page, strict=self._strict)
+        return decode_each(page, strict=self._strict, keys=keys)
 
 
 def check_event_types(event_types: EventTypes) -> list[str]:

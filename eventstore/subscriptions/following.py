@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from eventstore.codec.record import POSITION, STREAM_ID, Row
+from eventstore.codec.sealing import Keys
 from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState, above_the_log
+from eventstore.core.forgetting import keys_of
 from eventstore.core.logs import log as _log
 from eventstore.core.operations import check_number
 from eventstore.core.records import decode_events
 from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import Operation, ReadLog, Request, SafePosition, ask
+from eventstore.core.subject_keys import AnySubjectKeys
 from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
@@ -149,6 +152,7 @@ class Follower:
         exactly_once: bool,
         strict: bool,
         tables: tuple[str, ...] = (),
+        subject_keys: AnySubjectKeys | None = None,
         reads_elsewhere: bool = False,
     ) -> None:
         self.name = check_name("name", name)
@@ -160,6 +164,7 @@ class Follower:
         self.stopping = False
         self._settings = settings
         self._exactly_once = exactly_once
+        self._subject_keys = subject_keys
         self._reads_elsewhere = reads_elsewhere
         self._strict = strict or settings.has_classes
         self._unknown = UnknownTypes(name)
@@ -303,7 +308,7 @@ class Follower:
         trouble = self._troubles.get(claimed.partition)
         suspect = trouble.position if trouble else None
         slowest = Slowest()
-        for position, event in self._decoded(records):
+        for position, event in self._decoded(records, (yield from self._keys_of(records))):
             if streams.get(position) in held:
                 yield from ask(Park(self.name, position, 0, BEHIND_ANOTHER, rebuild=claimed.partition == REBUILD))
                 done = position
@@ -382,14 +387,20 @@ class Follower:
         failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
         return Batch(done, handled, refused or failure)
 
-    def _decoded(self, records: Sequence[Row]) -> Iterator[tuple[int, Event | DeserializationError]]:
+    def _keys_of(self, records: Sequence[Row]) -> Operation[Keys | None]:
+        """The keys of personal data that some records need to be decoded."""
+        if self._subject_keys is None:
+            return None
+        return (yield from keys_of(records, self._subject_keys, committed=True))
+
+    def _decoded(self, records: Sequence[Row], keys: Keys | None) -> Iterator[tuple[int, Event | DeserializationError]]:
         """The events with their positions; for one that can't be read the error, where those before it are handled."""
         try:
-            events = decode_events(records, strict=self._strict)
+            events = decode_events(records, strict=self._strict, keys=keys)
         except DeserializationError:
             for record in records:
                 try:
-                    yield record[POSITION], decode_events([record], strict=self._strict)[0]
+                    yield record[POSITION], decode_events([record], strict=self._strict, keys=keys)[0]
                 except DeserializationError as error:
                     yield record[POSITION], error
         else:
@@ -485,7 +496,8 @@ class Follower:
                         f"subscription {self.name!r} parks the events of a stream in their order: retry the event at "
                         f"position {earlier.position} first, or drop it"
                     )
-        yield from ask(Handle(decode_events(records, strict=self._strict)[0]))
+        keys = yield from self._keys_of(records)
+        yield from ask(Handle(decode_events(records, strict=self._strict, keys=keys)[0]))
 
 
 def drop_parked(name: str, position: int) -> Operation[None]:

@@ -18,6 +18,7 @@ from eventstore.core.requests import (
     SafePosition,
     SessionsGone,
     Stored,
+    SubjectGone,
 )
 from eventstore.postgres.arrays import BYTEA, INT2, INT4, INT8, TEXT, TIMESTAMPTZ, UUID_, array
 from eventstore.postgres.statements.statement import Parameters, Rows, names, nothing, optional_value, statement
@@ -94,6 +95,8 @@ def _reply(version: int | None, position: int | None, outcome: str) -> AppendRep
         return Stored(version or 0, position or 0, outcome == "repeated")
     if outcome == "already stored":
         return AlreadyStored(version or 0, position or 0)
+    if outcome == "forgotten":
+        return SubjectGone(version or 0)
     return Conflict(version)
 
 
@@ -125,6 +128,10 @@ def _columns(request: Append | AppendMany) -> Parameters:
     )
 
 
+def _append_personal(request: Append) -> Parameters:
+    return *_append(request), array(TEXT, [subject.encode() for subject in request.subjects])
+
+
 def _filtered(request: ReadLog) -> Parameters:
     types, categories = names(request.event_types), names(request.categories)
     number, of = request.partition or (None, None)
@@ -137,6 +144,14 @@ def _sessions(request: SessionsGone) -> Parameters:
 
 
 STATEMENTS = (
+    statement(
+        Append,
+        "SELECT {schema}.append_personal(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.subjects),
+        parameters=_append_personal,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
     statement(
         Append,
         "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
@@ -244,6 +259,14 @@ STATEMENTS = (
 )
 
 IN_TRANSACTION = (
+    statement(
+        Append,
+        "SELECT {schema}.append_personal_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.subjects),
+        parameters=_append_personal,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
     statement(
         Append,
         "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
