@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -21,6 +23,8 @@ from eventstore import (
     register_type,
     upcasts,
 )
+from eventstore.codec import decode
+from eventstore.codec.sealing import Cipher, associated_data, opened, subjects_in
 from eventstore.context import causing
 from eventstore.privacy import InMemorySubjectKeys, Personal, Sealed, Subject, SubjectForgotten
 
@@ -424,6 +428,20 @@ def test_an_append_that_is_repeated_is_the_same_success(keyed: Keyed) -> None:
     assert keyed.store.append("Customer-1", events, 0) == 1
     again = keyed.store.append("Customer-1", events, 0)
     assert (again, again.repeated) == (1, True)
+
+
+def test_the_page_on_the_format_gives_the_bytes_as_they_are() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "format.md").read_text("utf-8").partition("## Sealed values")[2]
+    data, associated = (
+        bytes.fromhex(part) for part in re.findall(r"^    (?:\w| )+= ([0-9a-f ]+)$", page, re.MULTILINE)[:2]
+    )
+    event_id = UUID("018cc251-f400-7000-8000-000000000001")
+    subject = "12345678-1234-5678-1234-567812345678"
+    keys = {subject: Cipher(subject, bytes(range(32)))}
+    assert subjects_in(data) == {subject}
+    found = opened(data, event_id.bytes, "data", keys)
+    assert (decode(found.packed), found.subjects) == ({"email": "ann@example.org"}, {subject})
+    assert associated_data(event_id.bytes, ("data", "email")) == associated
 
 
 def test_a_batch_to_several_streams_can_hold_personal_data(keyed: Keyed) -> None:
