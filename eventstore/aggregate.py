@@ -16,6 +16,7 @@ from eventstore.codec.registry import described_fields, learn, reachable
 from eventstore.codec.showing import represented
 from eventstore.codec.upcasting import revision_of
 from eventstore.codec.values import copied
+from eventstore.context import in_context
 from eventstore.errors import InvalidArgument, UnknownEventType
 from eventstore.event import Event, detached
 from eventstore.event_types import ignore_types
@@ -203,13 +204,14 @@ class Aggregate(Generic[A]):
         """Apply an event and add a copy of it to the pending events.
 
         If ``apply`` raises, the event is not added. What ``apply`` had changed by then stays changed, so no snapshot is
-        taken of this instance any more.
+        taken of this instance any more. Inside a block of ``eventstore.context.causing`` the event gets its metadata.
 
         Raises:
             InvalidArgument: ``event`` is not an Event.
         """
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"only events can be recorded, not {type(event).__name__}")
+        event = in_context(event)
         # The state may come to share a list with the event, and change it; what happened does not change.
         kept = detached(event)
         try:

@@ -152,7 +152,7 @@ class Repository(Generic[A]):
             command_id: a UUID, or a text such as a message's id, under which the command is carried out once, however
                 often it is delivered. The events get ids derived from it. If the stream holds the first of them
                 already, ``change`` is not called, or what it does to a cached state has no effect. A command that
-                records no event leaves no trace, and is tried again.
+                records no event leaves no trace, so it is carried out again.
 
         Returns:
             The aggregate as it was saved, or as it is if the command was carried out before.

@@ -234,7 +234,7 @@ class EventStore(_KnownToRepositories, ABC):
             DeserializationError: an event can't be read. It is raised when the iteration comes to it.
             InvalidArgument: an argument is invalid. It is raised by the call, before the iteration begins.
             StoreUnavailable: the store could not be reached.
-            StoreRefused: the server is a standby, on which the log can't be followed.
+            InvalidOperation: the server is a standby, and nobody marks how far it may read: see ``mark_log``.
         """
 
     def last_position(self) -> int:
@@ -249,8 +249,12 @@ class EventStore(_KnownToRepositories, ABC):
     def transaction(self) -> AbstractContextManager[EventStore]:
         """Return a context manager whose store makes several appends one, also to several streams.
 
-        All of them are stored when the block ends, or none if it raises. The store sees them at once. It is for one
-        thread, and can't be used after the block. Its own ``transaction()`` is a savepoint.
+        All of them are stored when the block ends, or none if it raises. ``read`` then sees all of them. Who reads the
+        log gets them in the order of their positions: perhaps the first ones alone, as long as another transaction that
+        appends is open between them, or at the end of a batch.
+
+        The store that the block gets sees its own appends at once. It is for one thread, and can't be used after the
+        block. Its own ``transaction()`` is a savepoint.
         """
 
     @abstractmethod

@@ -121,7 +121,7 @@ class TestMirror:
     def test_every_public_name_is_there(self, name: str) -> None:
         assert getattr(eventstore, name).__name__ == name
 
-    def test_a_name_that_is_not_there_says_so(self) -> None:
+    def test_an_unknown_name_of_the_package_is_an_attribute_error(self) -> None:
         with pytest.raises(AttributeError, match="AsyncNothing"):
             eventstore.AsyncNothing  # noqa: B018
 
@@ -147,7 +147,7 @@ class TestRepository:
 
         return use
 
-    def test_it_loads_what_it_saved_with_snapshots(self, use: Callable) -> None:
+    def test_an_async_repository_loads_what_it_saved_with_snapshots(self, use: Callable) -> None:
         async def work(store, snapshots) -> None:
             repository = AsyncRepository(store, AsyncCounter, snapshots, snapshot_frequency=10)
             counter = AsyncCounter(uuid4())

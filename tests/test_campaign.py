@@ -81,7 +81,7 @@ def test_a_campaign_that_did_too_little_shows_nothing(tmp_path: Path, environmen
 
 
 @pytest.mark.parametrize("name", BUGS if FULL else ["skip", "not-there-means-failed"])
-def test_planted_bug_is_caught(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_the_campaign_catches_each_planted_bug(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
     report = run_campaign(tmp_path / "histories", environment, "--planted", name, "--seconds", "30")
     assert report["caught"], report["printed"]
 

@@ -28,7 +28,7 @@ def changes() -> dict[str, list[str]]:
     }
 
 
-def test_there_are_ten_changes() -> None:
+def test_the_page_shows_ten_changes() -> None:
     assert [int(title.split(".")[0]) for title in changes()] == list(range(1, 11))
 
 

@@ -61,7 +61,7 @@ def versions(printed: str) -> list[int]:
 # --- the program ------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_command_it_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_without_a_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     commands = ("demo", "migrate", "read", "import")
     assert main([]) == 2
     complaint = capsys.readouterr().err
@@ -80,7 +80,7 @@ IMPORT = ["import", "a.csv", "--category=C", "--stream=s", "--type=t", "--timest
 
 
 @pytest.mark.parametrize("arguments", [["read", "S"], ["migrate"], IMPORT])
-def test_without_a_database_it_says_how_to_name_one(
+def test_a_command_without_a_database_says_how_to_name_one(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("EVENTSTORE_DSN", raising=False)
@@ -194,7 +194,7 @@ def test_what_a_terminal_would_obey_is_spelled_out(
         (["--from-version", "20"], ()),
     ],
 )
-def test_it_reads_what_it_is_asked_for_page_by_page(
+def test_read_fetches_what_it_is_asked_for_page_by_page(
     options: list[str],
     expected: range,
     store: PostgresEventStore,
@@ -256,7 +256,9 @@ VALUES: list[tuple[Any, Any]] = [
 ]
 
 
-def test_json_says_everything(store: PostgresEventStore, run: Callable[..., tuple[int, str, str]]) -> None:
+def test_read_as_json_shows_every_part_of_an_event(
+    store: PostgresEventStore, run: Callable[..., tuple[int, str, str]]
+) -> None:
     for cls in (Color, Size, Money):
         register_type(cls)
     event = Event(
@@ -298,7 +300,7 @@ def test_an_output_that_lacks_a_letter(
     assert expected in done.stdout
 
 
-def test_a_pipe_whose_reader_goes_ends_it_quietly(store: PostgresEventStore, dsn: str, schema: str) -> None:
+def test_read_ends_quietly_when_the_reader_of_its_pipe_goes(store: PostgresEventStore, dsn: str, schema: str) -> None:
     store.append("Order-1", events(2_000, text="x" * 500), 0)  # more than a pipe holds
     with subprocess.Popen(
         [*PROGRAM, "read", "Order-1", "--dsn", dsn, "--schema", schema],
@@ -389,7 +391,7 @@ def test_the_total_may_be_of_something_else(clock: list[float]) -> None:
     assert terminal.screen() == "file: [======                  ]  25%  10 rows  0/s  3:00:00 left"
 
 
-def test_without_a_total_it_counts(clock: list[float]) -> None:
+def test_progress_without_a_total_counts(clock: list[float]) -> None:
     terminal = Terminal()
     shown = Progress("log", stream=terminal)
     clock[0] += 2
@@ -406,7 +408,7 @@ def test_a_bar_is_not_drawn_more_often_than_it_can_be_seen(clock: list[float]) -
     assert terminal.getvalue().count("\r") == pytest.approx(10, abs=1)
 
 
-def test_elsewhere_than_on_a_terminal_it_is_a_line_now_and_then(clock: list[float]) -> None:
+def test_progress_elsewhere_than_on_a_terminal_is_a_line_now_and_then(clock: list[float]) -> None:
     log = io.StringIO()
     with Progress("orders", total=100, stream=log) as shown:
         for _ in range(100):

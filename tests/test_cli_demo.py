@@ -69,7 +69,7 @@ def check(printed: str, events: int) -> None:
     assert sum(counts(printed).values()) == events + 5001 + 10
 
 
-def test_it_runs_on_a_server_of_its_own_and_its_data_can_be_kept(place: Path) -> None:
+def test_the_demo_runs_on_a_server_of_its_own_and_can_keep_its_data(place: Path) -> None:
     kept = place / "kept"
     with EmbeddedServer(kept, durable=False) as server:  # a new cluster that is on disk takes seconds
         migrate(server.dsn)
@@ -83,7 +83,7 @@ def test_it_runs_on_a_server_of_its_own_and_its_data_can_be_kept(place: Path) ->
         assert sum(1 for _ in store.read_all()) == 1 + 12 + 5001 + 10
 
 
-def test_a_database_that_is_given_is_left_as_it_was(dsn: str) -> None:
+def test_the_demo_leaves_a_given_database_as_it_was(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         schemas = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'eventstore_demo%'"
         before = connection.execute(schemas).fetchall()
@@ -112,7 +112,7 @@ def test_ctrl_c_leaves_no_server_and_no_directory(place: Path) -> None:
         assert list(place.iterdir()) == []
 
 
-def test_without_a_server_it_says_how_to_get_one() -> None:
+def test_the_demo_without_a_server_says_how_to_get_one() -> None:
     program = (
         "import sys; from eventstore.cli import main; from eventstore.postgres.embedded import binaries;"
         "binaries._candidates = tuple; sys.exit(main(['demo']))"

@@ -123,7 +123,7 @@ def test_the_order_within_a_stream_is_the_file_s(
         assert did(store, str(case)) == [f"step {number}" for number in range(case, 100, 3)]
 
 
-def test_csv_as_programs_write_it(importer: Importer, store: PostgresEventStore) -> None:
+def test_import_reads_csv_as_common_programs_write_it(importer: Importer, store: PostgresEventStore) -> None:
     text = 'case,did,at,who\r\n1,"said ""no""",2024-05-01T12:00Z,"ann,\r\nbob"\r\n\r\n2,ended,2024-05-01T12:00Z,Zoë'
     importer.run(importer.file(text.encode("utf-8-sig")))
     (said,), (ended,) = store.read("Case-1"), store.read("Case-2")
@@ -373,7 +373,7 @@ def test_what_was_appended_before_a_bad_row_stays(
 
 
 @pytest.mark.parametrize("count", [1, 4, 40])
-def test_a_stream_with_other_events_is_left_alone(
+def test_import_leaves_a_stream_with_other_events_alone(
     count: int, three_cases: Path, importer: Importer, store: PostgresEventStore
 ) -> None:
     store.append("Case-1", [Event(event_type="theirs", data={}) for _ in range(count)], 0)
@@ -383,7 +383,7 @@ def test_a_stream_with_other_events_is_left_alone(
     assert did(store, "1") == ["theirs"] * count
 
 
-def test_a_changed_row_is_found_where_it_stands(
+def test_import_names_the_line_of_a_changed_row(
     three_cases: Path, importer: Importer, store: PostgresEventStore
 ) -> None:
     importer.run(three_cases)
@@ -448,7 +448,7 @@ def stored(dsn: str, schema: str) -> Callable[[], int]:
     return count
 
 
-def test_killed_and_run_again_it_ends_the_same(
+def test_an_import_that_was_killed_ends_the_same_when_run_again(
     importer: Importer, store: PostgresEventStore, stored: Callable[[], int], dsn: str
 ) -> None:
     path = importer.file(HEADER + "".join(row(number % 500, f"step {number}") for number in range(2000)))
@@ -466,7 +466,7 @@ def test_killed_and_run_again_it_ends_the_same(
     }
 
 
-def test_ctrl_c_ends_it_at_once_and_quietly(
+def test_ctrl_c_ends_an_import_at_once_and_quietly(
     importer: Importer, store: PostgresEventStore, stored: Callable[[], int], dsn: str
 ) -> None:
     path = importer.file(HEADER + "".join(row(number, "opened") for number in range(100)))
@@ -486,7 +486,7 @@ def has_gone_on(process: subprocess.Popen[str], before: int, stored: Callable[[]
     return stored() > before or process.poll() is not None
 
 
-def test_ctrl_c_at_any_moment_ends_it(importer: Importer, stored: Callable[[], int]) -> None:
+def test_ctrl_c_at_any_moment_ends_an_import(importer: Importer, stored: Callable[[], int]) -> None:
     path = importer.file(HEADER + "".join(row(number % 300, f"step {number}") for number in range(3000)))
     for round_ in range(12):
         with importer.start(path) as process:
@@ -569,7 +569,9 @@ def test_another_writer_between_two_buffers(
 @pytest.mark.skipif(
     not RECEIPT.exists(), reason=f"the event log receipt.csv is not at {RECEIPT}; EVENTSTORE_TEST_RECEIPT may name it"
 )
-def test_a_real_log(importer: Importer, store: PostgresEventStore, stored: Callable[[], int], dsn: str) -> None:
+def test_a_real_log_is_imported_whole(
+    importer: Importer, store: PostgresEventStore, stored: Callable[[], int], dsn: str
+) -> None:
     columns = ["--category", "Receipt", "--stream", "case:concept:name", "--type", "concept:name"]
     options = [*columns, "--timestamp", "time:timestamp"]
     with RECEIPT.open(encoding="utf-8", newline="") as file:

@@ -70,7 +70,7 @@ def refused(directory: Path) -> str:
     return done.stderr
 
 
-def test_it_prints_a_dsn_to_use_and_finds_its_data_when_started_again(place: Path) -> None:
+def test_the_server_prints_a_dsn_and_finds_its_data_when_started_again(place: Path) -> None:
     with served(place / "data") as (_, dsn):
         migrate(dsn)
         with PostgresEventStore.connect(dsn) as store:

@@ -37,7 +37,7 @@ def ids(printed: str) -> list[str]:
 
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("page", [1, 2, 1000])
-def test_they_are_listed_in_the_order_of_their_ids(run: Run, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+def test_streams_are_listed_in_the_order_of_their_ids(run: Run, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
     monkeypatch.setattr(streams, "_PAGE", page)
     assert ids(run()[1]) == ["Order-1", "Order-2", "OrderLine-1", "Zoo", "Ä-1"]
     assert ids(run("--category", "Order")[1]) == ["Order-1", "Order-2"]
@@ -57,7 +57,7 @@ def test_each_has_its_version_and_the_time_of_its_last_event(run: Run, dsn: str,
     assert run("--category", "Order", "--limit", "1")[1] == f"       3  {last}  Order-1\n"
 
 
-def test_where_there_is_none_it_says_so(run: Run, schema: str) -> None:
+def test_streams_says_that_there_is_none(run: Run, schema: str) -> None:
     assert run() == (1, "", f"eventstore: there is no stream in schema {schema!r}\n")
     assert "no stream that begins with 'a'" in run("--prefix", "a")[2]
 

@@ -251,7 +251,7 @@ EXTREMES = {
 
 
 @pytest.mark.parametrize("value", EXTREMES.values(), ids=EXTREMES)
-def test_extremes_come_back(value: Any) -> None:
+def test_the_extreme_values_of_each_type_come_back(value: Any) -> None:
     assert_comes_back(value)
 
 
@@ -783,7 +783,7 @@ def test_a_registered_name_must_be_a_name(name: Any) -> None:
         register_type(CodecColour, name=name)
 
 
-def test_a_dataclass_may_evolve() -> None:
+def test_a_dataclass_may_gain_fields_with_defaults() -> None:
     def define(*fields: Any) -> type:
         cls = dataclasses.make_dataclass("CodecEvolving", fields)
         cls.__module__, cls.__qualname__ = __name__, "CodecEvolving"

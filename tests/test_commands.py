@@ -121,7 +121,7 @@ def test_a_store_that_wraps_another_finds_commands_too(store: EventStore, basket
     assert baskets.update("b", lambda basket: basket.add(4), command_id="once").version == 4
 
 
-def test_other_commands_and_other_aggregates_are_not_taken_for_it(
+def test_another_command_or_another_aggregate_is_not_taken_for_a_repeated_one(
     store: EventStore, baskets: Repository[Basket]
 ) -> None:
     other = Basket("c")
@@ -228,7 +228,7 @@ def test_a_command_id_must_be_a_uuid_or_a_name(baskets: Repository[Basket], comm
         baskets.update("b", lambda basket: basket.add(4), command_id=command_id)
 
 
-def test_a_command_for_an_aggregate_that_is_not_there_says_so(baskets: Repository[Basket]) -> None:
+def test_a_command_for_an_aggregate_without_events_raises_aggregate_not_found(baskets: Repository[Basket]) -> None:
     with pytest.raises(AggregateNotFound):
         baskets.update("nobody", lambda basket: basket.add(4), command_id="c")
 

@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import eventstore
+import eventstore.context
 import eventstore.postgres
 import eventstore.storage
 import eventstore.subscriptions
@@ -22,14 +23,21 @@ from eventstore import event_types as events_module
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/[!_]*.md"))]
 
-DOCUMENTED = [eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing]
+DOCUMENTED = [
+    eventstore,
+    eventstore.context,
+    eventstore.postgres,
+    eventstore.storage,
+    eventstore.subscriptions,
+    eventstore.testing,
+]
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_the_first_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_example_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "_event_classes", {})
     exec(compile(blocks(ROOT / "README.md", "python")[0], "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102
 
@@ -40,13 +48,13 @@ def test_the_benchmarks_can_be_started() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_in_it_compiles(page: Path) -> None:
+def test_python_on_each_page_compiles(page: Path) -> None:
     for block in blocks(page, "python"):
         compile(block, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_of_each_page_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
@@ -58,9 +66,7 @@ def test_the_guide_lists_every_error() -> None:
     assert [name for name in errors if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize(
-    "module", [eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing]
-)
+@pytest.mark.parametrize("module", DOCUMENTED, ids=lambda module: module.__name__)
 def test_the_reference_documents_every_public_name(module: ModuleType) -> None:
     text = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.rst"))
     documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", text, re.MULTILINE)}

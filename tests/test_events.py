@@ -412,7 +412,7 @@ def test_an_event_shows_its_envelope_before_any_of_it_was_decoded() -> None:
     assert vars(event).keys() >= ENVELOPE
 
 
-def test_a_class_of_events_says_how_it_is_called() -> None:
+def test_the_doc_and_signature_of_a_class_of_events_show_its_fields() -> None:
     assert EventsFull.__doc__ == "One of each kind of field."
     assert EventsShippedAbroad.__doc__ == (
         "EventsShippedAbroad(*, tracking_number: str, country: str = ..., event_id=None, timestamp=None, metadata=None)"
@@ -438,7 +438,7 @@ def test_the_aggregate_id_stands_in_the_stream_id(stream_id: str, aggregate_id: 
 # --- what a constructor refuses ---------------------------------------------------------------------------------------
 
 
-def test_arguments_are_keywords_only() -> None:
+def test_events_take_keyword_arguments_only() -> None:
     with pytest.raises(TypeError, match=re.escape("EventsOrderShipped() takes keyword arguments only")):
         EventsOrderShipped("1Z")  # type: ignore[misc, call-arg]
 
@@ -532,7 +532,7 @@ def test_such_a_name_is_refused_for_an_attribute_and_in_a_mixin_as_well(name: st
         type("Taken", (type("Mixin", (), {name: property(lambda _: 3)}), Event), {})
 
 
-def test_slots_are_refused() -> None:
+def test_a_class_of_events_with_slots_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="can't have slots"):
         type("Slotted", (Event,), {"__slots__": ()})
     with pytest.raises(InvalidArgument, match="can't have slots"):

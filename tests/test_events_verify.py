@@ -98,7 +98,7 @@ def stored_by_others(store: PostgresEventStore, release: Any) -> dict[str, int]:
     return dict(zip(["", "", "x", "", "", "", "newer", "", "", "blue", "gone"], positions, strict=True))
 
 
-def test_it_counts_what_can_and_what_can_t_be_read(
+def test_verify_counts_what_can_and_what_can_t_be_read(
     store: PostgresEventStore, run: Callable[..., tuple[int, str, str]], release: Any
 ) -> None:
     at = stored_by_others(store, release)
@@ -207,7 +207,7 @@ def test_a_missing_module_is_reported(dsn: str, schema: str, capsys: pytest.Capt
     assert "there is no module 'nowhere'" in capsys.readouterr().err
 
 
-def test_it_needs_a_database_and_a_module(
+def test_verify_needs_a_database_and_a_module(
     dsn: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("EVENTSTORE_DSN", raising=False)

@@ -85,7 +85,7 @@ def app(events: FlaskEventStore, dsn: str, schema: str) -> flask.Flask:
 
 
 class TestTheExtension:
-    def test_views_use_it(self, app: flask.Flask, events: FlaskEventStore) -> None:
+    def test_views_use_the_store_of_the_extension(self, app: flask.Flask, events: FlaskEventStore) -> None:
         @app.post("/letters/<to>")
         def send(to: str) -> dict[str, str]:
             letter = Letter(uuid4())
@@ -135,7 +135,7 @@ class TestTheExtension:
         assert pools[0] is pools[1] is pools[2]
         assert not pools[0].closed
 
-    def test_snapshots_share_its_pool(self, events: FlaskEventStore, dsn: str, schema: str) -> None:
+    def test_snapshots_share_the_pool_of_the_extension(self, events: FlaskEventStore, dsn: str, schema: str) -> None:
         app = an_app(events, dsn, schema, EVENTSTORE_SNAPSHOT_FREQUENCY=3)
         with app.app_context():
             letter = Letter(uuid4())
@@ -208,7 +208,7 @@ class TestInMemory:
     def app(self, events: FlaskEventStore) -> flask.Flask:
         return an_app(events, "memory:", "eventstore", EVENTSTORE_SNAPSHOT_FREQUENCY=2)
 
-    def test_views_and_repositories_use_it(self, app: flask.Flask, events: FlaskEventStore) -> None:
+    def test_views_and_repositories_use_the_store_in_memory(self, app: flask.Flask, events: FlaskEventStore) -> None:
         @app.post("/letters/<to>")
         def send(to: str) -> dict[str, str]:
             letter = Letter(uuid4())
@@ -223,7 +223,7 @@ class TestInMemory:
             app.extensions["eventstore"].stores.snapshots.load("Letter", sent["id"], Letter.class_schema()).version == 2
         )
 
-    def test_transactions_and_projections_work(self, app: flask.Flask, events: FlaskEventStore) -> None:
+    def test_transactions_and_projections_work_in_memory(self, app: flask.Flask, events: FlaskEventStore) -> None:
         with pytest.raises(ZeroDivisionError), events.transaction() as transaction:
             transaction.append("s", [an_event()], 0)
             _ = 1 / 0
@@ -233,7 +233,7 @@ class TestInMemory:
         Projection(events, "seen", lambda *_: seen.append(flask.current_app.name)).run_until_caught_up()
         assert seen == [app.name]
 
-    def test_each_app_has_its_own_and_another_init_app_empties_it(
+    def test_each_app_has_its_own_memory_and_init_app_empties_it(
         self, app: flask.Flask, events: FlaskEventStore
     ) -> None:
         events.append("s", [an_event()], 0)
@@ -245,7 +245,7 @@ class TestInMemory:
         with app.app_context():
             assert events.read("s") == []
 
-    def test_what_needs_a_database_says_so(self, app: flask.Flask, events: FlaskEventStore) -> None:
+    def test_what_needs_a_database_is_refused_in_memory(self, app: flask.Flask, events: FlaskEventStore) -> None:
         engine = sqlalchemy.create_engine("postgresql+psycopg://nobody@/x?host=/nowhere")
         for use in (events.bind, lambda session: events.repository(Letter, session)):
             with Session(engine) as session, pytest.raises(InvalidOperation, match="test that on PostgreSQL"):
@@ -330,7 +330,7 @@ def joined(
 
 
 class TestJoiningASession:
-    def test_its_commit_stores_what_was_appended(self, joined: Joined, events: FlaskEventStore) -> None:
+    def test_the_commit_of_a_session_stores_what_was_appended(self, joined: Joined, events: FlaskEventStore) -> None:
         stream = a_stream()
         assert joined.store.append(stream, [an_event()], 0) == 1
         note = joined.note()
@@ -341,7 +341,7 @@ class TestJoiningASession:
         assert len(events.store.read(stream)) == 2
         assert joined.session.get(Note, note) is not None
 
-    def test_its_rollback_takes_it_back_even_as_the_first_statement(
+    def test_the_rollback_of_a_session_takes_appends_back_even_as_its_first_statement(
         self, joined: Joined, events: FlaskEventStore
     ) -> None:
         stream = a_stream()
@@ -359,7 +359,7 @@ class TestJoiningASession:
         joined.session.commit()
         assert len(events.store.read(stream)) == 2
 
-    def test_a_conflict_leaves_it_usable(self, joined: Joined, events: FlaskEventStore) -> None:
+    def test_a_conflict_leaves_the_session_usable(self, joined: Joined, events: FlaskEventStore) -> None:
         stream = a_stream()
         events.store.append(stream, [an_event()], 0)
         note = joined.note()
@@ -369,7 +369,7 @@ class TestJoiningASession:
         joined.session.commit()
         assert joined.session.get(Note, note) is not None
 
-    def test_an_error_that_is_swallowed_does_not_take_the_rest_with_it(
+    def test_a_swallowed_error_does_not_take_the_rest_of_the_session_with_it(
         self, joined: Joined, events: FlaskEventStore, connection: psycopg.Connection, schema: str
     ) -> None:
         """A commit would "succeed", and the data be gone."""
@@ -387,7 +387,7 @@ class TestJoiningASession:
         assert joined.session.get(Note, note) is not None
         assert (len(events.store.read(kept)), events.store.read(stream)) == (1, [])
 
-    def test_its_savepoints_take_events_with_them(self, joined: Joined, events: FlaskEventStore) -> None:
+    def test_a_savepoint_of_the_session_takes_its_events_with_it(self, joined: Joined, events: FlaskEventStore) -> None:
         stream = a_stream()
         joined.store.append(stream, [an_event()], 0)
         with suppress(ZeroDivisionError), joined.session.begin_nested():
@@ -465,7 +465,9 @@ class TestJoiningASession:
 
 
 class TestOtherHosts:
-    def test_a_core_connection(self, events: FlaskEventStore, app: flask.Flask, notes: sqlalchemy.Engine) -> None:
+    def test_bind_joins_a_core_connection(
+        self, events: FlaskEventStore, app: flask.Flask, notes: sqlalchemy.Engine
+    ) -> None:
         stream, woken = a_stream(), mock.Mock()
         assert app is events._app()
         with notes.connect() as connection, events.store.wakeups.calling(woken):
@@ -479,7 +481,7 @@ class TestOtherHosts:
             woken.assert_called_once_with()
         assert len(events.read(stream)) == 1
 
-    def test_a_connection_in_autocommit(
+    def test_an_append_on_a_connection_in_autocommit_is_stored_at_once(
         self, events: FlaskEventStore, app: flask.Flask, notes: sqlalchemy.Engine
     ) -> None:
         stream = a_stream()
@@ -488,7 +490,7 @@ class TestOtherHosts:
             events.bind(connection).append(stream, [an_event()], 0)
             assert len(events.read(stream)) == 1
 
-    def test_a_psycopg_connection(
+    def test_bind_joins_a_psycopg_connection(
         self, events: FlaskEventStore, app: flask.Flask, connection: psycopg.Connection
     ) -> None:
         stream = a_stream()

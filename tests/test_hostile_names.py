@@ -32,7 +32,7 @@ FITTING = dict.fromkeys("".join(parts) for parts in PAIRS)
 NAMES = [*itertools.islice(FITTING, 498), "x" * MAX_NAME_BYTES, "x" * (MAX_NAME_BYTES - 2) + "\u00e9"]
 
 
-def test_there_are_five_hundred_of_them() -> None:
+def test_the_search_tries_five_hundred_hostile_names() -> None:
     assert len(set(NAMES)) == 500
 
 

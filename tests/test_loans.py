@@ -113,7 +113,7 @@ class TestCallersPools:
                         assert connection.info.transaction_status == TransactionStatus.IDLE
                 return turns
 
-        assert asyncio.run(work()) > 10
+        assert asyncio.run(work()) > 3, "no task was cancelled before its end"
 
 
 class TestInterrupts:

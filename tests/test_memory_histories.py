@@ -57,7 +57,7 @@ def judged(store: InMemoryEventStore, directory: Path, steps: int) -> dict[str, 
     return Checker(directory).report()
 
 
-def test_nothing_goes_wrong(tmp_path: Path) -> None:
+def test_the_memory_store_keeps_every_promise_in_every_interleaving(tmp_path: Path) -> None:
     report = judged(InMemoryEventStore(), tmp_path, STEPS)
     assert {kind: number for kind, number in report["anomalies"].items() if number} == {}, report["examples"]
     assert report["facts"]["appends acknowledged"] > THREADS * STEPS / 2

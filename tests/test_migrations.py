@@ -57,7 +57,7 @@ def test_the_plan_is_what_would_be_run_and_runs_nothing(dsn: str, name: str, poo
     assert planned_sql(dsn, name) == ""
 
 
-def test_several_processes_at_once(dsn: str, name: str) -> None:
+def test_several_processes_can_migrate_at_once(dsn: str, name: str) -> None:
     program = "import sys; from eventstore.postgres import migrate; print(len(migrate(*sys.argv[1:])))"
     processes = [
         subprocess.Popen([sys.executable, "-c", program, dsn, name], stdout=subprocess.PIPE, text=True)

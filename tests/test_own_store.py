@@ -50,7 +50,7 @@ def test_events_are_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
         assert [event.version for event in store.read("s")] == [1]
 
 
-def test_repositories_and_commands_work_on_it() -> None:
+def test_repositories_and_commands_work_on_a_store_of_ones_own() -> None:
     with closing(SqliteEventStore(":memory:")) as store:
         baskets = Repository(store, Basket)
         basket = Basket("b")
@@ -60,7 +60,7 @@ def test_repositories_and_commands_work_on_it() -> None:
             assert baskets.update("b", lambda basket: basket.add(3), command_id="once").version == 3
 
 
-def test_a_request_that_it_does_not_answer_is_named() -> None:
+def test_a_request_that_an_own_store_does_not_answer_is_named() -> None:
     with (
         closing(SqliteEventStore(":memory:")) as store,
         pytest.raises(NotImplementedError, match="does not answer ListSubscriptions"),

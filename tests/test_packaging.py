@@ -134,7 +134,7 @@ print(json.dumps([eventstore.__file__, typed, dict(texts(sql_directory(), "sql/"
     assert sql == SQL
 
 
-def test_installed_command_starts(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_command_starts(installed: Path, tmp_path: Path) -> None:
     assert "migrate" in run(installed / "eventstore", "--help", cwd=tmp_path)
 
 
@@ -178,7 +178,7 @@ def test_every_public_name_is_shown_by_dir_and_can_be_imported() -> None:
     assert eventstore._LAZY.keys() <= set(eventstore.__all__)
 
 
-def test_tested_package_is_the_installed_one() -> None:
+def test_the_tests_run_on_the_installed_package() -> None:
     """No checkout on the path hides an installed wheel: otherwise tox would test the checkout."""
     packages = sysconfig.get_path("purelib")  # only there: a checkout holds metadata of its own, left by building
     (found,) = distributions(name="pg-eventstore", path=[packages])

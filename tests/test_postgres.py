@@ -87,7 +87,7 @@ class TestRoundTrips:
 
     @pytest.mark.skipif(psycopg.pq.__impl__ == "python", reason="pure Python psycopg has the same protocol")
     @pytest.mark.parametrize("autocommit", [True, False])
-    def test_an_append_is_one(self, dsn: str, schema: str, autocommit: bool) -> None:
+    def test_an_append_takes_one_round_trip(self, dsn: str, schema: str, autocommit: bool) -> None:
         with ConnectionPool(dsn, min_size=1, max_size=1, kwargs={"autocommit": autocommit}) as pool:
             store = PostgresEventStore(pool, schema)
             store.append("s", events(), 0)  # Prepares the statement.
@@ -96,7 +96,7 @@ class TestRoundTrips:
             assert self.round_trips(pool, lambda: store.append("s", events(), ExpectedVersion.ANY)) == 1
 
     @pytest.mark.skipif(psycopg.pq.__impl__ == "python", reason="pure Python psycopg has the same protocol")
-    def test_a_conflict_and_a_read_are_one(self, dsn: str, schema: str) -> None:
+    def test_a_conflict_and_a_read_take_one_round_trip_each(self, dsn: str, schema: str) -> None:
         with ConnectionPool(dsn, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
             store = PostgresEventStore(pool, schema)
             store.append("s", events(), 0)
@@ -144,7 +144,7 @@ class TestCallersTransaction:
         assert bound.append("s", events(1), 0) == 1
 
     @pytest.mark.parametrize("level", list(psycopg.IsolationLevel))
-    def test_a_conflict_leaves_it_usable_at_every_isolation_level(
+    def test_a_conflict_leaves_the_callers_transaction_usable_at_every_isolation_level(
         self, store: PostgresEventStore, connection: psycopg.Connection, level: psycopg.IsolationLevel
     ) -> None:
         connection.isolation_level = level

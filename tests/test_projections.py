@@ -123,7 +123,7 @@ class TestExactlyOnce:
 
     @pytest.mark.parametrize("number", [0, 3, 7])
     @pytest.mark.usefixtures("impatient")
-    def test_a_connection_that_is_lost_only_delays_it(
+    def test_a_lost_connection_only_delays_a_projection(
         self, store: PostgresEventStore, model: ReadModel, number: int
     ) -> None:
         expected = fill(store, 1, 8)
@@ -202,7 +202,7 @@ class TestServer:
                     worker.wait_until_processed(timeout=PATIENCE)
         assert sorted(set(seen)) == [1, 2, 3, 4]
 
-    def test_another_process_wakes_it_by_a_notification(
+    def test_another_process_wakes_a_projection_by_a_notification(
         self, store: PostgresEventStore, dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(notifications, "_BY_SCHEMA", {})  # What appends shares no wake-ups with what follows.
@@ -404,7 +404,7 @@ class TestRebuild:
         assert model.counts() == expected
 
     @pytest.mark.usefixtures("impatient")
-    def test_a_connection_that_is_lost_only_delays_it(self, store: PostgresEventStore, model: ReadModel) -> None:
+    def test_a_lost_connection_only_delays_a_rebuild(self, store: PostgresEventStore, model: ReadModel) -> None:
         expected = fill(store, 3, 20)
         killed: list[int] = []
 

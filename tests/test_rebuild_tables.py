@@ -134,7 +134,7 @@ def test_a_table_that_would_be_emptied_is_named_in_a_warning(
     assert "totals empty, which had rows" in caplog.text
 
 
-def test_it_parks_what_the_live_model_parks_and_leaves_out_what_was_dropped(
+def test_a_rebuild_parks_what_the_live_model_parks_and_leaves_out_what_was_dropped(
     store: PostgresEventStore, connection: psycopg.Connection[Any]
 ) -> None:
     def picky(event: Event, transaction: PostgresTransaction) -> None:

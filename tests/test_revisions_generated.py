@@ -120,7 +120,7 @@ def test_an_event_of_any_revision_is_read_as_the_chain_makes_it_by_hand(
 
 @generated
 @given(history=histories, outer=histories)
-def test_so_is_a_value_of_any_revision_inside_of_an_event_of_any_revision(
+def test_a_value_of_any_revision_inside_of_an_event_is_read_as_the_chain_makes_it_by_hand(
     store: EventStore, history: History, outer: History
 ) -> None:
     number = next(numbers)

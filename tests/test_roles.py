@@ -168,7 +168,7 @@ def test_what_runs_with_its_owners_rights_has_no_more_than_the_stores_owner(
     assert flags == [(False,) * 6] * 5
 
 
-def test_it_can_be_repeated_and_the_owner_migrates(dsn: str, schema: str, roles: Roles) -> None:
+def test_roles_can_be_applied_again_and_the_owner_migrates(dsn: str, schema: str, roles: Roles) -> None:
     assert apply_roles(dsn, schema) == roles
     assert migrate(make_conninfo(dsn, options=f"-c role={roles.owner}"), schema) == []
 

@@ -119,7 +119,7 @@ def count(_: Event, transaction: PostgresTransaction) -> None:
     transaction.connection.execute("INSERT INTO totals VALUES (1)")
 
 
-def test_nothing_that_the_library_does_runs_them(attacked: str) -> None:
+def test_nothing_that_the_library_does_runs_planted_overloads(attacked: str) -> None:
     migrate(attacked)
     assert migrate(attacked) == []
     with (

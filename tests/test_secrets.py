@@ -78,7 +78,7 @@ def test_a_dsn_that_libpq_understands_is_taken_as_it_is(dsn: str) -> None:
     assert checked_dsn(dsn) == dsn
 
 
-def test_an_error_of_the_connection_does_not_repeat_it() -> None:
+def test_an_error_of_the_connection_does_not_repeat_the_password() -> None:
     with PostgresEventStore.connect("postgresql://bob:s3cret@127.0.0.1:1/db") as store:
         with pytest.raises(StoreUnavailable) as raised:
             store.read("s")
@@ -89,7 +89,7 @@ def test_an_error_of_the_connection_does_not_repeat_it() -> None:
 
 @pytest.mark.parametrize("dsn", MISTYPED[:-1])
 @pytest.mark.parametrize("command", [["status"], ["migrate"], ["read", "s"], ["streams"], ["demo"]])
-def test_commands_do_not_repeat_it(dsn: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_do_not_repeat_the_password(dsn: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--dsn", dsn]) == 1
     said = "".join(capsys.readouterr())
     assert "the DSN is malformed" in said

@@ -73,7 +73,7 @@ def test_the_repr_of_an_event_is_cut_with_a_note(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", HUGE.values(), ids=list(HUGE))
-def test_read_shows_it_as_a_line_and_as_json(value: Any) -> None:
+def test_read_shows_hostile_text_as_a_line_and_as_json(value: Any) -> None:
     event = Event(event_type="Huge", data={"v": value})
     assert as_line(event).isprintable()
     json.loads(as_json_line(event))

@@ -179,7 +179,7 @@ def test_after_any_change_of_a_class_what_is_loaded_is_what_is_replayed(history:
         repository.update("1", lambda found: found._record(SnapshotsAdded(number=5)))
 
 
-def test_the_same_class_in_the_next_process_uses_it(events: Watched, snapshots: SnapshotStore) -> None:
+def test_the_same_class_in_the_next_process_uses_the_snapshot(events: Watched, snapshots: SnapshotStore) -> None:
     shape = Shape({"class_alpha": "int"}, {"init_beta": "list"}, {"gamma": "str"})
     first = release(shape)("1")
     for number in range(12):

@@ -85,7 +85,7 @@ def test_one_is_taken_when_a_save_crosses_a_multiple_of_the_frequency(
         assert found.version == versions[-1]
 
 
-def test_every_save_takes_one_with_a_frequency_of_one(events: Watched, saved: WatchedSnapshots) -> None:
+def test_every_save_takes_a_snapshot_with_a_frequency_of_one(events: Watched, saved: WatchedSnapshots) -> None:
     repository = Repository(events, Basket, saved, snapshot_frequency=1)
     basket = Basket("1")
     for number in range(3):
@@ -111,7 +111,7 @@ def test_a_refused_save_takes_none(events: Watched, saved: WatchedSnapshots, bas
     assert_loads_as_replayed(events, saved, "1")
 
 
-def test_a_load_starts_from_it(events: Watched, saved: WatchedSnapshots, baskets: Repository[Basket]) -> None:
+def test_a_load_starts_from_the_snapshot(events: Watched, saved: WatchedSnapshots, baskets: Repository[Basket]) -> None:
     basket = fill(baskets, "1", 25)
     basket.add(7, 8)
     baskets.save(basket)
@@ -297,7 +297,7 @@ def test_no_changed_byte_of_one_changes_what_is_loaded(place: tuple[str, int], b
     assert snapshot_in(snapshots, "1") == SOUND
 
 
-def test_a_class_that_changed_does_not_use_it(
+def test_a_class_that_changed_does_not_use_the_old_snapshot(
     events: Watched, saved: WatchedSnapshots, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The same category before and after a deployment; every release loads what its own handlers make of the events."""

@@ -31,11 +31,12 @@ from eventstore import (
 )
 from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
-from eventstore.subscriptions import following, outages
+from eventstore.subscriptions import following, outages, statuses
 from eventstore.subscriptions.options import Options, Settings
 
 if TYPE_CHECKING:
     from eventstore import EventStore
+    from eventstore.core.requests import Operation
 
 NEVER = 3600.0
 """A poll interval that no test lives to see."""
@@ -94,7 +95,7 @@ class TestFollowing:
         front.subscription("second", second).run_until_caught_up()
         assert first.seen == second.seen == front.store.read("a")
 
-    def test_appends_of_this_process_wake_it_at_once(self, front: Front) -> None:
+    def test_appends_of_this_process_wake_a_subscription_at_once(self, front: Front) -> None:
         handler = Handler()
         with front.running(front.subscription("s", handler, poll_interval=NEVER)) as worker:
             for version in range(5):
@@ -444,7 +445,7 @@ class TestProjections:
         await effect
         failing(event)
 
-    def test_what_stops_it_takes_the_effects_of_its_event_along(self, front: Front) -> None:
+    def test_an_error_that_stops_a_projection_takes_the_effects_of_its_event_along(self, front: Front) -> None:
         front.store.append("a", events(5), 0)
         handle = front.copy
 
@@ -634,6 +635,24 @@ def test_rebuilding_in_memory_says_what_is_missing() -> None:
         Projection(InMemoryEventStore(), "s", lambda *_: None, tables=["t"]).rebuild()
 
 
+@pytest.mark.usefixtures("impatient")
+def test_the_error_stays_in_the_status_until_its_event_is_handled(
+    store: InMemoryEventStore | PostgresEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append("a", events(2), 0)
+    between: list[str | None] = []
+    retry = following.Follower.retry
+
+    def watched(follower: following.Follower, failure: following.HandlingFailed) -> Operation[None]:
+        between.append(statuses(store)[0].error)
+        yield from retry(follower, failure)
+
+    monkeypatch.setattr(following.Follower, "retry", watched)
+    Subscription(store, "s", Handler(at_1=3)).run_until_caught_up()
+    assert between == [None, *["ZeroDivisionError: number 1"] * 2]
+    assert statuses(store)[0].error is None
+
+
 def test_ctrl_c_in_a_handler_leaves_the_event_for_the_next_run(store: InMemoryEventStore | PostgresEventStore) -> None:
     store.append("a", events(2), 0)
     seen: list[int] = []
@@ -692,3 +711,21 @@ def test_the_signature_shows_every_option_with_its_default(kind: type) -> None:
     }
     assert list(inspect.signature(Settings).parameters) == list(Options.__annotations__)
     assert "options" not in shown
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_a_new_subscription_gets_to_a_log_whose_positions_begin_far_above(
+    postgres_event_store: PostgresEventStore, filtered: bool
+) -> None:
+    """As on a worker of Citus, each of which draws from a range of its own."""
+    schema = postgres_event_store.statements.schema
+    with postgres_event_store.transaction() as transaction:
+        transaction.connection.execute(f"SELECT setval('{schema}.event_positions', {2**48})".encode())
+    for number in range(3):
+        postgres_event_store.append(f"Far-{number}", events(), 0)
+    seen: list[int] = []
+    options: Options = {"categories": "Near"} if filtered else {}
+    follower = Subscription(postgres_event_store, "w", lambda event: seen.append(event.position), **options)
+    follower.run_until_caught_up()
+    assert seen == ([] if filtered else [2**48 + number for number in (1, 2, 3)])
+    assert follower.status().position == 2**48 + 3

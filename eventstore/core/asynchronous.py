@@ -196,6 +196,10 @@ class AsyncFollowableStore(AsyncBatchStore):
         """As FollowableStore.announce; returns at once."""
         self.wakeups.wake()
 
+    async def mark_log(self) -> int:
+        """As FollowableStore.mark_log."""
+        return await self.carry_out(operations.mark_log())
+
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""
         return nullcontext()

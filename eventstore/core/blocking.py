@@ -198,6 +198,19 @@ class FollowableStore(BatchStore):
         """
         self.wakeups.wake()
 
+    def mark_log(self) -> int:
+        """Mark how far standbys may read the log, and return that position.
+
+        On a standby, ``read_all`` and what follows the log read up to the last mark. So call this on the primary, many
+        times a second, for as long as somebody reads from standbys; ``eventstore mark`` does. A mark that has not moved
+        is not written again for 5 seconds. In memory this does nothing.
+
+        Raises:
+            InvalidOperation: the server is a standby itself.
+            StoreUnavailable: the server can't be reached.
+        """
+        return self.carry_out(operations.mark_log())
+
     def listening(self) -> AbstractContextManager[object]:
         """A block in which other processes' announcements wake subscriptions of this one, where that is possible."""
         return nullcontext()

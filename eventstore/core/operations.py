@@ -19,6 +19,7 @@ from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import (
     DeleteSnapshot,
     LoadSnapshot,
+    MarkLog,
     Operation,
     Pause,
     ReadFromSnapshot,
@@ -107,6 +108,14 @@ def read_page_and_find(
     rows = yield from repeated(ReadPageAndFind(stream_id, from_version, limit, event_id))
     found = any(row[EVENT_ID] == event_id.bytes for row in rows)
     return found, [row for row in rows if from_version < row[VERSION] <= from_version + limit]
+
+
+def mark_log() -> Operation[int]:
+    """FollowableStore.mark_log."""
+    position = yield from repeated(MarkLog())
+    if position is None:
+        raise needs_read_committed("mark_log")
+    return position
 
 
 def read_from_snapshot(

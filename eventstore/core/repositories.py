@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from eventstore.aggregate import Aggregate, stream_id_of
+from eventstore.context import with_metadata
 from eventstore.core.commands import Command
 from eventstore.core.loading import Loading
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
 from eventstore.core.signals import raised_by_a_signal
 from eventstore.errors import ConcurrencyError, EventAlreadyStored, InvalidArgument
-from eventstore.event import Event, detached
+from eventstore.event import Event
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])
@@ -208,11 +209,4 @@ def _checked_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _with_all_metadata(events: Sequence[Event], metadata: Mapping[str, Any]) -> Sequence[Event]:
-    return [_with_metadata(event, metadata) for event in events] if metadata else events
-
-
-def _with_metadata(event: Event, metadata: Mapping[str, Any]) -> Event:
-    """The event with metadata beside its own, which wins."""
-    added = detached(event)
-    added.__dict__["metadata"] = {**metadata, **added.metadata}
-    return added
+    return [with_metadata(event, metadata) for event in events] if metadata else events

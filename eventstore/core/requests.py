@@ -208,6 +208,11 @@ class SafePosition(Request[int | None]):
 
 
 @dataclass(frozen=True, slots=True)
+class MarkLog(Request[int | None]):
+    """Mark how far standbys may read the log, and reply with that position; None if the transaction can't tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadLog(Request[Sequence[Row]]):
     """Read the rows of all streams above one position, up to and with another, in the order of their positions.
 

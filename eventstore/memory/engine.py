@@ -23,6 +23,7 @@ from eventstore.core.requests import (
     DeleteSnapshot,
     ListBlockingSessions,
     LoadSnapshot,
+    MarkLog,
     ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
@@ -97,6 +98,7 @@ class MemoryEngine:
                     ReadPageAndFind.answered_by(self._read_page_and_find),
                     ReadFromSnapshot.answered_by(self._read_from_snapshot),
                     SafePosition.answered_by(self._safe_position),
+                    MarkLog.answered_by(self._mark_log),
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
                     ListBlockingSessions.answered_by(self._blocking),
@@ -277,6 +279,9 @@ class MemoryEngine:
                 break
             settled += 1
         return settled
+
+    def _mark_log(self, _: MarkLog, transaction: Transaction | None) -> int | None:
+        return self._safe_position(SafePosition(0), transaction)
 
     def _read_log(self, request: ReadLog, transaction: Transaction | None) -> Sequence[Record]:
         found: list[Record] = []

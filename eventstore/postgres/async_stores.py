@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncConnection, AsyncCursor, capabilities
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
@@ -33,7 +33,7 @@ from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import DEFAULT_SCHEMA, WORKERS_PATIENCE
 from eventstore.postgres.transactions import OnAnotherConnection, commits
-from eventstore.postgres.waiting import CANCEL_SECONDS, OutOfTime, Waiting, unanswered, until
+from eventstore.postgres.waiting import CANCEL_SECONDS, OutOfTime, Waiting, cancelling_in_a_thread, unanswered, until
 from eventstore.store import AsyncEventStore
 from eventstore.versions import StreamVersion
 
@@ -85,12 +85,15 @@ async def _cancel(connection: AsyncConnection[Any], late: OutOfTime) -> None:
     Returns if it was faster. Raises StoreUnavailable, or the driver's errors.
     """
     try:
-        await connection.cancel_safe(timeout=CANCEL_SECONDS)
+        if capabilities.has_cancel_safe():
+            await connection.cancel_safe(timeout=CANCEL_SECONDS)
+        else:
+            await asyncio.wait_for(asyncio.wrap_future(cancelling_in_a_thread(connection)), CANCEL_SECONDS)
         async with connection.lock:
             await connection.wait(until(Deadline(CANCEL_SECONDS), late.statement))
     except psycopg.errors.QueryCanceled as error:
         raise late.cancelled(error) from error
-    except (OutOfTime, psycopg.OperationalError) as error:
+    except (OutOfTime, TimeoutError, psycopg.OperationalError) as error:
         if isinstance(error, psycopg.OperationalError) and error.sqlstate is not None:
             raise  # The server did say something.
         connection.pgconn.finish()

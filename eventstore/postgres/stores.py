@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import psycopg
-from psycopg import Connection, Cursor
+from psycopg import Connection, Cursor, capabilities
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
@@ -32,7 +32,7 @@ from eventstore.postgres.failures import Warnings, check_connection, resolve
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.transactions import OnAnotherConnection, commits
-from eventstore.postgres.waiting import CANCEL_SECONDS, OutOfTime, Waiting, unanswered, until
+from eventstore.postgres.waiting import CANCEL_SECONDS, OutOfTime, Waiting, cancelling_in_a_thread, unanswered, until
 from eventstore.store import EventStore
 from eventstore.versions import StreamVersion
 
@@ -88,12 +88,15 @@ def _cancel(connection: Connection[Any], late: OutOfTime) -> None:
     Returns if it was faster. Raises StoreUnavailable, or the driver's errors.
     """
     try:
-        connection.cancel_safe(timeout=CANCEL_SECONDS)
+        if capabilities.has_cancel_safe():
+            connection.cancel_safe(timeout=CANCEL_SECONDS)
+        else:
+            cancelling_in_a_thread(connection).result(CANCEL_SECONDS)
         with connection.lock:
             connection.wait(until(Deadline(CANCEL_SECONDS), late.statement))
     except psycopg.errors.QueryCanceled as error:
         raise late.cancelled(error) from error
-    except (OutOfTime, psycopg.OperationalError) as error:
+    except (OutOfTime, TimeoutError, psycopg.OperationalError) as error:
         if isinstance(error, psycopg.OperationalError) and error.sqlstate is not None:
             raise  # The server did say something.
         connection.pgconn.finish()

@@ -7,10 +7,13 @@ of it. A statement_timeout would take a round trip to set, and would not help wh
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
+from concurrent.futures import Future
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
+from psycopg import AsyncConnection, Connection, pq
 
 from eventstore.core.deadlines import Deadline
 from eventstore.core.refusals import waited_for_transactions
@@ -56,6 +59,31 @@ def _watched(deadline: Deadline, statement: Waiting[T]) -> Waiting[T]:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def cancelling_in_a_thread(connection: Connection[Any] | AsyncConnection[Any]) -> Future[None]:
+    """Send a cancellation in the one way that libpq has before version 17, which blocks as long as the network does.
+
+    Nobody has to wait for the thread: it neither needs the connection, nor keeps the program from ending. Raises
+    TimeoutError at once where psycopg is in C: it would hold the GIL meanwhile, and a lost connection is better than a
+    program that stands still.
+    """
+    if pq.__impl__ != "python":
+        raise TimeoutError
+    handle = connection.pgconn.get_cancel()
+    sent: Future[None] = Future()
+    sent.set_running_or_notify_cancel()
+
+    def send() -> None:
+        try:
+            handle.cancel()
+        except psycopg.Error as error:
+            sent.set_exception(error)
+        else:
+            sent.set_result(None)
+
+    threading.Thread(target=send, name="eventstore-cancel", daemon=True).start()
+    return sent
 
 
 def unanswered() -> psycopg.OperationalError:

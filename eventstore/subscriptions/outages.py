@@ -18,7 +18,7 @@ from eventstore.core.subscription_requests import InRecovery
 from eventstore.errors import AppendOutcomeUnknown, StoreRefused, StoreUnavailable
 
 FIRST_DELAY, LAST_DELAY = 0.1, 10.0
-"""Seconds before an event is tried again, twice as many each time; and before an unreachable store is."""
+"""Seconds before an event, or a store that can't be reached, is retried; twice as many each time."""
 INTERNAL_TRIES = 10
 """Times that an internal error of the server is waited for: Citus means passing trouble by it, others do not."""
 

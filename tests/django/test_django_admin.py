@@ -79,12 +79,12 @@ def shown(client: Client, query: str = "") -> list[str]:
 
 
 class TestEvents:
-    def test_the_newest_is_first(self, client: Client) -> None:
+    def test_the_list_shows_the_newest_event_first(self, client: Client) -> None:
         stored("a-1", "Made", "Sold")
         stored("a-2", "Made")
         assert shown(client) == ["a-2 1", "a-1 2", "a-1 1"]
 
-    def test_they_are_found_by_stream_type_and_time(self, client: Client) -> None:
+    def test_events_are_found_by_stream_type_and_time(self, client: Client) -> None:
         stored("a-1", "Made", "Sold")
         stored("a-12", "Made")
         stored("b-1", "Made")
@@ -217,7 +217,7 @@ class TestStreams:
         assert "c-1" not in text
         assert shown(client, link.removeprefix(EVENTS)) == ["a&b-1 2", "a&b-1 1"]
 
-    def test_the_newest_is_first(self, client: Client) -> None:
+    def test_the_list_shows_the_newest_stream_first(self, client: Client) -> None:
         stored("a-1", "Made")
         stored("a-2", "Made", "Sold")
         answer = client.get(STREAMS)
@@ -262,7 +262,7 @@ class TestSubscriptions:
 
 class TestNothingCanBeChanged:
     @pytest.mark.parametrize("of", [EVENTS, STREAMS, SUBSCRIPTIONS])
-    def test_by_anybody(self, client: Client, of: str) -> None:
+    def test_nobody_may_add_change_or_delete_an_event(self, client: Client, of: str) -> None:
         from parcels.subscriptions import arrivals  # noqa: PLC0415 as above
 
         stored("a-1", "Made")

@@ -52,7 +52,7 @@ class TestFlush:
         assert list(event_store().read_all()) == []
 
     @pytest.mark.usefixtures("production")
-    def test_elsewhere_events_stay_and_it_says_what_to_do(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_flush_outside_of_tests_keeps_events_and_says_what_to_do(self, capsys: pytest.CaptureFixture[str]) -> None:
         happened()
         Note.objects.create(text="gone")
         call_command("flush", interactive=False, verbosity=0)
@@ -82,12 +82,12 @@ class TestFlush:
         assert len(list(event_store().read_all())) == 1
         assert Note.objects.exists()
 
-    def test_of_another_alias_it_leaves_the_events_alone(self) -> None:
+    def test_flush_of_another_alias_leaves_the_events_alone(self) -> None:
         happened()
         call_command("flush", interactive=False, verbosity=0, database="pooled")
         assert len(list(event_store().read_all())) == 1
 
-    def test_where_there_is_no_schema_it_does_what_it_always_did(self) -> None:
+    def test_flush_without_a_schema_does_what_it_always_did(self) -> None:
         with override_settings(EVENTSTORE_SCHEMA="nowhere"):
             call_command("flush", interactive=False, verbosity=0)
 
@@ -131,20 +131,20 @@ class TestWithoutMigrations:
         with override_settings(MIGRATION_MODULES=dict.fromkeys(labels), EVENTSTORE_SCHEMA="without_migrations"):
             yield
 
-    def test_migrate_makes_the_schema(self) -> None:
+    def test_without_migrations_migrate_still_makes_the_schema(self) -> None:
         call_command("migrate", run_syncdb=True, verbosity=0)
         happened()
         call_command("migrate", run_syncdb=True, verbosity=0)
         assert len(list(event_store().read_all())) == 1
 
-    def test_on_another_alias_it_makes_none(self, other: psycopg.Connection[Any]) -> None:
+    def test_migrate_of_another_alias_makes_no_schema(self, other: psycopg.Connection[Any]) -> None:
         with override_settings(EVENTSTORE_SCHEMA="on_no_other_alias"):
             call_command("migrate", run_syncdb=True, verbosity=0, database="pooled")
         assert other.execute("SELECT FROM pg_namespace WHERE nspname = 'on_no_other_alias'").fetchall() == []
 
 
 class TestAdvice:
-    def test_where_the_schema_is_missing_it_names_djangos_command(self) -> None:
+    def test_the_error_for_a_missing_schema_names_djangos_command(self) -> None:
         with override_settings(EVENTSTORE_SCHEMA="not_migrated"):
             for call in (
                 lambda: event_store().read("s"),
@@ -157,7 +157,7 @@ class TestAdvice:
                 transaction.read("s")
 
     @pytest.mark.parametrize("command", ["run", "rebuild", "retry"])
-    def test_for_an_unknown_subscription_it_lists_those_there_are(
+    def test_the_error_for_an_unknown_subscription_lists_those_there_are(
         self, command: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit):
@@ -174,7 +174,9 @@ class TestOptions:
             ["status", "--skip-checks", "--pythonpath", ".", "--settings", "x", "--json", "--database", "default"],
         ],
     )
-    def test_djangos_own_stand_anywhere(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_djangos_own_options_stand_anywhere_in_the_command(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with mock.patch.dict("os.environ"), mock.patch("sys.path", sys.path[:]):
             Command().run_from_argv(["manage.py", "eventstore", *arguments])
         assert capsys.readouterr() == ("", "")

@@ -35,7 +35,7 @@ SCHEMA = "Event's store"
 
 
 class TestMigrations:
-    def test_there_is_one_for_each_file_in_the_same_order(self) -> None:
+    def test_there_is_a_migration_for_each_sql_file_in_the_same_order(self) -> None:
         loader = MigrationLoader(None)
         leaf = loader.graph.leaf_nodes("eventstore")
         planned = [name for app, name in loader.graph.forwards_plan(leaf[0]) if app == "eventstore"]
@@ -45,7 +45,7 @@ class TestMigrations:
             operations = loader.get_migration("eventstore", name).operations
             assert [each.file for each in operations if isinstance(each, SqlFile)] == [name]
 
-    def test_the_models_lack_none(self) -> None:
+    def test_the_models_lack_no_migration(self) -> None:
         call_command("makemigrations", "--check", "--dry-run", verbosity=0)
 
     def test_eventstore_migrate_finds_nothing_to_do(self) -> None:
@@ -60,7 +60,7 @@ class TestMigrations:
         applied = other.execute("SELECT number FROM by_hand.migrations ORDER BY number").fetchall()
         assert applied == [(file.number,) for file in migrations() if file.number]
 
-    def test_one_by_one_they_make_what_eventstore_migrate_makes(self, other: psycopg.Connection[Any]) -> None:
+    def test_migrations_one_by_one_make_what_eventstore_migrate_makes(self, other: psycopg.Connection[Any]) -> None:
         with override_settings(EVENTSTORE_SCHEMA="one_by_one"):
             for file in migrations():
                 apply(SqlFile(f"{file.number:04}_{file.name}"))
@@ -119,7 +119,7 @@ class TestSettings:
         assert "ParcelPosted: the field destination is new, and what is stored lacks it" in found.msg
 
     @pytest.mark.usefixtures("unset")
-    def test_each_has_a_default(self) -> None:
+    def test_each_setting_has_a_default(self) -> None:
         assert run_checks() == []
         assert (event_store().using, event_store().statements.schema) == ("default", "eventstore")
 
@@ -159,7 +159,7 @@ class TestSettings:
 
 
 class TestConnectionsOfOnesOwn:
-    def test_they_lead_to_the_database_of_the_moment(self, using: str) -> None:
+    def test_own_connections_lead_to_the_database_of_the_moment(self, using: str) -> None:
         """Which in tests is the test database, whatever it was when the store was made."""
         server = event_store(using)._server()
         with server.connect() as connection:
@@ -167,7 +167,7 @@ class TestConnectionsOfOnesOwn:
             assert connection.autocommit
             assert type(connection.cursor()) is psycopg.Cursor
 
-    def test_they_have_the_role_that_django_assumes(self, other: psycopg.Connection[Any]) -> None:
+    def test_own_connections_have_the_role_that_django_assumes(self, other: psycopg.Connection[Any]) -> None:
         other.execute("CREATE ROLE assumed")
         other.commit()
         wrapper = connections.create_connection("default")

@@ -117,13 +117,13 @@ class TestOutsideOfAtomic:
         )
         assert isinstance(read.event_id, UUID)
 
-    def test_the_log_is_read(self, store: DjangoEventStore) -> None:
+    def test_the_log_can_be_read_outside_of_atomic(self, store: DjangoEventStore) -> None:
         before = max((event.position or 0 for event in store.read_all()), default=0)
         stream = a_stream()
         store.append(stream, [an_event(n=n) for n in range(5)], 0)
         assert [event.data["n"] for event in store.read_all(before, batch_size=2)] == list(range(5))
 
-    def test_nothing_is_prepared(self, store: DjangoEventStore) -> None:
+    def test_djangos_connection_prepares_no_statement(self, store: DjangoEventStore) -> None:
         """Django's connections may go through a PgBouncer that does not keep prepared statements."""
         for _ in range(10):
             store.append(a_stream(), [an_event()], 0)
@@ -263,7 +263,7 @@ class TestInsideAtomic:
                 store.append(a_stream(), [an_event()], 0)
         assert store.append(a_stream(), [an_event()], 0) == 1
 
-    def test_autocommit_that_is_off_is_a_transaction_too(self, store: DjangoEventStore) -> None:
+    def test_autocommit_that_is_off_counts_as_a_transaction(self, store: DjangoEventStore) -> None:
         stream = a_stream()
         transaction.set_autocommit(False, using=store.using)
         try:
@@ -289,7 +289,7 @@ class TestInsideAtomic:
 
 
 class TestItsOwnTransaction:
-    def test_appends_and_the_orms_writes_are_one(self, store: DjangoEventStore) -> None:
+    def test_appends_and_the_orms_writes_are_stored_together(self, store: DjangoEventStore) -> None:
         one, two = a_stream(), a_stream()
         with store.transaction() as both:
             both.append(one, [an_event()], 0)
@@ -306,7 +306,7 @@ class TestItsOwnTransaction:
         assert len(store.read(one)) == 2
         assert not noted(unseen)
 
-    def test_within_another_it_is_a_savepoint(self, store: DjangoEventStore) -> None:
+    def test_a_transaction_within_atomic_is_a_savepoint(self, store: DjangoEventStore) -> None:
         stream = a_stream()
         with store.transaction() as outer:
             outer.append(stream, [an_event()], 0)
@@ -333,7 +333,7 @@ class TestItsOwnTransaction:
                 both.connection.execute("SELECT 1 / 0")
         assert store.read(stream) == []
 
-    def test_after_its_end_it_is_of_no_use(self, store: DjangoEventStore) -> None:
+    def test_a_transaction_refuses_appends_after_its_end(self, store: DjangoEventStore) -> None:
         with store.transaction() as both:
             pass
         with pytest.raises(InvalidOperation, match="has ended"):
@@ -471,6 +471,6 @@ class TestErrors:
             event_store("sqlite").read("s")
         connections["sqlite"].close()
 
-    def test_bind_is_not_for_it(self, store: DjangoEventStore) -> None:
+    def test_djangos_store_refuses_bind(self, store: DjangoEventStore) -> None:
         with pytest.raises(InvalidArgument, match="joins Django's transactions by itself"):
             store.bind(store.connection)

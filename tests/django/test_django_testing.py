@@ -44,10 +44,10 @@ class InATestCase(EventStoreMixin, TestCase):
         assert repository(Parcel).load(parcel.id).signature == "A. Turing"
         assert len(list(event_store().read_all())) == 2
 
-    def test_it_is_rolled_back(self) -> None:
+    def test_events_of_a_test_case_are_rolled_back(self) -> None:
         self.the_store_is_empty_and_usable()
 
-    def test_it_is_rolled_back_again(self) -> None:
+    def test_the_next_test_case_finds_no_events(self) -> None:
         self.the_store_is_empty_and_usable()
 
     def test_subscriptions_run_in_the_tests_transaction(self) -> None:
@@ -75,7 +75,7 @@ class InATestCase(EventStoreMixin, TestCase):
                 delivered()
             woken.assert_called_once_with()
 
-    def test_queries_are_counted(self) -> None:
+    def test_assert_num_queries_counts_appends(self) -> None:
         with self.assertNumQueries(1):
             event_store().append("s", [Event(event_type="Happened")], 0)
         with self.assertNumQueries(2):  # safe_position, and the page
@@ -90,10 +90,10 @@ class InATransactionTestCase(EventStoreMixin, TransactionTestCase):
         assert not connection.in_atomic_block
         assert len(list(event_store().read_all())) == 2
 
-    def test_it_is_flushed(self) -> None:
+    def test_events_of_a_transaction_test_case_are_flushed(self) -> None:
         self.the_store_is_empty_and_committed_to()
 
-    def test_it_is_flushed_again(self) -> None:
+    def test_the_next_transaction_test_case_finds_no_events(self) -> None:
         self.the_store_is_empty_and_committed_to()
 
     def test_events_stay_append_only(self) -> None:
@@ -104,11 +104,11 @@ class InATransactionTestCase(EventStoreMixin, TransactionTestCase):
 class WithoutTheMixin(TransactionTestCase):
     """Django's own `flush` after each test is this app's."""
 
-    def test_it_is_flushed(self) -> None:
+    def test_without_the_mixin_events_are_flushed(self) -> None:
         assert list(event_store().read_all()) == []
         delivered()
 
-    def test_it_is_flushed_again(self) -> None:
+    def test_without_the_mixin_the_next_test_finds_no_events(self) -> None:
         assert list(event_store().read_all()) == []
         delivered()
 

@@ -78,7 +78,7 @@ def a_projection(handler: Callable[[Event, DjangoTransaction], object], **option
 
 
 class TestProjections:
-    def test_the_orms_writes_and_the_checkpoint_are_one(self) -> None:
+    def test_the_orms_writes_and_the_checkpoint_are_stored_together(self) -> None:
         """What a handler has written before it fails is gone, and is written once when it succeeds."""
         deliver("a", "b", "c")
         failures = iter([False, True, False, True, True])
@@ -193,7 +193,7 @@ class Running:
 
 
 class TestRunning:
-    def test_it_has_a_connection_of_its_own_and_closes_it(self, other: psycopg.Connection[Any]) -> None:
+    def test_a_worker_has_a_connection_of_its_own_and_closes_it(self, other: psycopg.Connection[Any]) -> None:
         other.autocommit = True
         handled = threading.Event()
         pids: list[int] = []
@@ -221,7 +221,7 @@ class TestRunning:
             for worker in workers:
                 worker.wait_until_processed(timeout=PATIENCE)
 
-    def test_it_reads_committed_whatever_the_project_does(self) -> None:
+    def test_a_worker_reads_committed_whatever_the_project_sets(self) -> None:
         levels: list[object] = []
 
         def handle(_: Event, transaction: DjangoTransaction) -> None:
@@ -306,7 +306,7 @@ class TestCommands:
         assert "handled the event" in command("retry", "notes")
         assert command("parked", "notes") == ""
 
-    def test_its_exit_code_is_the_command_lines(self, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_the_management_command_exits_with_the_command_lines_code(self, capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
             call_command("eventstore", "read", "no-such-stream")
         assert ended.value.code == 1
@@ -315,7 +315,7 @@ class TestCommands:
         assert ended.value.code == 2
         assert "no stream 'no-such-stream'" in capfd.readouterr().err
 
-    def test_no_subscription_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_status_says_that_there_is_no_subscription(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("eventstore.contrib.django.management.commands.eventstore.targets", {})
         err = StringIO()
         with pytest.raises(SystemExit):

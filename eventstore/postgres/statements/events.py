@@ -10,6 +10,7 @@ from eventstore.core.requests import (
     AppendReply,
     ConfirmCommits,
     Conflict,
+    MarkLog,
     ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
@@ -27,6 +28,11 @@ _EVENTS = """
     FROM {schema}.events
     """
 """The columns are those of a Row."""
+_REPLAYED = """
+    ((SELECT NOT pg_catalog.pg_is_in_recovery())
+        OR {schema}.is_replayed(%(upto)b::bigint, (SELECT position FROM {schema}.log_mark)))
+    """
+"""Raises where the server is a standby that does not have the log so far. Both subqueries are run once at most."""
 _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b AND version <= %(to_version)b"
 
 _FROM_SNAPSHOT = f"""
@@ -54,6 +60,7 @@ _FILTERED_LOG = f"""
         AND (%b::text[] IS NULL OR pg_catalog.strpos(stream_id, '-'::text) > 0
             AND pg_catalog.split_part(stream_id, '-'::text, 1) = ANY (%b::text[]))
         AND (%b::integer IS NULL OR {{schema}}.partition_of(stream_id, %b::integer) = %b::integer)
+        AND {_REPLAYED.replace("%(upto)b", "%b")}
     """
 
 
@@ -121,7 +128,8 @@ def _columns(request: Append | AppendMany) -> Parameters:
 def _filtered(request: ReadLog) -> Parameters:
     types, categories = names(request.event_types), names(request.categories)
     number, of = request.partition or (None, None)
-    return request.after, request.upto, types, types, categories, categories, of, of, number, request.limit
+    filters = types, types, categories, categories, of, of, number
+    return request.after, request.upto, *filters, request.upto, request.limit
 
 
 def _sessions(request: SessionsGone) -> Parameters:
@@ -178,6 +186,7 @@ STATEMENTS = (
         """,
         reply=_rows,
     ),
+    statement(MarkLog, "SELECT {schema}.mark_log()", reply=optional_value(int)),
     statement(
         ReadFromSnapshot,
         f"{_FROM_SNAPSHOT} ORDER BY version",
@@ -217,7 +226,7 @@ STATEMENTS = (
         SELECT * FROM (
             {_EVENTS} WHERE position <= %(upto)b ORDER BY position DESC LIMIT %(limit)b
         ) AS page
-        WHERE position > %(after)b ORDER BY position DESC
+        WHERE position > %(after)b AND {_REPLAYED} ORDER BY position DESC
         """,
         when=lambda request: request.backwards,
         reply=_rows,
@@ -228,7 +237,7 @@ STATEMENTS = (
         SELECT * FROM (
             {_EVENTS} WHERE position > %(after)b ORDER BY position LIMIT %(limit)b
         ) AS page
-        WHERE position <= %(upto)b ORDER BY position
+        WHERE position <= %(upto)b AND {_REPLAYED} ORDER BY position
         """,
         reply=_rows,
     ),

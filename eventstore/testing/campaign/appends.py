@@ -18,7 +18,7 @@ AHEAD = "ahead-"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One append. As part of a call that is made again, it has the same events, and so the same ids."""
+    """One append. As part of a call that is retried, it has the same events, and so the same ids."""
 
     stream_id: str
     events: Sequence[Event]

@@ -121,7 +121,7 @@ class IdempotencyContract(Topic):
         assert store.read("a") == store.read("b") == batch
 
     @needs("transactions", "idempotency")
-    def test_again_within_the_transaction_that_appended_it(self, store: EventStore) -> None:
+    def test_events_appended_again_within_their_own_transaction_are_stored_once(self, store: EventStore) -> None:
         batch = events(2)
         with store.transaction() as transaction:
             assert transaction.append("s", batch, 0) == 2

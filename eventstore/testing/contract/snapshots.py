@@ -44,7 +44,7 @@ class SnapshotStoreContract:
         kept = [store.load("Order", "1", class_schema) is not None for class_schema in ("first", "second", "third")]
         assert kept == [False, True, True]
 
-    def test_type_and_id_name_it(self, store: SnapshotStore) -> None:
+    def test_a_snapshot_is_named_by_its_type_and_id(self, store: SnapshotStore) -> None:
         others = [("Order", "2"), ("Invoice", "1"), ("Order-1", "1"), ("Order", "1-1")]
         for aggregate_type, aggregate_id in others:
             store.save(dataclasses.replace(SAMPLE, aggregate_type=aggregate_type, aggregate_id=aggregate_id))
@@ -54,7 +54,7 @@ class SnapshotStoreContract:
             assert found is not None
             assert (found.aggregate_type, found.aggregate_id) == (aggregate_type, aggregate_id)
 
-    def test_deleting_forgets_one(self, store: SnapshotStore) -> None:
+    def test_a_deleted_snapshot_is_no_longer_found(self, store: SnapshotStore) -> None:
         store.save(SAMPLE)
         store.save(dataclasses.replace(SAMPLE, aggregate_id="2"))
         store.delete("Order", "1")
@@ -63,7 +63,7 @@ class SnapshotStoreContract:
         assert store.load("Order", "2", "schema") is not None
 
     @pytest.mark.parametrize("name", ["", "a\0b", "\ud800"])
-    def test_invalid_names_are_refused(self, store: SnapshotStore, name: str) -> None:
+    def test_snapshots_refuse_invalid_names(self, store: SnapshotStore, name: str) -> None:
         with pytest.raises(InvalidArgument):
             store.load(name, "1", "schema")
         with pytest.raises(InvalidArgument):

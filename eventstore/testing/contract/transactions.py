@@ -18,7 +18,7 @@ from eventstore.versions import ExpectedVersion
 
 @needs("transactions")
 class TransactionsContract(Topic):
-    def test_appends_to_several_streams_are_one(self, store: EventStore) -> None:
+    def test_a_transaction_stores_appends_to_several_streams_together(self, store: EventStore) -> None:
         with store.transaction() as transaction:
             assert transaction.append("a", events(2), 0) == 2
             assert transaction.append("b", events(1), 0) == 1
@@ -32,7 +32,7 @@ class TransactionsContract(Topic):
             assert store.read("a") == []
         assert len(store.read("a")) == 2
 
-    def test_an_error_in_the_block_stores_none_of_them(self, store: EventStore) -> None:
+    def test_an_error_in_the_block_stores_none_of_its_appends(self, store: EventStore) -> None:
         with pytest.raises(ZeroDivisionError), store.transaction() as transaction:
             transaction.append("a", events(2), 0)
             transaction.append("b", events(1), 0)
@@ -57,7 +57,7 @@ class TransactionsContract(Topic):
             transaction.append("a", batch, 1)
             assert list(transaction.read_all())[1:] == batch
 
-    def test_a_conflict_in_it_leaves_it_usable(self, store: EventStore) -> None:
+    def test_a_transaction_stays_usable_after_a_conflict(self, store: EventStore) -> None:
         store.append("a", events(1), 0)
         with store.transaction() as transaction:
             transaction.append("b", events(1), 0)
@@ -72,7 +72,7 @@ class TransactionsContract(Topic):
             transaction.append("b", events(1), 5)
         assert store.read("a") == store.read("b") == []
 
-    def test_one_within_another_can_fail_alone(self, store: EventStore) -> None:
+    def test_an_inner_transaction_can_fail_alone(self, store: EventStore) -> None:
         with store.transaction() as outer:
             outer.append("a", events(1), 0)
             with pytest.raises(ZeroDivisionError), outer.transaction() as inner:
@@ -94,7 +94,7 @@ class TransactionsContract(Topic):
             assert store.append("b", events(1), 0) == 1
             assert len(store.read("b")) == 1
 
-    def test_the_outer_one_takes_the_inner_one_with_it(self, store: EventStore) -> None:
+    def test_a_failed_outer_transaction_takes_the_inner_one_with_it(self, store: EventStore) -> None:
         with pytest.raises(ZeroDivisionError), store.transaction() as outer:
             with outer.transaction() as inner:
                 inner.append("b", events(1), 0)
