@@ -90,6 +90,13 @@ class Handle(Request[object]):
 
 
 @dataclass(frozen=True, slots=True)
+class HandleBatch(Request[object]):
+    """Give events to a handler of many, with the transaction. Raises what the handler does."""
+
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
 class Elsewhere(Request[T]):
     """Have the store that the log is read from, which may be on a standby, answer a request."""
 
@@ -148,6 +155,7 @@ class Follower:
         strict: bool,
         tables: tuple[str, ...] = (),
         reads_elsewhere: bool = False,
+        batched: bool = False,
     ) -> None:
         self.name = check_name("name", name)
         self.tables = tables
@@ -159,6 +167,7 @@ class Follower:
         self._settings = settings
         self._exactly_once = exactly_once
         self._reads_elsewhere = reads_elsewhere
+        self._batched = batched
         self._strict = strict or settings.has_classes
         self._unknown = UnknownTypes(name)
         self._troubles: dict[int, _Trouble] = {}
@@ -303,6 +312,8 @@ class Follower:
             end = found[0][POSITION] - 1 if found else below
         records = [record for record in records if record[POSITION] not in leaving_out] if leaving_out else records
         held = yield from self._held_streams(claimed)
+        if self._batched:
+            return (yield from self._handle_at_once(claimed, records, held, end))
         streams = {record[POSITION]: record[STREAM_ID] for record in records} if held else {}
         done, handled = claimed.position, 0
         deadline = time.monotonic() + BATCH_SECONDS
@@ -318,11 +329,9 @@ class Follower:
                 end = done  # What fails is tried alone.
                 break
             try:
-                if isinstance(event, DeserializationError):
-                    raise event
-                self._unknown.warn_of(event)
+                readable = self._readable(event)
                 with slowest.timed(position):
-                    yield from ask(Handle(event))
+                    yield from ask(Handle(readable))
             except Exception as error:  # noqa: BLE001 raised again, or a part of the batch
                 slow = slowest.position
                 return (yield from self._failed(claimed, position, error, slowest=slow, done=done, handled=handled))
@@ -335,6 +344,51 @@ class Follower:
         if suspect is not None and end >= suspect:
             del self._troubles[claimed.partition]
         return Batch(end, handled)
+
+    def _handle_at_once(
+        self, claimed: Claimed, records: Sequence[Row], held: Container[str | None], end: int
+    ) -> Operation[Batch]:
+        """In a transaction: give the events to the handler at once, up to one that is suspected to fail.
+
+        Nobody knows at which event a batch has failed. The one in its middle is suspected first, so that what stands
+        before it comes next, and what fails there is halved in turn.
+        """
+        trouble = self._troubles.get(claimed.partition)
+        suspect = trouble.position if trouble else None
+        streams = {record[POSITION]: record[STREAM_ID] for record in records} if held else {}
+        chosen: list[tuple[int, Event | DeserializationError]] = []
+        done = claimed.position
+        for position, event in self._decoded(records):
+            if streams.get(position) in held:
+                yield from ask(Park(self.name, position, 0, BEHIND_ANOTHER, rebuild=claimed.partition == REBUILD))
+                done = position
+                continue
+            alone = position == suspect or isinstance(event, DeserializationError)
+            if chosen and alone:
+                end = done
+                break
+            chosen.append((position, event))
+            done = position
+            if alone:
+                end = done
+                break
+        middle, count = chosen[len(chosen) // 2][0] if chosen else end, len(chosen)
+        if chosen:
+            try:
+                yield from ask(HandleBatch([self._readable(event) for _, event in chosen]))
+            except Exception as error:  # noqa: BLE001 raised again, or a part of the batch
+                failed = self._failed(claimed, middle, error, slowest=middle, done=claimed.position, handled=count - 1)
+                return (yield from failed)
+        yield from self._save(claimed, end, middle, middle, count)
+        if suspect is not None and end >= suspect:
+            del self._troubles[claimed.partition]
+        return Batch(end, count)
+
+    def _readable(self, event: Event | DeserializationError) -> Event:
+        if isinstance(event, DeserializationError):
+            raise event
+        self._unknown.warn_of(event)
+        return event
 
     def _held_streams(self, claimed: Claimed) -> Operation[frozenset[str | None]]:
         """The streams whose events are parked without being tried, as an earlier one is parked."""
@@ -476,7 +530,8 @@ class Follower:
                         f"subscription {self.name!r} parks the events of a stream in their order: retry the event at "
                         f"position {earlier.position} first, or drop it"
                     )
-        yield from ask(Handle(decode_events(records, strict=self._strict)[0]))
+        event = decode_events(records, strict=self._strict)[0]
+        yield from ask(HandleBatch([event]) if self._batched else Handle(event))
 
 
 def drop_parked(name: str, position: int) -> Operation[None]:
