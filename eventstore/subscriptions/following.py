@@ -59,6 +59,7 @@ from eventstore.subscriptions.outages import (
     sqlstate_of,
     took_too_long,
 )
+from eventstore.subscriptions.pages import Page, Pages
 from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
 
 BEHIND_ANOTHER = "not tried: an earlier event of its stream is parked"
@@ -171,6 +172,7 @@ class Follower:
         self._strict = strict or settings.has_classes
         self._unknown = UnknownTypes(name)
         self._troubles: dict[int, _Trouble] = {}
+        self._pages = Pages()
         self._beat = float("-inf")
 
     def wants(self, event: Event) -> bool:
@@ -279,6 +281,7 @@ class Follower:
             if target is not None and lowest >= target:
                 return False
             self.state = SubscriptionState.LIVE
+            self._pages.last = None
             yield from ask(Wait(self._settings.poll_interval))
             return True
         if safe - lowest > FAR_BEHIND:
@@ -300,16 +303,7 @@ class Follower:
         claimed = yield from ask(Claim(self.name, below, partition))
         if claimed is None:
             return None
-        upto = min(below, claimed.position + WINDOW)
-        split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
-        wanted = self._stored_types()
-        records = yield from self._reading(
-            ReadLog(claimed.position, upto, self.batch_size, wanted, self._settings.categories, split)
-        )
-        end = records[-1][POSITION] if len(records) == self.batch_size else upto
-        if not records and upto < below:  # Positions may begin far above, as on a worker of Citus.
-            found = yield from self._reading(ReadLog(upto, below, 1, None, None))
-            end = found[0][POSITION] - 1 if found else below
+        records, end = yield from self._next_records(claimed, below)
         records = [record for record in records if record[POSITION] not in leaving_out] if leaving_out else records
         held = yield from self._held_streams(claimed)
         if self._batched:
@@ -344,6 +338,33 @@ class Follower:
         if suspect is not None and end >= suspect:
             del self._troubles[claimed.partition]
         return Batch(end, handled)
+
+    def _next_records(self, claimed: Claimed, below: int) -> Operation[tuple[Sequence[Row], int]]:
+        """At most a batch of what a partition has next, and the position up to which that is all."""
+        number, of, after = claimed
+        if of == 1:
+            return (yield from self._read(after, below, self.batch_size, None))
+        size = self._pages.rows_to_read(number, of, self.batch_size)
+        wanted, page = self._stored_types(), self._pages.last
+        if page is None or not page.holds(after, wanted, of):
+            if not size:
+                return (yield from self._read(after, below, self.batch_size, (number, of)))
+            rows, end = yield from self._read(after, below, size, None)
+            page = self._pages.last = Page(after, end, wanted, rows, of)
+        return page.part(number, after, self.batch_size)
+
+    def _read(
+        self, after: int, below: int, limit: int, split: tuple[int, int] | None
+    ) -> Operation[tuple[Sequence[Row], int]]:
+        upto = min(below, after + WINDOW)
+        rows = yield from self._reading(
+            ReadLog(after, upto, limit, self._stored_types(), self._settings.categories, split)
+        )
+        end = rows[-1][POSITION] if len(rows) == limit else upto
+        if not rows and upto < below:  # Positions may begin far above, as on a worker of Citus.
+            found = yield from self._reading(ReadLog(upto, below, 1, None, None))
+            end = found[0][POSITION] - 1 if found else below
+        return rows, end
 
     def _handle_at_once(
         self, claimed: Claimed, records: Sequence[Row], held: Container[str | None], end: int
