@@ -69,7 +69,7 @@ def copied(value: Any, copies: dict[int, Any]) -> Any:
         value: the value; what it holds more than once, itself included, is copied once.
         copies: the copy of each object by its ``id``; an empty dict to begin with.
     """
-    kind: Any = type(value)
+    kind = cast("type[object]", type(value))
     if kind in IMMUTABLE:
         return value
     if kind is dict:

@@ -14,6 +14,7 @@ from eventstore.core.requests import Call, Operation, ask
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore, Categories, EventStore, EventTypes
 from eventstore.subscriptions.asynchronous import AsyncProjection
+from eventstore.subscriptions.batches import takes_batches
 from eventstore.subscriptions.blocking import Projection
 from eventstore.versions import ExpectedVersion, StreamVersion
 
@@ -31,9 +32,13 @@ def _append(
     after = yield from ask(Call(lambda: transaction.append(stream_id, events, expected_version)))
     if after > before:
         stored = yield from ask(Call(lambda: transaction.read(stream_id, before, after)))
+        for projection in projections:
+            if takes_batches(projection.handler) and (wanted := [each for each in stored if projection.wants(each)]):
+                handle: Callable[[Any, Any], object] = projection.handler
+                yield from ask(Call(partial(handle, wanted, transaction)))
         for event in stored:
             for projection in projections:
-                if projection.wants(event):
+                if not takes_batches(projection.handler) and projection.wants(event):
                     with handling(event):  # The driver makes the call, and waits for it, where it drives this.
                         yield from ask(Call(partial(projection.handler, event, transaction)))
     return after
