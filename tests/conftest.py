@@ -8,15 +8,18 @@ import os  # isort: skip
 import signal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
 from eventstore import InMemoryEventStore, InMemorySnapshotStore, PostgresEventStore, PostgresSnapshotStore
+from eventstore.core.requests import Request
+from eventstore.postgres import async_stores, stores
 from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.embedded import EmbeddedServer
+from eventstore.postgres.statements import RawSql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,3 +132,27 @@ def snapshots(store: InMemoryEventStore | PostgresEventStore, request: pytest.Fi
     if isinstance(store, InMemoryEventStore):
         return InMemorySnapshotStore()
     return PostgresSnapshotStore(request.getfixturevalue("pool"), request.getfixturevalue("schema"))
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of the requests that were sent to a server, without the statements that begin and end transactions."""
+    sent: list[str] = []
+
+    def note(request: Request[Any]) -> None:
+        if not isinstance(request, RawSql):
+            sent.append(type(request).__name__)
+
+    carried_out, awaited = stores._execute, async_stores._execute
+
+    def execute(connection: Any, request: Any, statements: Any) -> Any:
+        note(request)
+        return carried_out(connection, request, statements)
+
+    async def execute_async(connection: Any, request: Any, statements: Any) -> Any:
+        note(request)
+        return await awaited(connection, request, statements)
+
+    monkeypatch.setattr(stores, "_execute", execute)
+    monkeypatch.setattr(async_stores, "_execute", execute_async)
+    return sent

@@ -99,7 +99,7 @@ def test_no_module_outside_of_contrib_imports_a_framework(module: str) -> None:
 
 
 PURE = ["event", "context", "codec.encoding", "codec.decoding", "aggregate"]
-PURE += ["core.records", "core.operations", "core.repositories", "core.checkpoints"]
+PURE += ["core.records", "core.operations", "core.repositories", "core.loading", "core.cache", "core.checkpoints"]
 PURE += ["core.requests", "core.subscription_requests", "core.refusals"]
 PURE += ["subscriptions.following", "subscriptions.managing", "subscriptions.rebuilding", "subscriptions.options"]
 PURE += ["memory.checkpoints"]

@@ -711,3 +711,21 @@ def test_the_signature_shows_every_option_with_its_default(kind: type) -> None:
     }
     assert list(inspect.signature(Settings).parameters) == list(Options.__annotations__)
     assert "options" not in shown
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_a_new_subscription_gets_to_a_log_whose_positions_begin_far_above(
+    postgres_event_store: PostgresEventStore, filtered: bool
+) -> None:
+    """As on a worker of Citus, each of which draws from a range of its own."""
+    schema = postgres_event_store.statements.schema
+    with postgres_event_store.transaction() as transaction:
+        transaction.connection.execute(f"SELECT setval('{schema}.event_positions', {2**48})".encode())
+    for number in range(3):
+        postgres_event_store.append(f"Far-{number}", events(), 0)
+    seen: list[int] = []
+    options: Options = {"categories": "Near"} if filtered else {}
+    follower = Subscription(postgres_event_store, "w", lambda event: seen.append(event.position), **options)
+    follower.run_until_caught_up()
+    assert seen == ([] if filtered else [2**48 + number for number in (1, 2, 3)])
+    assert follower.status().position == 2**48 + 3

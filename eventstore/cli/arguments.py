@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
+import threading
 from datetime import UTC, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -41,17 +41,17 @@ def count(text: str) -> int:
     return int(text)
 
 
-def positive(text: str) -> int:
-    if count(text) < 1:
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return int(text)
-
-
 def seconds(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least 0")
+        number = 0.0
+    if not 0 < number < threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return number
+
+
+def positive(text: str) -> int:
+    if count(text) < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return int(text)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from eventstore.codec.record import EVENT_ID, POSITION, VERSION, Row
+from eventstore.codec.record import DATA, EVENT_ID, METADATA, POSITION, VERSION, Row
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
 from eventstore.core.logs import log as _log
@@ -24,8 +24,10 @@ from eventstore.core.requests import (
     DeleteSnapshot,
     ListBlockingSessions,
     LoadSnapshot,
+    MarkLog,
     Operation,
     Pause,
+    ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
@@ -48,7 +50,7 @@ from eventstore.errors import (
 from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
-from eventstore.store import Categories, EventTypes, Snapshot
+from eventstore.store import Categories, EventTypes, Snapshot, SnapshotKey
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 R = TypeVar("R")
@@ -213,6 +215,31 @@ def read_page_and_find(
     rows = yield from repeated(ReadPageAndFind(stream_id, from_version, limit, event_id))
     found = any(row[EVENT_ID] == event_id.bytes for row in rows)
     return found, [row for row in rows if from_version < row[VERSION] <= from_version + limit]
+
+
+def mark_log() -> Operation[int]:
+    """FollowableStore.mark_log."""
+    position = yield from repeated(MarkLog())
+    if position is None:
+        raise needs_read_committed("mark_log")
+    return position
+
+
+def read_from_snapshot(
+    stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+) -> Operation[tuple[Snapshot | None, bool, Sequence[Row]]]:
+    """EventStore._read_from_snapshot, without decoding."""
+    rows = yield from repeated(ReadFromSnapshot(stream_id, *key, limit, event_id))
+    snapshot = None
+    start = 1
+    if rows and not rows[0][VERSION]:
+        row, *rows = rows
+        start = row[POSITION]
+        snapshot = Snapshot(*key, start, UUID(bytes=row[EVENT_ID]), row[DATA], row[METADATA])
+    if event_id is None:
+        return snapshot, False, rows
+    found = any(row[EVENT_ID] == event_id.bytes for row in rows)
+    return snapshot, found, [row for row in rows if start <= row[VERSION] < start + limit]
 
 
 def load_snapshot(aggregate_type: str, aggregate_id: str, class_schema: str) -> Operation[Snapshot | None]:

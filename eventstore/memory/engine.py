@@ -21,6 +21,8 @@ from eventstore.core.requests import (
     DeleteSnapshot,
     ListBlockingSessions,
     LoadSnapshot,
+    MarkLog,
+    ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
@@ -95,7 +97,9 @@ class MemoryEngine:
                     Append.answered_by(self._append),
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
+                    ReadFromSnapshot.answered_by(self._read_from_snapshot),
                     SafePosition.answered_by(self._safe_position),
+                    MarkLog.answered_by(self._mark_log),
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
                     ListBlockingSessions.answered_by(self._blocking),
@@ -225,6 +229,12 @@ class MemoryEngine:
             if request.from_version < record.version <= end or record.event_id == request.event_id.bytes
         ]
 
+    def _read_from_snapshot(self, request: ReadFromSnapshot, transaction: Transaction | None) -> Sequence[Record]:
+        """No snapshot is beside the events in memory."""
+        wanted = None if request.event_id is None else request.event_id.bytes
+        stream = self._stream(request.stream_id, transaction)
+        return [record for record in stream if record.version <= request.limit or record.event_id == wanted]
+
     def _safe_position(self, request: SafePosition, transaction: Transaction | None) -> int | None:
         log = self._visible(transaction)
         highest = log[-1].position if log else 0
@@ -237,6 +247,9 @@ class MemoryEngine:
                 break
             settled += 1
         return settled
+
+    def _mark_log(self, _: MarkLog, transaction: Transaction | None) -> int | None:
+        return self._safe_position(SafePosition(0), transaction)
 
     def _read_log(self, request: ReadLog, transaction: Transaction | None) -> Sequence[Record]:
         found: list[Record] = []
