@@ -18,6 +18,7 @@ import eventstore.postgres
 import eventstore.storage
 import eventstore.subscriptions
 import eventstore.testing
+import eventstore.tracing
 from eventstore import EventStoreError
 from eventstore import event_types as events_module
 
@@ -32,6 +33,7 @@ DOCUMENTED = [
     eventstore.storage,
     eventstore.subscriptions,
     eventstore.testing,
+    eventstore.tracing,
 ]
 
 
