@@ -15,7 +15,7 @@ from eventstore.cli.progress import Progress
 from eventstore.cli.telling import complain, log_to_stderr, stopping_at_signals
 from eventstore.codec.showing import cleaned, cleaned_json
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionStatus
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import store_log, subscription_log
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.health import Health, check
@@ -212,7 +212,7 @@ def mark(dsn: str, schema: str, every: float) -> int:
             try:
                 store.mark_log()
             except StoreUnavailable as error:
-                _log.warning("the log is not marked: %s; the next attempt follows", cleaned(str(error)))
+                store_log.warning("the log is not marked: %s; the next attempt follows", cleaned(str(error)))
                 stopped.wait(_PAUSE)
     return 0
 
@@ -254,7 +254,13 @@ def retry(target: str, positions: Sequence[int]) -> int:
             if isinstance(error, EventStoreError):
                 outcome = f"the event at position {position} was not handled: {error}"
             else:
-                _log.error("subscription %s: %s", cleaned(worker.name), cleaned(outcome), exc_info=error)
+                subscription_log.error(
+                    "subscription %s: %s",
+                    cleaned(worker.name),
+                    cleaned(outcome),
+                    exc_info=error,
+                    extra={"subscription": worker.name, "position": position},
+                )
         else:
             outcome = f"handled the event at position {position}"
         print(cleaned(f"{worker.name}: {outcome}"))
