@@ -26,6 +26,7 @@ from eventstore.testing.campaign import checker
 from eventstore.testing.campaign.crew import Crew
 from eventstore.testing.campaign.faults import ALL_THE_WHILE, ON_TURN, Faults
 from eventstore.testing.campaign.followers import MODEL, create_model
+from eventstore.testing.campaign.forgetting import prepare
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.meanwhile import Holder, Unrelated
 from eventstore.testing.campaign.planted import BUGS, plant
@@ -110,6 +111,7 @@ class Campaign:
             server = stack.enter_context(EmbeddedServer(settings=_SETTINGS))
             migrate(server.dsn)
             create_model(server.dsn)
+            prepare(server.dsn)
             unrelated = Unrelated(server.dsn, self._count)
             if self._bug is not None:
                 plant(self._bug, server.dsn)
@@ -170,6 +172,8 @@ class Campaign:
         for number in range(1, self._options.readers + 1):
             hire("reader", number, proxied, 0 if number % 2 else 1)
         hire("follower", 1, proxied, 0)
+        hire("forgetter", 1, proxied, 0)
+        hire("watcher", 1, direct, 0)
 
     def _deliver(self, crew: Crew, faults: Faults, seconds: float) -> None:
         """Deliver faults until the time is up, and there are enough: of each, or with a planted bug a few."""
@@ -203,11 +207,12 @@ class Campaign:
         time.sleep(_REST_SECONDS)  # What a writer has forgotten is still there, and nothing else is.
         self._log.write("left open", kind="left open", number=faults.left_open())
         crew.finish("writer")
+        crew.finish("forgetter")
         deadline = time.monotonic() + _QUIET_SECONDS
         others = (
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE application_name LIKE 'campaign-%'"
-            " AND application_name NOT SIMILAR TO 'campaign-(reader|follower)-%'"
+            " AND application_name NOT SIMILAR TO 'campaign-(reader|follower|watcher)-%'"
         )
         while faults.query(others):
             if time.monotonic() > deadline:
@@ -216,6 +221,7 @@ class Campaign:
             time.sleep(0.02)
         crew.finish("reader")
         crew.finish("follower")
+        crew.finish("watcher")
 
     def _check(self, crew: Crew, seconds: float) -> Report:
         # On its own, so that nothing of this package can have a part in the verdict.
