@@ -25,7 +25,7 @@ FLOORS = [
     ["core"],
     ["memory", "postgres", "repository", "async_repository", "log_cursor", "storage", "subscriptions", "eventlock"],
     ["eventstore", "privacy"],
-    ["health"],
+    ["health", "tracing"],
     ["cli", "testing"],
     ["contrib", "__main__"],
 ]

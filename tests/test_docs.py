@@ -19,6 +19,7 @@ import eventstore.privacy
 import eventstore.storage
 import eventstore.subscriptions
 import eventstore.testing
+import eventstore.tracing
 from eventstore import EventStoreError
 from eventstore import event_types as events_module
 
@@ -34,6 +35,7 @@ DOCUMENTED = [
     eventstore.storage,
     eventstore.subscriptions,
     eventstore.testing,
+    eventstore.tracing,
 ]
 
 

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from eventstore import __version__
-from eventstore.cli import arguments, subject_commands
+from eventstore.cli import arguments, subject_commands, watching_options
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
@@ -24,7 +24,21 @@ from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
 DATABASE_COMMANDS = frozenset(
-    {"import", "mark", "migrate", "parked", "promote", "read", "remove", "roles", "status", "streams"}
+    {
+        "find",
+        "import",
+        "mark",
+        "migrate",
+        "parked",
+        "promote",
+        "read",
+        "remove",
+        "roles",
+        "status",
+        "streams",
+        "tail",
+        "trace",
+    }
 )
 """Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
@@ -168,6 +182,38 @@ def _streams(args: argparse.Namespace) -> int:
     return streams.run(_dsn(args), args.schema, prefix, after=args.after, limit=args.limit, as_json=args.json)
 
 
+def _which(args: argparse.Namespace) -> Any:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.Which(args.category, args.type, args.since, args.from_position)
+
+
+def _tail(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.tail(_dsn(args), args.schema, _which(args), args.limit, follow=args.follow, as_json=args.json)
+
+
+def _find(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.find(
+        _dsn(args),
+        args.schema,
+        _which(args),
+        args.limit,
+        metadata=args.metadata,
+        data=args.data,
+        as_json=args.json,
+    )
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.trace(_dsn(args), args.schema, args.id, as_json=args.json)
+
+
 def _run_workers(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
@@ -287,6 +333,13 @@ def _parser() -> _Parser:
     promote.add_argument("--apply", action="store_true", help="set it")
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
+    watching_options.add_tail(
+        _command(commands, "tail", "print the newest events, and those that come", _tail, database)
+    )
+    watching_options.add_find(
+        _command(commands, "find", "print the events with certain values in their metadata or data", _find, database)
+    )
+    watching_options.add_trace(_command(commands, "trace", "print what caused what, as a tree", _trace, database))
     _add_import(
         _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
     )
@@ -326,11 +379,8 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 def _add_read(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Print the events of one stream, one on each line: version, timestamp, type, data. With --json, print one JSON "
-        "object on each line, with everything. Types that JSON lacks: UUIDs and Decimals are text, dates and times "
-        "text in ISO 8601, "
-        "timedeltas ISO 8601 durations in seconds, bytes base64, NaN and the infinities text; tuples and sets are "
-        "arrays, Enums their names, dataclasses objects, and a dict with keys that are not text an array of "
-        "[key, value] pairs."
+        "object on each line, with everything and nothing lost: what JSON lacks is an object with one key that says "
+        'what it is, such as {"$uuid": "..."}. The documentation\'s page on the format describes it.'
     )
     command.add_argument("stream", metavar="STREAM", help="the stream's id, such as Order-1a2b")
     command.add_argument(
@@ -442,7 +492,7 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     )
     status.add_argument(
         "--max-seconds",
-        type=arguments.duration,
+        type=arguments.seconds,
         default=60.0,
         metavar="S",
         help="how old the oldest event may be that is not handled (default: %(default)g)",

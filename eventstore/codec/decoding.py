@@ -84,7 +84,7 @@ class _Level:
         return untyped_msgpack.unpackb(packed, **self._options)
 
     def _from_extension(self, code: int, payload: bytes) -> Any:
-        reader = _READERS.get(code)
+        reader = EXTENSION_READERS.get(code)
         if reader is not None:
             return reader(payload)
         container_reader = _CONTAINER_READERS.get(code)
@@ -234,7 +234,7 @@ def subject_text(subject: object) -> str:
     return subject
 
 
-_READERS: dict[int, Callable[[bytes], Any]] = {
+EXTENSION_READERS: dict[int, Callable[[bytes], Any]] = {
     UUID_: _read_uuid,
     BIG_INT: lambda payload: int.from_bytes(payload, "big", signed=True),
     DECIMAL: lambda payload: Decimal(payload.decode("ascii")),

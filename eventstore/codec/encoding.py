@@ -282,3 +282,7 @@ def packed_value(subject: str, steps: Sequence[Any], value: Any) -> bytes:
     except Exception as error:  # also what a time zone or a property of the application's raises
         raise SerializationError(subject, "", str(error) or type(error).__name__) from error
     return packed
+
+
+EXTENSION_WRITERS: dict[type, Callable[[Any], bytes]] = {kind: write for kind, (_, write) in _WRITERS.items()}
+"""How values of the types that have an extension type of their own become its payload."""

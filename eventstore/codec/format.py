@@ -49,3 +49,8 @@ def check_size(packed: bytes) -> None:
         raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     if weight.copied > MAX_COPIED:
         raise ValueError(f"its nested tuples, sets and dataclasses have {weight.copied:,} bytes in all")
+
+
+def key_of_map(name: str) -> bytes:
+    """A short key of a map, as msgpack has it."""
+    return bytes([0xA0 + len(name)]) + name.encode()

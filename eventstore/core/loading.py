@@ -11,7 +11,7 @@ from eventstore.aggregate import Aggregate, stream_id_of
 from eventstore.codec.showing import cleaned
 from eventstore.core.cache import AggregateCache
 from eventstore.core.commands import Command
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import repository_log as _log
 from eventstore.core.requests import Call, Operation, ask
 from eventstore.core.sealed_snapshots import keys_to_take, keys_to_use, subjects_of_snapshot
 from eventstore.core.signals import raised_by_a_signal
@@ -168,11 +168,16 @@ class Loading(Generic[A]):
         try:
             aggregate = aggregate_from(self._type, aggregate_id, snapshot, keys)
         except SnapshotError as error:
-            _log.warning("%s; the events are replayed and it is replaced", cleaned(str(error)))
+            text = cleaned(str(error))
+            _log.warning("%s; the events are replayed and it is replaced", text, extra={"stream_id": stream_id})
         else:
             if _leads_to(events, aggregate):
                 return aggregate, False, done, events
-            _log.warning("the snapshot of %s is not of its stream as it is now; it is replaced", cleaned(stream_id))
+            _log.warning(
+                "the snapshot of %s is not of its stream as it is now; it is replaced",
+                cleaned(stream_id),
+                extra={"stream_id": stream_id},
+            )
         done, events = yield from self._page(self._store, stream_id, 0, command)
         return self._type(aggregate_id), True, done, events
 
@@ -193,7 +198,12 @@ class Loading(Generic[A]):
         except Exception as error:  # a snapshot is only a shorter way: no error of its store stops a load
             if raised_by_a_signal(error) or (beside and not isinstance(error, (AccessDenied, SchemaError))):
                 raise
-            _log.warning("no snapshot of %s could be loaded", cleaned(stream_id), exc_info=True)
+            _log.warning(
+                "no snapshot of %s could be loaded",
+                cleaned(stream_id),
+                exc_info=True,
+                extra={"stream_id": stream_id},
+            )
         before = max(snapshot.version - 1, 0) if snapshot is not None else 0
         done, events = yield from self._page(self._store, stream_id, before, command)
         return SnapshotAndEvents(snapshot, done, events)
@@ -210,7 +220,11 @@ class Loading(Generic[A]):
             if raised_by_a_signal(error):
                 raise
             _log.warning(
-                "no snapshot of %s %s could be stored", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
+                "no snapshot of %s %s could be stored",
+                aggregate.category,
+                cleaned(str(aggregate.id)),
+                exc_info=True,
+                extra={"stream_id": f"{aggregate.category}-{aggregate.id}"},
             )
 
 
@@ -222,7 +236,11 @@ def _copy_of(aggregate: A) -> A | None:
         if raised_by_a_signal(error):
             raise
         _log.warning(
-            "%s %s can't be copied, so it is not cached", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
+            "%s %s can't be copied, so it is not cached",
+            aggregate.category,
+            cleaned(str(aggregate.id)),
+            exc_info=True,
+            extra={"stream_id": f"{aggregate.category}-{aggregate.id}"},
         )
         return None
 

@@ -14,7 +14,7 @@ from eventstore.codec.record import DATA, EVENT_ID, METADATA, POSITION, VERSION,
 from eventstore.codec.sealing import Keys
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import store_log as _log
 from eventstore.core.records import decode_each
 from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import (
@@ -73,7 +73,7 @@ def attempts() -> Iterator[Operation[None]]:
 
 def _waited(seconds: float) -> Operation[None]:
     if seconds > FIRST_PAUSE:
-        _log.info("the connection was lost: the next attempt is in %.1f s", seconds)
+        _log.info("the connection was lost: the next attempt is in %.1f s", seconds, extra={"delay": seconds})
     if seconds:
         yield from ask(Pause(seconds))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
 
 from eventstore.codec.record import Row
@@ -256,6 +256,25 @@ class DeleteSnapshotsOf(Request[None]):
     """Delete the snapshots of all aggregates whose streams hold personal data of a subject."""
 
     subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadByIds(Request[Sequence[Row]]):
+    """Read the rows of events, in whatever streams, by their ids; in the order of their positions."""
+
+    event_ids: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRelated(Request[Sequence[Row]]):
+    """Read rows whose metadata has one of several ids under a key, in the order of their positions; maybe some others.
+
+    ``ids`` are as the codec encodes them.
+    """
+
+    key: Literal["correlation_id", "causation_id"]
+    ids: Sequence[bytes]
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from eventstore.aggregate import Aggregate
 from eventstore.codec.encoding import Ciphertext, packed_value
 from eventstore.codec.personal import Path, Personal, PersonalValues, marks_of
 from eventstore.codec.sealing import Keys, associated_data, opened, sealed_value
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import repository_log as _log
 from eventstore.core.requests import Operation
 from eventstore.core.subject_keys import AnySubjectKeys, ciphers
 from eventstore.errors import DeserializationError

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
+from eventstore.codec.format import key_of_map
 from eventstore.codec.record import Record
 from eventstore.core.appending import answered_without_storing
 from eventstore.core.forgetting import SUBJECTS
@@ -26,9 +27,11 @@ from eventstore.core.requests import (
     ListBlockingSessions,
     LoadSnapshot,
     MarkLog,
+    ReadByIds,
     ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
+    ReadRelated,
     ReadStream,
     Request,
     SafePosition,
@@ -114,6 +117,8 @@ class MemoryEngine:
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
                     ListBlockingSessions.answered_by(self._blocking),
+                    ReadByIds.answered_by(self._read_by_ids),
+                    ReadRelated.answered_by(self._read_related),
                     SessionsGone.answered_by(self._sessions_gone),
                     ConfirmCommits.answered_by(self._confirm_commits),
                     SubjectStreams.answered_by(self._subject_streams_of),
@@ -337,6 +342,13 @@ class MemoryEngine:
             ):
                 found.append(record)
         return found
+
+    def _read_by_ids(self, request: ReadByIds, _: Transaction | None) -> list[Record]:
+        return [record for record in self._log if record.event_id in request.event_ids]
+
+    def _read_related(self, request: ReadRelated, _: Transaction | None) -> list[Record]:
+        after = [key_of_map(request.key) + each for each in request.ids]
+        return [each for each in self._log if any(found in each.metadata for found in after)][: request.limit]
 
     def _blocking(self, request: ListBlockingSessions, transaction: Transaction | None) -> list[BlockingSession]:
         others = self._open - {transaction}

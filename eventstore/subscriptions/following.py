@@ -18,7 +18,7 @@ from eventstore.codec.sealing import Keys
 from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState, above_the_log
 from eventstore.core.forgetting import keys_of
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import subscription_log as _log
 from eventstore.core.operations import check_number
 from eventstore.core.records import decode_events
 from eventstore.core.refusals import needs_read_committed
@@ -211,7 +211,7 @@ class Follower:
         StoreRefused for what the server refuses for good.
         """
         self.state, self.error = SubscriptionState.CATCHING_UP, None
-        patience = Patience(f"subscription {cleaned(self.name)}")
+        patience = Patience("subscription", self.name)
         target: int | None = None
         registered = False
         try:
@@ -514,6 +514,12 @@ class Follower:
             position,
             cleaned(text),
             exc_info=failure.cause,
+            extra={
+                "subscription": self.name,
+                "position": position,
+                "attempt": tries,
+                "error_type": type(failure.cause).__name__,
+            },
         )
         try:
             if tries >= self._settings.attempts:
@@ -531,7 +537,11 @@ class Follower:
         """Rest at an event that a newer release can read, and hold nothing, so that its workers can take over."""
         if tries == 1:
             _log.warning(
-                "subscription %s waits at position %d: %s", cleaned(self.name), failure.position, cleaned(text)
+                "subscription %s waits at position %d: %s",
+                cleaned(self.name),
+                failure.position,
+                cleaned(text),
+                extra={"subscription": self.name, "position": failure.position},
             )
         with suppress(StoreUnavailable, AppendOutcomeUnknown):
             yield from ask(NoteError(self.name, failure.claimed.partition, failure.position, text, failed=False))

@@ -35,6 +35,8 @@ from eventstore.testing.proxy import Proxy
 
 _ROUND_SECONDS = 4
 """After which a campaign with a planted bug looks whether it has shown."""
+_FEW = 3
+"""How many faults it delivers until then at least, if it can."""
 _PAUSES = (0.0, 0.4)
 """Seconds between two faults, at least and at most."""
 _TASKS = 4
@@ -174,18 +176,20 @@ class Campaign:
         hire("watcher", 1, direct, 0)
 
     def _deliver(self, crew: Crew, faults: Faults, seconds: float) -> None:
-        """Deliver faults until the time is up; without a planted bug also until there are enough of each."""
+        """Deliver faults until the time is up, and there are enough: of each, or with a planted bug a few."""
         began = time.monotonic()
+        few = _FEW if self._bug is not None else 0
         turns = self._turns()
         pauses = _PAUSES if self._bug is None else self._bug.pauses
         while (passed := time.monotonic() - began) < seconds or (
-            self._bug is None and self._missing() and passed < _PATIENCE * seconds
+            (few > 0 or (self._bug is None and self._missing())) and passed < _PATIENCE * seconds
         ):
             crew.watch()
             time.sleep(self._random.uniform(*pauses))
             began_fault = time.monotonic()
             if delivered := faults.deliver(next(turns)):
                 self._count(delivered, began_fault)
+                few -= 1
 
     def _turns(self) -> Iterator[str]:
         """Kinds of faults for ever, in a new order in every turn."""

@@ -200,7 +200,7 @@ BUGS = {
     ELSEWHERE: Bug(
         shows_as=["projection doubled"],
         faults=[faults.KILL_FOLLOWER],
-        pauses=(1.0, 3.0),
+        pauses=(0.5, 2.0),
     ),
 }
 
