@@ -96,8 +96,17 @@ class RequestStore(Executor, EventStore):
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         if not self.in_transaction:
             check_not_held(self, threading.get_ident(), stream_id)
-        operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
-        return self.carry_out(operation)
+        observer = self.observer
+        if observer is None:
+            operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
+            return self.carry_out(operation)
+        with observer.appending(stream_id) as seen:
+            operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
+            version = self.carry_out(operation)
+            seen.stored = not version.repeated
+        if seen.stored:
+            observer.appended([event.event_type for event in events])
+        return version
 
     def read(
         self,

@@ -50,6 +50,7 @@ from eventstore.errors import (
 from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
+from eventstore.observing import note_lost_answer
 from eventstore.store import Categories, EventTypes, Snapshot, SnapshotKey
 from eventstore.versions import ExpectedVersion, StreamVersion
 
@@ -156,6 +157,7 @@ def _resolved(request: Append, *, in_transaction: bool) -> Operation[Stored | Co
         except ConnectionLost as error:
             cause = error
             sessions.update(error.sessions)
+            note_lost_answer()
         except StoreUnavailable as error:
             if cause is None:
                 raise

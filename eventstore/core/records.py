@@ -20,6 +20,7 @@ from eventstore.errors import (
 )
 from eventstore.event import ENVELOPE, Event
 from eventstore.event_types import event_class, is_ignored
+from eventstore.observing import current_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -62,9 +63,9 @@ def encode_events(events: Iterable[Event]) -> NewRecords:
     or for an event that appears twice.
     """
     records = NewRecords([], [], [], [], [], [], [])
-    caused = current_metadata()
+    caused, headers = current_metadata(), current_headers()
     for event in events:
-        _encode_event(event, records, caused)
+        _encode_event(event, records, caused, headers)
     if len(set(records.event_ids)) != len(records.event_ids):
         raise InvalidArgument("this append contains the same event twice: append each event once")
     size = sum(map(len, records.data)) + sum(map(len, records.metadata))
@@ -78,7 +79,9 @@ def given_ids(events: Iterable[Event]) -> list[bytes]:
     return [event.event_id.bytes for event in events if not _NEW_ID.isdisjoint(event.__dict__)]
 
 
-def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] | None) -> None:
+def _encode_event(
+    event: Event, records: NewRecords, caused: Mapping[str, Any] | None, headers: Mapping[str, Any] | None
+) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
     cls: Any = type(event)
@@ -94,6 +97,8 @@ def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] |
     metadata: dict[Any, Any] | None = attributes.get("metadata")
     if caused is not None and "_caused" not in attributes:
         metadata = {**caused, **(metadata or {})}
+    if headers is not None:
+        metadata = {**headers, **(metadata or {})}
     timestamp, utc_offset = timestamp_parts(event.timestamp)
     event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets, revisions = records
     event_ids.append(event.event_id.bytes)
