@@ -20,6 +20,7 @@ from eventstore.errors import (
     EventAlreadyStored,
     EventsLockError,
     EventStoreError,
+    ForgottenSubject,
     InvalidArgument,
     InvalidOperation,
     NewerRevision,
@@ -29,6 +30,7 @@ from eventstore.errors import (
     SnapshotError,
     StoreRefused,
     StoreUnavailable,
+    SubjectKeyError,
     SubscriptionBehind,
     SubscriptionFailed,
     UnknownEventType,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
     from eventstore.store import AsyncEventStore, AsyncSnapshotStore
     from eventstore.subscriptions.asynchronous import AsyncProjection, AsyncSubscription
+    from eventstore.subscriptions.batches import batched
     from eventstore.subscriptions.blocking import Projection, Subscription
     from eventstore.subscriptions.inline import async_inline, inline
 
@@ -78,6 +81,7 @@ __all__ = [
     "EventStoreError",
     "EventsLockError",
     "ExpectedVersion",
+    "ForgottenSubject",
     "InMemoryEventStore",
     "InMemorySnapshotStore",
     "InvalidArgument",
@@ -99,6 +103,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "StreamVersion",
+    "SubjectKeyError",
     "Subscription",
     "SubscriptionBehind",
     "SubscriptionFailed",
@@ -106,6 +111,7 @@ __all__ = [
     "SubscriptionStatus",
     "UnknownEventType",
     "async_inline",
+    "batched",
     "handles",
     "inline",
     "register_type",
@@ -129,6 +135,7 @@ _LAZY = {
     "Projection": "eventstore.subscriptions.blocking",
     "Subscription": "eventstore.subscriptions.blocking",
     "async_inline": "eventstore.subscriptions.inline",
+    "batched": "eventstore.subscriptions.batches",
     "inline": "eventstore.subscriptions.inline",
 }
 """Names whose modules take long to import, for those who need them only."""

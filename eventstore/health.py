@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from eventstore.codec.showing import cleaned, cleaned_json
 from eventstore.core import asynchronous, blocking
+from eventstore.core.appending import LOOK_SECONDS
 from eventstore.core.asynchronous import AsyncFollowableStore
 from eventstore.core.blocking import FollowableStore
 from eventstore.core.checkpoints import Examined, SubscriptionRow, above_the_log
 from eventstore.core.deadlines import afterwards, within
-from eventstore.core.operations import LOOK_SECONDS
 from eventstore.core.requests import ListBlockingSessions, Operation, ask
 from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import Examine

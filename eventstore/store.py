@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
+from eventstore.errors import InvalidOperation
 from eventstore.event import Event
 from eventstore.observing import Observer
 from eventstore.versions import StreamVersion
 
 EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
 """Types of events to read: names, or classes of events; one or several."""
+Appends: TypeAlias = Sequence[tuple[str, Sequence[Event], int]]
+"""What ``append_many`` is given: for each append the stream, its events, and the expected version."""
 Categories: TypeAlias = str | Iterable[str]
 """Categories of streams to read: one or several."""
 
@@ -57,6 +60,9 @@ class Snapshot:
 
 class _KnownToRepositories:
     """What repositories need of a store, blocking or async, besides its methods."""
+
+    subject_keys: Any = None
+    """The keys of personal data, if the store has any."""
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -124,11 +130,38 @@ class EventStore(_KnownToRepositories, ABC):
             ConcurrencyError: the stream has another version.
             EventAlreadyStored: the stream holds one of the event ids at another place.
             SerializationError: a value can't be stored.
+            ForgottenSubject: an event holds personal data of a subject that was forgotten.
             InvalidArgument: an argument is invalid.
             StoreUnavailable: nothing was stored; the same call may succeed later.
             AppendOutcomeUnknown: the answer was lost, and whether the events are stored could not be found out.
             SchemaError: the schema is missing or has another version than this library.
         """
+
+    def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        """Append to several streams, all or nothing, and return the new version of each stream.
+
+        On PostgreSQL it is one round trip. Positions follow the order of the list.
+
+        >>> store = InMemoryEventStore()
+        >>> shipped = OrderShipped(tracking_number="1Z")
+        >>> store.append_many([("Order-7", [shipped], 0), ("Parcel-1", [Event(event_type="Packed")], 0)])
+        {'Order-7': 1, 'Parcel-1': 1}
+
+        Args:
+            appends: for each append the stream, its events and the expected version, as for ``append``. If a stream
+                comes again, its expected version must be the one that the append before leaves, or ExpectedVersion.ANY.
+                At most 256 streams.
+
+        Raises:
+            InvalidArgument: an argument is invalid, or there are more streams. Split the list.
+
+        It also raises what ``append`` raises, for the first append that is refused.
+        """
+        versions: dict[str, StreamVersion] = {}
+        with self.transaction() as transaction:
+            for stream_id, events, expected_version in appends:
+                versions[stream_id] = transaction.append(stream_id, events, expected_version)
+        return versions
 
     @abstractmethod
     def read(
@@ -242,6 +275,37 @@ class EventStore(_KnownToRepositories, ABC):
         block. Its own ``transaction()`` is a savepoint.
         """
 
+    def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:  # noqa: ARG002 the interface's
+        """Forget a subject of personal data, and return the version of the SubjectForgotten event that says so.
+
+        Its key is destroyed, so that its personal data reads as placeholders. The snapshots of every stream in which it
+        occurs are deleted, and it never gets another key. Other processes may still read for ``key_ttl`` seconds. In a
+        ``transaction()`` it is forgotten when the block is committed. Forgetting it again only makes sure of all that.
+
+        >>> keys = InMemorySubjectKeys()
+        >>> store = InMemoryEventStore(subject_keys=keys)
+        >>> class CustomerMoved(Event):
+        ...     customer_id: Annotated[int, Subject]
+        ...     street: Annotated[str, Personal("(erased)")]
+        >>> _ = store.append("Customer-7", [CustomerMoved(customer_id=7, street="Long Lane 1")], 0)
+        >>> _ = store.forget(7, reason="Art. 17, ticket 4711")
+        >>> store.read("Customer-7")[0].street
+        '(erased)'
+
+        Args:
+            subject: a UUID, a str or an int; a UUID and its text are one subject.
+            reason: why, as it stands in the log and in the key store; nothing personal.
+
+        Raises:
+            InvalidArgument: ``subject`` is invalid.
+            InvalidOperation: the store has no subject keys; or they are in another database, and the store is bound to
+                your transaction, whose commit it does not see.
+            StoreUnavailable: the store or the key store could not be reached. Forget it again.
+        """
+        raise InvalidOperation(
+            f"a {type(self).__name__} has no subject keys, so it can't forget anybody: use another store"
+        )
+
     @abstractmethod
     def bind(self, connection: Any) -> EventStore:
         """Return the same store in your transaction on a connection. It neither commits nor rolls back."""
@@ -282,6 +346,14 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     @abstractmethod
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         """As EventStore.append. Cancelled, it has stored all or nothing; the same events can be appended again."""
+
+    async def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        """As EventStore.append_many."""
+        versions: dict[str, StreamVersion] = {}
+        async with self.transaction() as transaction:
+            for stream_id, events, expected_version in appends:
+                versions[stream_id] = await transaction.append(stream_id, events, expected_version)
+        return versions
 
     @abstractmethod
     async def read(
@@ -335,6 +407,12 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     @abstractmethod
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:
         """As EventStore.transaction; the store that it gives is for one task at a time."""
+
+    async def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:  # noqa: ARG002 the interface's
+        """As EventStore.forget."""
+        raise InvalidOperation(
+            f"a {type(self).__name__} has no subject keys, so it can't forget anybody: use another store"
+        )
 
     @abstractmethod
     def bind(self, connection: Any) -> AsyncEventStore:

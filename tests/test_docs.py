@@ -15,6 +15,7 @@ import eventstore
 import eventstore.context
 import eventstore.health
 import eventstore.postgres
+import eventstore.privacy
 import eventstore.storage
 import eventstore.subscriptions
 import eventstore.testing
@@ -30,6 +31,7 @@ DOCUMENTED = [
     eventstore.context,
     eventstore.health,
     eventstore.postgres,
+    eventstore.privacy,
     eventstore.storage,
     eventstore.subscriptions,
     eventstore.testing,

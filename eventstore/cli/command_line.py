@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from eventstore import __version__
-from eventstore.cli import arguments, watching_options
+from eventstore.cli import arguments, subject_commands, watching_options
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
@@ -48,14 +48,17 @@ class _NoDatabase(EventStoreError):
     """No database was named."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command with these arguments (the process's own) and return its exit code."""
+def main(argv: Sequence[str] | None = None, *, subject_keys: object = None) -> int:
+    """Run one command with these arguments (the process's own) and return its exit code.
+
+    ``subject_keys`` are the keys of personal data, where a framework knows them.
+    """
     # Whoever meets a lost connection says so; the pool's own log lines would only come on top.
     logging.getLogger("psycopg").addHandler(_NOBODY)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):  # whoever calls this may have put anything there
         reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is not a reason to fail
     try:
-        code = _run(argv)
+        code = _run(argv, subject_keys)
         sys.stdout.flush()
     except BrokenPipeError:
         _give_up_output()
@@ -79,7 +82,7 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, subject_keys: object) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
@@ -88,6 +91,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.command is None:
         parser.print_help(sys.stderr)
         return _USAGE
+    args.subject_keys = subject_keys
     code: int = args.run(args)
     return code
 
@@ -341,6 +345,7 @@ def _parser() -> _Parser:
     )
     _add_events(commands, database)
     _add_following(commands, database)
+    subject_commands.add(commands, database, _dsn)
     return parser
 
 
@@ -487,7 +492,7 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     )
     status.add_argument(
         "--max-seconds",
-        type=arguments.seconds,
+        type=arguments.duration,
         default=60.0,
         metavar="S",
         help="how old the oldest event may be that is not handled (default: %(default)g)",

@@ -22,7 +22,7 @@ HARMLESS_BYTES = 2048
 MAX_COPIED = 2 * MAX_BYTES
 """How many bytes the containers among the extension types may have in total; nested ones count again."""
 
-BIG_INT, DECIMAL, UUID_, DATETIME, DATE, TIME, TIMEDELTA, TUPLE, SET, FROZENSET, ENUM, DATACLASS = range(1, 13)
+BIG_INT, DECIMAL, UUID_, DATETIME, DATE, TIME, TIMEDELTA, TUPLE, SET, FROZENSET, ENUM, DATACLASS, SEALED = range(1, 14)
 
 EMPTY_MAP = b"\x80"
 

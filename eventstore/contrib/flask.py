@@ -14,9 +14,11 @@ from flask.cli import with_appcontext
 
 from eventstore.aggregate import Aggregate
 from eventstore.contrib import commands
+from eventstore.core.arguments import check_instance
 from eventstore.core.blocking import FollowableStore
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, checked_timeout
 from eventstore.core.requests import Request
+from eventstore.core.subject_keys import SubjectKeys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.event import Event
@@ -26,7 +28,7 @@ from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.statements import check_schema
 from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
 from eventstore.repository import Repository
-from eventstore.store import EventStore, SnapshotStore
+from eventstore.store import Appends, EventStore, SnapshotStore
 from eventstore.versions import StreamVersion
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class _OfApp:
             _check_positive(config, "EVENTSTORE_SNAPSHOT_FREQUENCY")
         _check_positive(config, "EVENTSTORE_POOL_SIZE")
         self.timeout = checked_timeout(config["EVENTSTORE_TIMEOUT"], "EVENTSTORE_TIMEOUT")
+        self.subject_keys: SubjectKeys | None = config.setdefault("EVENTSTORE_SUBJECT_KEYS", None)
+        if self.subject_keys is not None:
+            check_instance("EVENTSTORE_SUBJECT_KEYS", self.subject_keys, SubjectKeys)
         self.schema: str = check_schema(config["EVENTSTORE_SCHEMA"])
         self.frequency: int | None = config["EVENTSTORE_SNAPSHOT_FREQUENCY"]
         if config["EVENTSTORE_DSN"] not in {None, "", MEMORY}:
@@ -81,9 +86,17 @@ class _OfApp:
 
     def _made(self) -> _Stores:
         if self._config["EVENTSTORE_DSN"] == MEMORY:
-            return _Stores(InMemoryEventStore(timeout=self.timeout), InMemorySnapshotStore())
+            memory = InMemoryEventStore(timeout=self.timeout, subject_keys=self.subject_keys)
+            return _Stores(memory, InMemorySnapshotStore())
         notify, size = bool(self._config["EVENTSTORE_NOTIFY"]), self._config["EVENTSTORE_POOL_SIZE"]
-        store = PostgresEventStore.connect(self.dsn, self.schema, notify=notify, max_size=size, timeout=self.timeout)
+        store = PostgresEventStore.connect(
+            self.dsn,
+            self.schema,
+            notify=notify,
+            max_size=size,
+            timeout=self.timeout,
+            subject_keys=self.subject_keys,
+        )
         snapshots = PostgresSnapshotStore(store.connections, self.schema, timeout=self.timeout)  # An app has one pool.
         store.statements.migrate_with = snapshots.statements.migrate_with = "flask eventstore migrate"
         return _Stores(store, snapshots)
@@ -105,7 +118,8 @@ class FlaskEventStore(FollowableStore):
     The settings in ``app.config`` are EVENTSTORE_DSN (by default the environment's; "memory:" for tests),
     EVENTSTORE_SCHEMA ("eventstore"), EVENTSTORE_POOL_SIZE (10 connections for each process),
     EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions; None: no snapshots), EVENTSTORE_NOTIFY (False: workers in other
-    processes poll) and EVENTSTORE_TIMEOUT (60 seconds for a call; None: no bound).
+    processes poll), EVENTSTORE_TIMEOUT (60 seconds for a call; None: no bound) and EVENTSTORE_SUBJECT_KEYS (a
+    SubjectKeys for personal data; None: there are no keys).
     """
 
     strict = False
@@ -150,6 +164,9 @@ class FlaskEventStore(FollowableStore):
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self.store.append(stream_id, events, expected_version)
 
+    def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        return self.store.append_many(appends)
+
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
         """See EventStore.transaction. In a worker's thread, the block runs in the app's context.
@@ -186,6 +203,11 @@ class FlaskEventStore(FollowableStore):
     def timeout(self) -> float | None:  # type: ignore[override] # it is the current app's
         """Seconds that a call may take in all; None: as long as it takes."""
         return self.store.timeout
+
+    @property
+    def subject_keys(self) -> SubjectKeys | None:  # type: ignore[override] # they are the current app's
+        """The keys of personal data."""
+        return self.store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -246,4 +268,4 @@ def _of(app: flask.Flask) -> _OfApp:
 @with_appcontext
 def _command(context: click.Context, arguments: tuple[str, ...]) -> None:
     of_app = _of(flask.current_app)
-    context.exit(commands.run(arguments, lambda: of_app.dsn, of_app.schema, {}))
+    context.exit(commands.run(arguments, lambda: of_app.dsn, of_app.schema, {}, lambda: of_app.subject_keys))

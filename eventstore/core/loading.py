@@ -13,8 +13,10 @@ from eventstore.core.cache import AggregateCache
 from eventstore.core.commands import Command
 from eventstore.core.logs import repository_log as _log
 from eventstore.core.requests import Call, Operation, ask
+from eventstore.core.sealed_snapshots import keys_to_take, keys_to_use, subjects_of_snapshot
 from eventstore.core.signals import raised_by_a_signal
 from eventstore.core.snapshots import aggregate_from, snapshot_of
+from eventstore.core.subject_keys import are_remembered
 from eventstore.errors import AccessDenied, AggregateNotFound, InvalidArgument, SchemaError, SnapshotError
 from eventstore.event import Event, detached
 from eventstore.observing import Loading as Seen
@@ -97,6 +99,8 @@ class Loading(Generic[A]):
         """A copy of a cached aggregate, which may have been changed elsewhere since."""
         if self._cache is None or (kept := self._cache.take(aggregate_id)) is None:
             return None
+        if kept._subjects and not are_remembered(kept._subjects, self._store.subject_keys):
+            return None  # Somebody whose data it holds may have been forgotten.
         lent = _copy_of(kept)
         if lent is not None:
             self._cache.put(kept)
@@ -119,6 +123,7 @@ class Loading(Generic[A]):
                 raise
             return
         kept._version = aggregate.version
+        kept._subjects |= aggregate._subjects
         store.when_committed(partial(self._cache.put, kept))
 
     def _catch_up(self, store: Any, stream_id: str, aggregate: A, command: Command | None = None) -> Operation[bool]:
@@ -153,9 +158,11 @@ class Loading(Generic[A]):
         In between: whether there was a snapshot that is void, and whether the stream shows that the command was done.
         """
         if self._cache is not None and (kept := self._cache.take(aggregate_id)) is not None:
-            done, events = yield from self._page(self._store, stream_id, kept.version - 1, command)
-            if _leads_to(events, kept):
-                return kept, False, done, events
+            keys = yield from keys_to_use(sorted(kept._subjects), self._store.subject_keys)
+            if keys is not None:  # Nobody whose data it holds was forgotten.
+                done, events = yield from self._page(self._store, stream_id, kept.version - 1, command)
+                if _leads_to(events, kept):
+                    return kept, False, done, events
         if self._snapshots is None:
             done, events = yield from self._page(self._store, stream_id, 0, command)
             return self._type(aggregate_id), False, done, events
@@ -163,8 +170,12 @@ class Loading(Generic[A]):
         events = iter(found)
         if snapshot is None:
             return self._type(aggregate_id), False, done, events
+        keys = yield from keys_to_use(subjects_of_snapshot(snapshot), self._store.subject_keys)
+        if keys is None:  # It is sealed for somebody who was forgotten, or this process has no keys.
+            done, events = yield from self._page(self._store, stream_id, 0, command)
+            return self._type(aggregate_id), False, done, events
         try:
-            aggregate = aggregate_from(self._type, aggregate_id, snapshot)
+            aggregate = aggregate_from(self._type, aggregate_id, snapshot, keys)
         except SnapshotError as error:
             text = cleaned(str(error))
             _log.warning("%s; the events are replayed and it is replaced", text, extra={"stream_id": stream_id})
@@ -210,8 +221,10 @@ class Loading(Generic[A]):
         if self._snapshots is None or aggregate._diverged:
             return
         try:
-            snapshot = snapshot_of(aggregate)
-            yield from ask(Call(lambda: self._snapshots.save(snapshot)))
+            keys = yield from keys_to_take(aggregate, self._store.subject_keys)
+            if keys is not None:
+                snapshot = snapshot_of(aggregate, keys)
+                yield from ask(Call(lambda: self._snapshots.save(snapshot)))
         except Exception as error:  # a snapshot is only a shorter way: failing to write one never fails the save
             if raised_by_a_signal(error):
                 raise

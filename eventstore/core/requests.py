@@ -7,13 +7,13 @@ passes every other request to ``execute`` of a store. Requests about subscriptio
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
 
 from eventstore.codec.record import Row
-from eventstore.core.records import NewRecords
+from eventstore.core.records import NO_RECORDS, NewRecords
 from eventstore.core.sessions import BlockingSession
 from eventstore.store import Snapshot
 
@@ -98,7 +98,18 @@ class AlreadyStored:
 
 
 @dataclass(frozen=True, slots=True)
-class Append(Request[Stored | Conflict | AlreadyStored]):
+class SubjectGone:
+    """Nothing of an append was stored, because it holds personal data of a subject that was forgotten."""
+
+    number: int
+    """The place of the subject among those of the append, from 1."""
+
+
+AppendReply: TypeAlias = Stored | Conflict | AlreadyStored | SubjectGone
+
+
+@dataclass(frozen=True, slots=True)
+class Append(Request[AppendReply]):
     """Append records to a stream, all or none."""
 
     stream_id: str
@@ -106,6 +117,37 @@ class Append(Request[Stored | Conflict | AlreadyStored]):
     records: NewRecords
     given_ids: Sequence[bytes] = ()
     """Those of the event ids that may have been used before, and are looked for in the stream."""
+    subjects: Sequence[str] = ()
+    """Whose personal data the records hold. It is noted that they occur in the stream, unless one was forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMany(Request[Sequence[AppendReply | None]]):
+    """Append records to several streams, all or none.
+
+    The replies are those of the streams. If any is a refusal, nothing is stored, and streams that were not refused have
+    None.
+    """
+
+    stream_ids: Sequence[str]
+    """Each stream once."""
+    expected_versions: Sequence[int]
+    """Of each stream."""
+    streams: Sequence[int]
+    """The index of each record's stream."""
+    steps: Sequence[int]
+    """The number of each record among those of its stream, from 1."""
+    records: NewRecords
+    """In the order of their positions."""
+    given_ids: Sequence[bytes] = ()
+
+    def each(self) -> Iterator[Append]:
+        """The same by streams, each as an append of its own."""
+        records = list(zip(*self.records, strict=True))
+        for index, (stream_id, expected) in enumerate(zip(self.stream_ids, self.expected_versions, strict=True)):
+            own = [record for record, stream in zip(records, self.streams, strict=True) if stream == index]
+            columns = NewRecords(*(list(column) for column in zip(*own, strict=True))) if own else NO_RECORDS
+            yield Append(stream_id, expected, columns, self.given_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +261,20 @@ class ReadRelated(Request[Sequence[Row]]):
     key: Literal["correlation_id", "causation_id"]
     ids: Sequence[bytes]
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectStreams(Request[list[str]]):
+    """List the streams that hold personal data of a subject."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSnapshotsOf(Request[None]):
+    """Delete the snapshots of all aggregates whose streams hold personal data of a subject."""
+
+    subject: str
 
 
 @dataclass(frozen=True, slots=True)

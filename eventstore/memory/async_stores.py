@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from eventstore.core import deadlines
-from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore
+from eventstore.core.asynchronous import AsyncBatchStore, AsyncFollowableStore, AsyncRequestSnapshotStore
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, NO_DEADLINE, checked_timeout
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already, waited_for_transactions
 from eventstore.core.requests import Request
+from eventstore.core.subject_keys import AsyncSubjectKeys, checked_keys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
-from eventstore.event import Event
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import AsyncEventStore
-from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -26,9 +25,16 @@ R = TypeVar("R")
 class AsyncInMemoryEventStore(AsyncFollowableStore):
     """InMemoryEventStore in async."""
 
-    def __init__(self, *, strict: bool = False, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: AsyncSubjectKeys | None = None,
+    ) -> None:
         self._engine = MemoryEngine()
         self.strict = strict
+        self.subject_keys = checked_keys(subject_keys, AsyncSubjectKeys)
         self.timeout = checked_timeout(timeout)
 
     def __repr__(self) -> str:
@@ -51,6 +57,7 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
                 store = _TransactionStore(self, transaction, own)
                 yield store
         store.committed()
+        await store.finish_forgetting()
 
     def bind(self, connection: Any) -> AsyncEventStore:
         """``connection`` is what this store's ``transaction()`` gave."""
@@ -59,21 +66,21 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
         return connection
 
 
-class _TransactionStore(AsyncRequestStore):
+class _TransactionStore(AsyncBatchStore):
     in_transaction = True
 
     def __init__(self, store: AsyncInMemoryEventStore, transaction: Transaction, own: OwnTransaction) -> None:
         self._own = own
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self._store = store
         self._engine = store._engine
         self._transaction = transaction
         self._callbacks: list[Callable[[], object]] = []
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        self._own.streams |= {stream_id}
-        return await super().append(stream_id, events, expected_version)
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        self._own.streams |= {*stream_ids}
 
     @property
     def categories(self) -> dict[str, type[Any]]:

@@ -13,13 +13,17 @@ from typing import Any, Literal, TypeVar
 from eventstore.codec.format import key_of_map
 from eventstore.codec.record import Record
 from eventstore.core.appending import answered_without_storing
+from eventstore.core.forgetting import SUBJECTS
 from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    AppendMany,
+    AppendReply,
     ConfirmCommits,
     Conflict,
     DeleteSnapshot,
+    DeleteSnapshotsOf,
     ListBlockingSessions,
     LoadSnapshot,
     MarkLog,
@@ -34,6 +38,8 @@ from eventstore.core.requests import (
     SaveSnapshot,
     SessionsGone,
     Stored,
+    SubjectGone,
+    SubjectStreams,
 )
 from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import BeginRebuild
@@ -62,6 +68,8 @@ class Transaction:
     """The checkpoints and parked events that it holds."""
     on_commit: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     """What it changes of them."""
+    subject_streams: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Subjects of personal data that it has appended, each with the stream. They can't be forgotten until it ends."""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -72,6 +80,7 @@ class Savepoint:
     records: int
     locks: frozenset[str]
     bound: int | None
+    subject_streams: int
 
 
 class MemoryEngine:
@@ -84,6 +93,7 @@ class MemoryEngine:
         self._log: list[Record] = []
         self._streams: dict[str, list[Record]] = {}
         self._event_ids: set[bytes] = set()
+        self._subject_streams: dict[str, set[str]] = {}
         self._last_position = 0
         self._holders: dict[str, Transaction] = {}
         self._open: set[Transaction] = set()
@@ -98,6 +108,7 @@ class MemoryEngine:
             **dict(
                 [
                     Append.answered_by(self._append),
+                    AppendMany.answered_by(self._append_many),
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
                     ReadFromSnapshot.answered_by(self._read_from_snapshot),
@@ -110,6 +121,8 @@ class MemoryEngine:
                     ReadRelated.answered_by(self._read_related),
                     SessionsGone.answered_by(self._sessions_gone),
                     ConfirmCommits.answered_by(self._confirm_commits),
+                    SubjectStreams.answered_by(self._subject_streams_of),
+                    DeleteSnapshotsOf.answered_by(self._delete_snapshots_of),
                 ]
             ),
         }
@@ -132,6 +145,8 @@ class MemoryEngine:
                 self._log.append(record)
             else:
                 insort(self._log, record, key=_position)
+        for subject, stream_id in transaction.subject_streams:
+            self._subject_streams.setdefault(subject, set()).add(stream_id)
         for change in transaction.on_commit:
             change()
         self._end(transaction)
@@ -144,10 +159,13 @@ class MemoryEngine:
 
     def savepoint(self, transaction: Transaction) -> Savepoint:
         self._check(transaction)
-        return Savepoint(len(transaction.records), frozenset(transaction.locks), transaction.bound)
+        return Savepoint(
+            len(transaction.records), frozenset(transaction.locks), transaction.bound, len(transaction.subject_streams)
+        )
 
     def rollback_to(self, savepoint: Savepoint, transaction: Transaction) -> None:
         del transaction.records[savepoint.records :]
+        del transaction.subject_streams[savepoint.subject_streams :]
         transaction.bound = savepoint.bound
         self._release(transaction, transaction.locks - savepoint.locks)
         transaction.failed = False
@@ -155,17 +173,26 @@ class MemoryEngine:
     @staticmethod
     def takes_locks(request: Request[Any]) -> bool:
         """Whether a request needs a transaction to hold its locks."""
-        return isinstance(request, Append)
+        return isinstance(request, (Append, AppendMany))
 
     def try_lock(self, request: Request[Any], transaction: Transaction | None) -> bool:
-        """Take the lock that a request needs, unless another transaction holds it: then its end is to be waited for.
+        """Take the locks that a request needs, unless another transaction holds one: then its end is to be waited for.
 
         A transaction that would wait for one that waits for it fails, as the server's deadlock detection makes it.
         """
-        if not isinstance(request, Append):
-            return True
-        stream_id, transaction = request.stream_id, _there(transaction)
+        if isinstance(request, Append):
+            there = _there(transaction)
+            return not self._is_forgetting(request, there) and self._try_lock(request.stream_id, there)
+        if isinstance(request, AppendMany):
+            # In one order, so that no two batches wait for each other. One that fails at a deadlock needs no more.
+            there = _there(transaction)
+            return all(there.failed or self._try_lock(stream_id, there) for stream_id in sorted(request.stream_ids))
+        return True
+
+    def _try_lock(self, stream_id: str, transaction: Transaction) -> bool:
         self._check(transaction)
+        if self._is_recorded(stream_id, transaction):
+            return False
         holder = self._holders.setdefault(stream_id, transaction)
         transaction.waiting_for = None if holder is transaction else stream_id
         if holder is transaction:
@@ -177,6 +204,17 @@ class MemoryEngine:
                 return True
         return False
 
+    def _is_forgetting(self, request: Append, transaction: Transaction) -> bool:
+        """Whether another transaction is about to forget a subject whose personal data an append holds."""
+        return any(self._holders.get(f"{SUBJECTS}{s}") not in {None, transaction} for s in request.subjects)
+
+    def _is_recorded(self, stream_id: str, transaction: Transaction) -> bool:
+        """Whether another transaction has appended personal data of the subject that an append forgets."""
+        if not stream_id.startswith(SUBJECTS):
+            return False
+        subject = stream_id.removeprefix(SUBJECTS)
+        return any(subject == each for t in self._open - {transaction} for each, _ in t.subject_streams)
+
     @staticmethod
     def stop_waiting(transaction: Transaction | None) -> None:
         """Say that a transaction no longer waits for the lock that it did not get."""
@@ -185,15 +223,18 @@ class MemoryEngine:
 
     def answer(self, request: Request[R], transaction: Transaction | None) -> R:
         """The reply to a request, whose locks are held."""
-        if transaction is not None and not (transaction.failed and isinstance(request, Append)):
+        if transaction is not None and not (transaction.failed and isinstance(request, (Append, AppendMany))):
             self._check(transaction)
         reply: R = self._answers[type(request)](request, transaction)
         return reply
 
-    def _append(self, request: Append, given: Transaction | None) -> Stored | Conflict | AlreadyStored:
+    def _append(self, request: Append, given: Transaction | None) -> AppendReply:
         transaction = _there(given)
         if transaction.failed:
             return Conflict(None)
+        for number, subject in enumerate(request.subjects, 1):
+            if self._stream(f"{SUBJECTS}{subject}", transaction):
+                return SubjectGone(number)
         if transaction.bound is None:
             transaction.bound = self._last_position
         stream = self._stream(request.stream_id, transaction)
@@ -206,8 +247,36 @@ class MemoryEngine:
             self._last_position += 1
             transaction.records.append(Record(request.stream_id, version, self._last_position, *new))
         if count:
+            transaction.subject_streams += [(subject, request.stream_id) for subject in request.subjects]
             return Stored(last + count, self._last_position)
         return Stored(last, stream[-1].position if stream else 0)
+
+    def _append_many(self, request: AppendMany, given: Transaction | None) -> Sequence[AppendReply | None]:
+        transaction = _there(given)
+        if transaction.failed:
+            return [Conflict(None)] * len(request.stream_ids)
+        if transaction.bound is None:
+            transaction.bound = self._last_position
+        settled: list[AppendReply | None] = []
+        for append in request.each():
+            stream = self._stream(append.stream_id, transaction)
+            known = self._with_ids(append.records.event_ids, stream, transaction)
+            settled.append(answered_without_storing(append, len(stream), known))
+        if any(isinstance(reply, (Conflict, AlreadyStored)) for reply in settled):
+            return settled
+        lasts = [self._stream(stream_id, transaction) for stream_id in request.stream_ids]
+        replies = [
+            reply or Stored(len(stream), stream[-1].position if stream else 0)
+            for reply, stream in zip(settled, lasts, strict=True)
+        ]
+        versions = [reply.version if isinstance(reply, Stored) else 0 for reply in replies]
+        for index, step, new in zip(request.streams, request.steps, zip(*request.records, strict=True), strict=True):
+            if settled[index] is None:
+                self._last_position += 1
+                version = versions[index] + step
+                transaction.records.append(Record(request.stream_ids[index], version, self._last_position, *new))
+                replies[index] = Stored(version, self._last_position)
+        return replies
 
     def _with_ids(
         self, ids: Sequence[bytes], stream: Sequence[Record], transaction: Transaction
@@ -302,6 +371,14 @@ class MemoryEngine:
 
     def _confirm_commits(self, _: ConfirmCommits, __: Transaction | None) -> None:
         pass
+
+    def _subject_streams_of(self, request: SubjectStreams, transaction: Transaction | None) -> list[str]:
+        own = transaction.subject_streams if transaction else []
+        there = self._subject_streams.get(request.subject, set())
+        return sorted(there | {stream_id for subject, stream_id in own if subject == request.subject})
+
+    def _delete_snapshots_of(self, _: DeleteSnapshotsOf, __: Transaction | None) -> None:
+        """Snapshots in memory stand by themselves. Those of the subject are sealed by its key."""
 
     def _stream(self, stream_id: str, transaction: Transaction | None) -> Sequence[Record]:
         committed = self._streams.get(stream_id, [])

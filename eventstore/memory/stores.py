@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from eventstore.core import deadlines
-from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
+from eventstore.core.blocking import BatchStore, FollowableStore, RequestSnapshotStore
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, NO_DEADLINE, checked_timeout
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already, waited_for_transactions
 from eventstore.core.requests import Request
+from eventstore.core.subject_keys import SubjectKeys, checked_keys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
-from eventstore.event import Event
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import EventStore
-from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -27,12 +26,19 @@ class InMemoryEventStore(FollowableStore):
     """A store that lives as long as the object.
 
     With ``strict``, events of unknown types are refused on reading. ``timeout`` is the number of seconds that an append
-    waits for open transactions, None for as long as it takes.
+    waits for open transactions, None for as long as it takes. ``subject_keys`` are the keys of personal data.
     """
 
-    def __init__(self, *, strict: bool = False, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: SubjectKeys | None = None,
+    ) -> None:
         self._engine = MemoryEngine()
         self.strict = strict
+        self.subject_keys = checked_keys(subject_keys, SubjectKeys)
         self.timeout = checked_timeout(timeout)
 
     def __repr__(self) -> str:
@@ -54,6 +60,7 @@ class InMemoryEventStore(FollowableStore):
             store = _TransactionStore(self, transaction, own)
             yield store
         store.committed()
+        store.finish_forgetting()
 
     def bind(self, connection: Any) -> EventStore:
         """``connection`` is what this store's ``transaction()`` gave."""
@@ -62,21 +69,21 @@ class InMemoryEventStore(FollowableStore):
         return connection
 
 
-class _TransactionStore(RequestStore):
+class _TransactionStore(BatchStore):
     in_transaction = True
 
     def __init__(self, store: InMemoryEventStore, transaction: Transaction, own: OwnTransaction) -> None:
         self._own = own
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self._store = store
         self._engine = store._engine
         self._transaction = transaction
         self._callbacks: list[Callable[[], object]] = []
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        self._own.streams |= {stream_id}
-        return super().append(stream_id, events, expected_version)
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        self._own.streams |= {*stream_ids}
 
     @property
     def categories(self) -> dict[str, type[Any]]:

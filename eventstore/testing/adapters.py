@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
+from uuid import UUID
 
 from eventstore.event import Event
 from eventstore.store import (
+    Appends,
     AsyncEventStore,
     AsyncSnapshotStore,
     Categories,
@@ -55,6 +57,9 @@ class SyncFromAsyncEventStore(EventStore):
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self._thread.run(self._store.append(stream_id, events, expected_version))
 
+    def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        return self._thread.run(self._store.append_many(appends))
+
     def read(
         self,
         stream_id: str,
@@ -91,6 +96,9 @@ class SyncFromAsyncEventStore(EventStore):
             return await anext(found, None)
 
         return iter(lambda: self._thread.run(next_event()), None)
+
+    def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return self._thread.run(self._store.forget(subject, reason))
 
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:

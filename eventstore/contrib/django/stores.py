@@ -6,7 +6,7 @@ Errors are the library's, inside and outside of ``atomic()``; Django's and psyco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -22,11 +22,13 @@ from psycopg.pq import TransactionStatus
 from eventstore.aggregate import Aggregate
 from eventstore.contrib.borrowed import execute_borrowed
 from eventstore.contrib.django import conf
-from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
+from eventstore.core.blocking import BatchStore, FollowableStore, RequestSnapshotStore, run
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, checked_timeout
+from eventstore.core.forgetting import Forgotten, destroy
 from eventstore.core.operations import ConnectionLost
 from eventstore.core.refusals import nothing_stored, transaction_ended, transaction_failed
 from eventstore.core.requests import Request
+from eventstore.core.subject_keys import SubjectKeys, checked_keys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import AppendOutcomeUnknown, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
@@ -117,15 +119,28 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
         strict: bool = False,
         notify: bool = False,
         timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: SubjectKeys | None = None,
     ) -> None:
         super().__init__(using, schema, timeout=timeout)
         self.strict = strict
+        self.subject_keys = checked_keys(subject_keys, SubjectKeys)
         self._announcements = Announcements(self._server, self.statements, notify=notify)
 
     @property
     def in_transaction(self) -> bool:  # type: ignore[override] # it depends on where it is used
         """Whether this thread is inside of ``transaction.atomic()``."""
         return connections[self.using].in_atomic_block
+
+    @property
+    def sees_commit(self) -> bool:  # type: ignore[override] # it depends on where it is used
+        """Whether Django knows when the commit is, and so calls back."""
+        wrapper = connections[self.using]
+        return wrapper.in_atomic_block or wrapper.get_autocommit()
+
+    def destroy_after_commit(self, forgotten: Forgotten) -> None:
+        keys = self.subject_keys
+        if keys is not None:
+            self.when_committed(lambda: run(destroy(keys, [forgotten])))
 
     @property
     def wakeups(self) -> WakeUps:
@@ -140,14 +155,11 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
     def _server(self) -> Server:
         return Server(conf.conninfo(self.using), {})
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        version = super().append(stream_id, events, expected_version)
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's
         self.when_committed(self.announce)
-        return version
 
     def when_committed(self, callback: Callable[[], object]) -> None:
-        wrapper = connections[self.using]
-        if wrapper.in_atomic_block or wrapper.get_autocommit():  # else Django does not know when that will be
+        if self.sees_commit:
             on_commit(callback, using=self.using)
 
     @contextmanager
@@ -180,7 +192,7 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
         )
 
 
-class DjangoTransaction(RequestStore):
+class DjangoTransaction(BatchStore):
     """The store in a block of its ``transaction()``. Appends through the store itself take part in it as well."""
 
     in_transaction = True
@@ -189,6 +201,7 @@ class DjangoTransaction(RequestStore):
         self._store = store
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self._last: tuple[str, tuple[UUID, ...]] | None = None
 
     @property
@@ -208,11 +221,13 @@ class DjangoTransaction(RequestStore):
         except ConnectionLost as lost:
             raise transactions.rolled_back(lost) from lost
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        version = super().append(stream_id, events, expected_version)
-        self._last = stream_id, tuple(event.event_id for event in events)
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:
+        for stream_id, _, events in appends:
+            self._last = stream_id, tuple(event.event_id for event in events)
         self._store.when_committed(self._store.announce)
-        return version
+
+    def destroy_after_commit(self, forgotten: Forgotten) -> None:
+        self._store.destroy_after_commit(forgotten)
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -252,7 +267,10 @@ def event_store(using: str | None = None) -> DjangoEventStore:
     alias: str = using or conf.setting("DATABASE")
     # A connection that only notifies would keep a test database from being dropped.
     notify = conf.setting("NOTIFY") and not conf.is_test_database(alias)
-    return _event_store(alias, conf.setting("SCHEMA"), notify=notify, timeout=conf.setting("TIMEOUT"))
+    keys = conf.subject_keys()
+    return _event_store(
+        alias, conf.setting("SCHEMA"), notify=notify, timeout=conf.setting("TIMEOUT"), subject_keys=keys
+    )
 
 
 def snapshot_store(using: str | None = None) -> DjangoSnapshotStore:
@@ -270,5 +288,7 @@ def repository(aggregate_type: type[A], using: str | None = None) -> Repository[
 
 
 @cache
-def _event_store(using: str, schema: str, *, notify: bool, timeout: float | None) -> DjangoEventStore:
-    return DjangoEventStore(using, schema, notify=notify, timeout=timeout)
+def _event_store(
+    using: str, schema: str, *, notify: bool, timeout: float | None, subject_keys: SubjectKeys | None
+) -> DjangoEventStore:
+    return DjangoEventStore(using, schema, notify=notify, timeout=timeout, subject_keys=subject_keys)

@@ -7,6 +7,8 @@ from eventstore.codec.record import Row
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    AppendMany,
+    AppendReply,
     ConfirmCommits,
     Conflict,
     MarkLog,
@@ -19,8 +21,9 @@ from eventstore.core.requests import (
     SafePosition,
     SessionsGone,
     Stored,
+    SubjectGone,
 )
-from eventstore.postgres.arrays import BYTEA, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, array
+from eventstore.postgres.arrays import BYTEA, INT2, INT4, INT8, TEXT, TIMESTAMPTZ, UUID_, array
 from eventstore.postgres.statements.statement import Parameters, Rows, names, nothing, optional_value, statement
 
 _EVENTS = """
@@ -71,7 +74,7 @@ def _rows(rows: Rows) -> list[Row]:
     return list(rows) if not isinstance(rows, list) else rows
 
 
-def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
+def _appended(rows: Rows) -> AppendReply:
     """What the functions return: the composite append_reply, in PostgreSQL's binary format (record_send).
 
     That is the number of fields, and for each its type, its length (-1: NULL) and its bytes.
@@ -84,19 +87,41 @@ def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
         length = int.from_bytes(packed[offset + 4 : start], signed=True)
         offset = start + max(length, 0)
         fields.append(packed[start:offset] if length >= 0 else None)
-    version, position = (0 if field is None else int.from_bytes(field, signed=True) for field in fields[:2])
-    if fields[2] == b"stored" or fields[2] == b"repeated":
-        return Stored(version, position, fields[2] == b"repeated")
-    if fields[2] == b"already stored":
-        return AlreadyStored(version, position)
-    return Conflict(None if fields[0] is None else version)
+    version, position = (None if field is None else int.from_bytes(field, signed=True) for field in fields[:2])
+    return _reply(version, position, str(fields[2] or b"", "ascii"))
+
+
+def _each_appended(rows: Rows) -> list[AppendReply | None]:
+    return [None if outcome is None else _reply(version, position, outcome) for version, position, outcome in rows]
+
+
+def _reply(version: int | None, position: int | None, outcome: str) -> AppendReply:
+    if outcome in {"stored", "repeated"}:
+        return Stored(version or 0, position or 0, outcome == "repeated")
+    if outcome == "already stored":
+        return AlreadyStored(version or 0, position or 0)
+    if outcome == "forgotten":
+        return SubjectGone(version or 0)
+    return Conflict(version)
 
 
 def _append(request: Append) -> Parameters:
+    return request.stream_id, request.expected_version, *_columns(request)
+
+
+def _append_many(request: AppendMany) -> Parameters:
+    return (
+        names(request.stream_ids),
+        array(INT8, [version.to_bytes(8, signed=True) for version in request.expected_versions]),
+        array(INT4, [(index + 1).to_bytes(4) for index in request.streams]),
+        array(INT4, [step.to_bytes(4) for step in request.steps]),
+        *_columns(request),
+    )
+
+
+def _columns(request: Append | AppendMany) -> Parameters:
     event_ids, event_types, data, metadata, timestamps, utc_offsets, revisions = request.records
     return (
-        request.stream_id,
-        request.expected_version,
         array(UUID_, event_ids),
         array(TEXT, [event_type.encode() for event_type in event_types]),
         array(BYTEA, data),
@@ -106,6 +131,10 @@ def _append(request: Append) -> Parameters:
         array(INT2, [revision.to_bytes(2) for revision in revisions]),
         array(UUID_, request.given_ids) if request.given_ids else None,
     )
+
+
+def _append_personal(request: Append) -> Parameters:
+    return *_append(request), array(TEXT, [subject.encode() for subject in request.subjects])
 
 
 def _filtered(request: ReadLog) -> Parameters:
@@ -140,10 +169,24 @@ def _sessions(request: SessionsGone) -> Parameters:
 STATEMENTS = (
     statement(
         Append,
+        "SELECT {schema}.append_personal(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.subjects),
+        parameters=_append_personal,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        Append,
         "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append,
         reply=_appended,
         conflict=Conflict(None),
+    ),
+    statement(
+        AppendMany,
+        "SELECT version, position, outcome FROM {schema}.append_many(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        parameters=_append_many,
+        reply=_each_appended,
     ),
     # PgBouncer makes up the numbers that its clients know.
     statement(
@@ -253,6 +296,14 @@ STATEMENTS = (
 )
 
 IN_TRANSACTION = (
+    statement(
+        Append,
+        "SELECT {schema}.append_personal_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.subjects),
+        parameters=_append_personal,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
     statement(
         Append,
         "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
