@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -34,14 +34,21 @@ class Loading:
 class Observer(Protocol):
     """Somebody who watches. The blocks last as long as what they are about, and see its errors."""
 
-    def appending(self, stream_id: str) -> AbstractContextManager[Appending]: ...
+    def appending(self, stream_id: str | None) -> AbstractContextManager[Appending]:
+        """Without a stream: to several."""
+        ...
+
     def appended(self, event_types: list[str]) -> None: ...
     def loading(self, category: str) -> AbstractContextManager[Loading]: ...
-    def handling(self, subscription: str, event: Event) -> AbstractContextManager[object]: ...
+    def handling(self, subscription: str, events: Sequence[Event]) -> AbstractContextManager[object]:
+        """Several events if the handler takes batches."""
+        ...
+
     def rebuilding(self, subscription: str) -> AbstractContextManager[object]: ...
     def parked(self, subscription: str) -> None: ...
     def retried(self) -> None:
         """Somebody else was faster, and an update loads and decides again."""
+        ...
 
 
 _appending: ContextVar[Appending | None] = ContextVar("eventstore_appending", default=None)

@@ -32,6 +32,7 @@ from eventstore import (
     Projection,
     Repository,
     SubscriptionFailed,
+    batched,
     handles,
 )
 from eventstore.contrib.opentelemetry import instrument
@@ -128,6 +129,26 @@ def test_transactions_are_watched_as_their_store_is(front: Front, telemetry: Tel
     with front.store.transaction() as transaction:
         transaction.append("Order-7", [Event(event_type="T")], 0)
     assert len(telemetry.spans("append Order")) == 1
+
+
+def test_a_batch_to_many_streams_is_one_span(front: Front, telemetry: Telemetry) -> None:
+    telemetry.instrument(front.followed)
+    front.store.append_many([("Order-1", [Event(event_type="T")], 0), ("Mail-1", [Event(event_type="T")], 0)])
+    assert len(telemetry.spans("append batch")) == 1
+    assert front.store.read("Mail-1")[0].metadata["traceparent"]
+    assert telemetry.metrics()["eventstore.events.appended"] == {"T": 2}
+
+
+def test_a_handler_of_batches_has_a_span_with_a_link_for_each_event(telemetry: Telemetry) -> None:
+    store = InMemoryEventStore()
+    telemetry.instrument(store)
+    for number in range(3):
+        store.append(f"Order-{number}", [Event(event_type="T")], 0)
+    Projection(store, "totals", batched(lambda *_: None)).run_until_caught_up()
+    (span,) = telemetry.spans("handle totals")
+    assert len(span.links) == 3
+    assert dict(span.attributes or {})["messaging.batch.message_count"] == 3
+    assert telemetry.metrics()["eventstore.events.handled"] == {"totals": 3}
 
 
 def test_a_conflict_is_a_failed_span_and_is_counted(front: Front, telemetry: Telemetry) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -100,14 +100,12 @@ class _Observer:
                 raise
 
     @contextmanager
-    def appending(self, stream_id: str) -> Generator[Appending, None, None]:
-        category = _category(stream_id)
-        attributes = _SYSTEM | {
-            "messaging.operation.name": "append",
-            "messaging.operation.type": "send",
-            "messaging.destination.name": category,
-            "eventstore.stream.id": str(stream_id),
-        }
+    def appending(self, stream_id: str | None) -> Generator[Appending, None, None]:
+        attributes = _SYSTEM | {"messaging.operation.name": "append", "messaging.operation.type": "send"}
+        category = "batch"
+        if stream_id is not None:
+            category = _category(stream_id)
+            attributes |= {"messaging.destination.name": category, "eventstore.stream.id": str(stream_id)}
         seen = Appending()
         try:
             with self._span(f"append {category}", SpanKind.PRODUCER, attributes):
@@ -145,19 +143,27 @@ class _Observer:
         self._snapshots.add(1, {**labels, "eventstore.load.from_snapshot": seen.from_snapshot})
 
     @contextmanager
-    def handling(self, subscription: str, event: Event) -> Generator[None, None, None]:
-        attributes = _SYSTEM | {
+    def handling(self, subscription: str, events: Sequence[Event]) -> Generator[None, None, None]:
+        attributes: dict[str, str | int] = {
+            **_SYSTEM,
             "messaging.operation.name": "handle",
             "messaging.operation.type": "process",
-            "messaging.destination.name": _category(event.stream_id),
             "messaging.consumer.group.name": subscription,
-            "messaging.message.id": str(event.event_id),
-            "eventstore.event.type": event.event_type,
-            "eventstore.stream.id": event.stream_id,
         }
-        with self._span(f"handle {subscription}", SpanKind.CONSUMER, attributes, _links(event)):
+        if len(events) == 1:
+            (event,) = events
+            attributes |= {
+                "messaging.destination.name": _category(event.stream_id),
+                "messaging.message.id": str(event.event_id),
+                "eventstore.event.type": event.event_type,
+                "eventstore.stream.id": event.stream_id,
+            }
+        else:
+            attributes["messaging.batch.message_count"] = len(events)
+        links = [link for event in events for link in _links(event)]
+        with self._span(f"handle {subscription}", SpanKind.CONSUMER, attributes, links):
             yield
-        self._handled.add(1, {"messaging.consumer.group.name": subscription})
+        self._handled.add(len(events), {"messaging.consumer.group.name": subscription})
 
     @contextmanager
     def rebuilding(self, subscription: str) -> Generator[None, None, None]:

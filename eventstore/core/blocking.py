@@ -231,7 +231,14 @@ class BatchStore(RequestStore):
             return super().append_many(appends)
         self._begin_appends(stream_id for stream_id, _, _ in appends)
         operation = appending.append_many(appends, in_transaction=self.in_transaction)
-        versions = self.carry_out(operation)
+        observer = self.observer
+        if observer is None:
+            versions = self.carry_out(operation)
+        else:
+            with observer.appending(None):
+                versions = self.carry_out(operation)
+            new = [events for stream_id, events, _ in appends if not versions[stream_id].repeated]
+            observer.appended([event.event_type for events in new for event in events])
         self._end_appends((stream_id, versions[stream_id], events) for stream_id, events, _ in appends)
         return versions
 

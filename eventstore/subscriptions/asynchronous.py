@@ -182,15 +182,16 @@ class _Following:
     async def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
         observer = self._store.observer
         if isinstance(request, Handle):
-            watched = nullcontext() if observer is None else observer.handling(self.name, request.event)
+            watched = nullcontext() if observer is None else observer.handling(self.name, [request.event])
             with handling(request.event), watched:
                 result = self._handle(request.event, transaction)
                 return await result if isawaitable(result) else result
         if isinstance(request, Park) and observer is not None:
             observer.parked(self.name)
         if isinstance(request, HandleBatch):
-            result = self._handle(request.events, transaction)
-            return await result if isawaitable(result) else result
+            with nullcontext() if observer is None else observer.handling(self.name, request.events):
+                result = self._handle(request.events, transaction)
+                return await result if isawaitable(result) else result
         if isinstance(request, Elsewhere):
             return await self._carry_out(request)
         return await transaction.execute(request)

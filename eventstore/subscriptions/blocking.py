@@ -208,13 +208,14 @@ class _Following:
     def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
         observer = self._store.observer
         if isinstance(request, Handle):
-            watched = nullcontext() if observer is None else observer.handling(self.name, request.event)
+            watched = nullcontext() if observer is None else observer.handling(self.name, [request.event])
             with handling(request.event), watched:
                 return self._handle(request.event, transaction)
         if isinstance(request, Park) and observer is not None:
             observer.parked(self.name)
         if isinstance(request, HandleBatch):
-            return self._handle(request.events, transaction)
+            with nullcontext() if observer is None else observer.handling(self.name, request.events):
+                return self._handle(request.events, transaction)
         if isinstance(request, Elsewhere):
             return self._carry_out(request)
         return transaction.execute(request)
