@@ -492,7 +492,7 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     )
     status.add_argument(
         "--max-seconds",
-        type=arguments.duration,
+        type=arguments.seconds,
         default=60.0,
         metavar="S",
         help="how old the oldest event may be that is not handled (default: %(default)g)",

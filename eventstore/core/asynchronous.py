@@ -258,13 +258,13 @@ class AsyncFollowableStore(AsyncBatchStore):
         """As FollowableStore.announce; returns at once."""
         self.wakeups.wake()
 
-    async def mark_log(self) -> int:
-        """As FollowableStore.mark_log."""
-        return await self.carry_out(operations.mark_log())
-
     async def execute_apart(self, request: Request[R]) -> R:
         """As FollowableStore.execute_apart."""
         return await self.execute(request)
+
+    async def mark_log(self) -> int:
+        """As FollowableStore.mark_log."""
+        return await self.carry_out(operations.mark_log())
 
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""

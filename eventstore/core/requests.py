@@ -245,6 +245,20 @@ class ReadLog(Request[Sequence[Row]]):
 
 
 @dataclass(frozen=True, slots=True)
+class SubjectStreams(Request[list[str]]):
+    """List the streams that hold personal data of a subject."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSnapshotsOf(Request[None]):
+    """Delete the snapshots of all aggregates whose streams hold personal data of a subject."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadByIds(Request[Sequence[Row]]):
     """Read the rows of events, in whatever streams, by their ids; in the order of their positions."""
 
@@ -261,20 +275,6 @@ class ReadRelated(Request[Sequence[Row]]):
     key: Literal["correlation_id", "causation_id"]
     ids: Sequence[bytes]
     limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class SubjectStreams(Request[list[str]]):
-    """List the streams that hold personal data of a subject."""
-
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteSnapshotsOf(Request[None]):
-    """Delete the snapshots of all aggregates whose streams hold personal data of a subject."""
-
-    subject: str
 
 
 @dataclass(frozen=True, slots=True)
