@@ -34,6 +34,7 @@ from eventstore.errors import (
 )
 from eventstore.event import ENVELOPE, Event
 from eventstore.event_types import event_class, is_ignored
+from eventstore.observing import current_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -81,9 +82,9 @@ def encode_events(events: Iterable[Event], keys: Keys | None = None) -> NewRecor
     for an event that appears twice, and ForgottenSubject; InvalidOperation for personal data without keys.
     """
     records = NewRecords([], [], [], [], [], [], [])
-    caused = current_metadata()
+    caused, headers = current_metadata(), current_headers()
     for event in events:
-        _encode_event(event, records, caused, keys)
+        _encode_event(event, records, caused, headers, keys)
     if len(set(records.event_ids)) != len(records.event_ids):
         raise InvalidArgument("this append contains the same event twice: append each event once")
     size = sum(map(len, records.data)) + sum(map(len, records.metadata))
@@ -97,7 +98,13 @@ def given_ids(events: Iterable[Event]) -> list[bytes]:
     return [event.event_id.bytes for event in events if not _NEW_ID.isdisjoint(event.__dict__)]
 
 
-def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] | None, keys: Keys | None) -> None:
+def _encode_event(
+    event: Event,
+    records: NewRecords,
+    caused: Mapping[str, Any] | None,
+    headers: Mapping[str, Any] | None,
+    keys: Keys | None,
+) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
     cls: Any = type(event)
@@ -110,6 +117,8 @@ def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] |
     else:
         revision = cls.revision
     data, metadata = event.data, metadata_of(event, caused)
+    if headers is not None:
+        metadata = {**headers, **(metadata or {})}
     if "_sealed" in attributes or is_personal(event):
         data, metadata = sealed_parts(event, metadata, keys)
     timestamp, utc_offset = timestamp_parts(event.timestamp)
