@@ -196,9 +196,9 @@ def decode_each(  # noqa: C901 each call would cost as much as a field
         try:
             if cls is Event:
                 attributes = {"_data": decode(data, lenient=True), "event_type": event_type, "revision": revision}
+            elif present == _HOLDS_PERSONAL:
+                attributes, metadata = _with_sealed(record, cls, keys), empty
             elif revision != present:
-                if present == _HOLDS_PERSONAL:
-                    raise codec.SealedFound  # Nearly always, so that it need not be decoded to find that out.
                 attributes = _older(cls, data, revision)
                 attributes["revision"] = revision
             else:
