@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from benchmarks import appending, commands, following, loading, network, sizes
+from benchmarks import appending, commands, following, loading, network, privacy, sizes
 from eventstore.postgres import migrate
 from eventstore.postgres.embedded import EmbeddedServer
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--large", type=int, default=10_000_000, help="events of the large store (default: %(default)s)"
     )
-    names = "append, network, commands, load, snapshot, log, other, large, follow, size"
+    names = "append, network, commands, load, snapshot, log, other, large, follow, size, privacy"
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {names}")
     args = parser.parse_args()
     with (
@@ -49,6 +49,7 @@ def main() -> None:
             "large": partial(appending.large_store, pool, args.rounds, args.large),
             "follow": partial(_follow, pool, server.dsn, args.size),
             "size": partial(sizes.on_disk, pool),
+            "privacy": partial(privacy.beside_plain, pool, server.dsn, args.rounds, args.size),
         }
         unknown = set(args.groups) - set(groups)
         if unknown:

@@ -102,8 +102,8 @@ BEGIN
             WHERE part.partition >= 0 AND coalesce(part.seen_at < now() - interval '15 seconds', true)
                 AND own.pid IS DISTINCT FROM pg_backend_pid()
             ORDER BY part.name, part.partition;
-        EXCEPTION WHEN lock_not_available THEN
-            NULL;  -- Somebody has locked the table.
+        EXCEPTION WHEN lock_not_available OR feature_not_supported THEN
+            NULL;  -- Somebody has locked the table, or it lies on another node than this session.
         END;
     END IF;
 END

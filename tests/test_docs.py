@@ -13,10 +13,13 @@ import pytest
 
 import eventstore
 import eventstore.context
+import eventstore.health
 import eventstore.postgres
+import eventstore.privacy
 import eventstore.storage
 import eventstore.subscriptions
 import eventstore.testing
+import eventstore.tracing
 from eventstore import EventStoreError
 from eventstore import event_types as events_module
 
@@ -26,10 +29,13 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/[!_]*.md")
 DOCUMENTED = [
     eventstore,
     eventstore.context,
+    eventstore.health,
     eventstore.postgres,
+    eventstore.privacy,
     eventstore.storage,
     eventstore.subscriptions,
     eventstore.testing,
+    eventstore.tracing,
 ]
 
 

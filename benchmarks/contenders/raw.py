@@ -35,7 +35,7 @@ PAGE = (
     " utc_offset FROM eventstore.events WHERE position > %b ORDER BY position LIMIT 1000"
 )
 EMPTY = b"\x80"
-_STRICT = _LEVELS[False, False]
+_STRICT = _LEVELS[False, False, False]
 """What the library decodes with: registered classes only, and no look for keys that share a hash."""
 
 

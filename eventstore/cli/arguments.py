@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import threading
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -49,6 +50,32 @@ def seconds(text: str) -> float:
     if not 0 < number < threading.TIMEOUT_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return number
+
+
+def moment(text: str) -> datetime:
+    """``2h`` ago, or a time in ISO 8601; without an offset it is UTC."""
+    ago = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    try:
+        if ago is None:
+            found = datetime.fromisoformat(text)
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither like 30s, 10m, 2h, 3d or 1w, nor a time such as 2026-05-01T12:00"
+        ) from None
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like user=ann")
+    return name, value
 
 
 def positive(text: str) -> int:

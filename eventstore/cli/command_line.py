@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from eventstore import __version__
-from eventstore.cli import arguments
+from eventstore.cli import arguments, subject_commands, watching_options
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
@@ -24,7 +24,21 @@ from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
 DATABASE_COMMANDS = frozenset(
-    {"import", "mark", "migrate", "parked", "promote", "read", "remove", "roles", "status", "streams"}
+    {
+        "find",
+        "import",
+        "mark",
+        "migrate",
+        "parked",
+        "promote",
+        "read",
+        "remove",
+        "roles",
+        "status",
+        "streams",
+        "tail",
+        "trace",
+    }
 )
 """Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
@@ -34,14 +48,17 @@ class _NoDatabase(EventStoreError):
     """No database was named."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command with these arguments (the process's own) and return its exit code."""
+def main(argv: Sequence[str] | None = None, *, subject_keys: object = None) -> int:
+    """Run one command with these arguments (the process's own) and return its exit code.
+
+    ``subject_keys`` are the keys of personal data, where a framework knows them.
+    """
     # Whoever meets a lost connection says so; the pool's own log lines would only come on top.
     logging.getLogger("psycopg").addHandler(_NOBODY)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):  # whoever calls this may have put anything there
         reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is not a reason to fail
     try:
-        code = _run(argv)
+        code = _run(argv, subject_keys)
         sys.stdout.flush()
     except BrokenPipeError:
         _give_up_output()
@@ -65,7 +82,7 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, subject_keys: object) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
@@ -74,6 +91,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.command is None:
         parser.print_help(sys.stderr)
         return _USAGE
+    args.subject_keys = subject_keys
     code: int = args.run(args)
     return code
 
@@ -128,7 +146,15 @@ def _import(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
-    return following.status(_dsn(args), args.schema, as_json=args.json)
+    return following.status(
+        _dsn(args),
+        args.schema,
+        max_lag=args.max_lag,
+        max_seconds=args.max_seconds,
+        as_json=args.json,
+        as_prometheus=args.prometheus,
+        fail=args.fail,
+    )
 
 
 def _parked(args: argparse.Namespace) -> int:
@@ -154,6 +180,38 @@ def _streams(args: argparse.Namespace) -> int:
 
     prefix = f"{args.category}-" if args.category else args.prefix
     return streams.run(_dsn(args), args.schema, prefix, after=args.after, limit=args.limit, as_json=args.json)
+
+
+def _which(args: argparse.Namespace) -> Any:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.Which(args.category, args.type, args.since, args.from_position)
+
+
+def _tail(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.tail(_dsn(args), args.schema, _which(args), args.limit, follow=args.follow, as_json=args.json)
+
+
+def _find(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.find(
+        _dsn(args),
+        args.schema,
+        _which(args),
+        args.limit,
+        metadata=args.metadata,
+        data=args.data,
+        as_json=args.json,
+    )
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.trace(_dsn(args), args.schema, args.id, as_json=args.json)
 
 
 def _run_workers(args: argparse.Namespace) -> int:
@@ -275,11 +333,19 @@ def _parser() -> _Parser:
     promote.add_argument("--apply", action="store_true", help="set it")
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
+    watching_options.add_tail(
+        _command(commands, "tail", "print the newest events, and those that come", _tail, database)
+    )
+    watching_options.add_find(
+        _command(commands, "find", "print the events with certain values in their metadata or data", _find, database)
+    )
+    watching_options.add_trace(_command(commands, "trace", "print what caused what, as a tree", _trace, database))
     _add_import(
         _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
     )
     _add_events(commands, database)
     _add_following(commands, database)
+    subject_commands.add(commands, database, _dsn)
     return parser
 
 
@@ -313,11 +379,8 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 def _add_read(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Print the events of one stream, one on each line: version, timestamp, type, data. With --json, print one JSON "
-        "object on each line, with everything. Types that JSON lacks: UUIDs and Decimals are text, dates and times "
-        "text in ISO 8601, "
-        "timedeltas ISO 8601 durations in seconds, bytes base64, NaN and the infinities text; tuples and sets are "
-        "arrays, Enums their names, dataclasses objects, and a dict with keys that are not text an array of "
-        "[key, value] pairs."
+        "object on each line, with everything and nothing lost: what JSON lacks is an object with one key that says "
+        'what it is, such as {"$uuid": "..."}. The documentation\'s page on the format describes it.'
     )
     command.add_argument("stream", metavar="STREAM", help="the stream's id, such as Order-1a2b")
     command.add_argument(
@@ -420,7 +483,20 @@ def _add_events(commands: argparse._SubParsersAction[_Parser], database: _Parser
 
 def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Parser) -> None:
     status = _command(commands, "status", "print how far behind each subscription is", _status, database)
-    status.add_argument("--json", action="store_true", help="JSON lines")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="JSON lines; the last one says if all is well")
+    form.add_argument("--prometheus", action="store_true", help="metrics in the text format of Prometheus")
+    status.add_argument("--fail", action="store_true", help="exit with 1 unless all is well, and say what is not")
+    status.add_argument(
+        "--max-lag", type=arguments.count, metavar="N", help="how many positions behind is well (default: any number)"
+    )
+    status.add_argument(
+        "--max-seconds",
+        type=arguments.seconds,
+        default=60.0,
+        metavar="S",
+        help="how old the oldest event may be that is not handled (default: %(default)g)",
+    )
     parked = _command(commands, "parked", "print the events that a subscription has parked", _parked, database)
     parked.add_argument("name", metavar="NAME", help="the subscription")
     parked.add_argument(

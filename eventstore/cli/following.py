@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
-from types import FrameType
 from typing import Any, TypeAlias, cast
 
 from eventstore.cli.modules import look_here_as_well
 from eventstore.cli.progress import Progress
-from eventstore.cli.telling import complain, log_to_stderr
+from eventstore.cli.telling import complain, log_to_stderr, stopping_at_signals
 from eventstore.codec.showing import cleaned, cleaned_json
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionStatus
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import store_log, subscription_log
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
+from eventstore.health import Health, check
 from eventstore.postgres import PostgresEventStore
 from eventstore.subscriptions import (
     BlockingSession,
@@ -38,17 +36,44 @@ _PATIENCE, _PAUSE = 5.0, 1.0
 _HEADINGS = ("NAME", "STATE", "POSITION", "BEHIND", "SECONDS", "PARKED", "PARTITIONS")
 
 
-def status(dsn: str, schema: str, *, as_json: bool) -> int:
-    """Who holds others back, then how far each subscription is."""
+def status(
+    dsn: str,
+    schema: str,
+    *,
+    max_lag: int | None,
+    max_seconds: float | None,
+    as_json: bool,
+    as_prometheus: bool,
+    fail: bool,
+) -> int:
+    """Who holds others back, then how far each subscription is; or metrics. With ``fail`` exit code 1 if any is ill."""
     with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
-        # First, as the other look waits for whoever has locked a table.
-        for session in blocking_sessions(store):
-            print(_session_as_json(session) if as_json else session.sentence(), flush=True)
-        found = statuses(store)
-    if as_json:
+        health = check(store, max_lag=max_lag, max_seconds=max_seconds) if as_json or as_prometheus or fail else None
+        if health is not None and as_prometheus:
+            print(health.as_prometheus(), end="")
+        elif health is None or health.error is None:
+            _print_status(store, health if as_json else None)
+    code = 0
+    if health is not None and health.error is not None and not as_prometheus:
+        raise health.error
+    if health is not None and fail and not health.ok:
+        code = 1
+        for problem in health.problems:
+            complain(problem)
+    return code
+
+
+def _print_status(store: PostgresEventStore, health: Health | None) -> None:
+    """For people; with a report of its health as JSON lines, the last of which is that report."""
+    # First, as the other look waits for whoever has locked a table.
+    for session in blocking_sessions(store):
+        print(_session_as_json(session) if health else session.sentence(), flush=True)
+    found = statuses(store)
+    if health is not None:
         for each in found:
             print(_as_json(each, kind="subscription", state=each.state.value))
-        return 0
+        print(cleaned_json(json.dumps({"kind": "health", "ok": health.ok, "problems": health.problems})))
+        return
     rows = [_HEADINGS, *(_row(each) for each in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     for row, notes in zip(rows, [[], *map(_notes, found)], strict=True):
@@ -56,7 +81,6 @@ def status(dsn: str, schema: str, *, as_json: bool) -> int:
         cells = [name.ljust(widths[0]), state.ljust(widths[1])]
         cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
         print("  ".join(cells).rstrip(), *notes, sep="\n    ")
-    return 0
 
 
 def _notes(each: SubscriptionStatus) -> list[str]:
@@ -162,7 +186,7 @@ def run(targets: Sequence[str]) -> int:
             worker.stop()
 
     threads = [threading.Thread(target=work, args=(worker,), name=worker.name) for worker in workers]
-    with _stopping_at_signals(stop):
+    with stopping_at_signals(stop):
         complain(f"running {', '.join(worker.name for worker in workers)}; Ctrl-C ends it")
         for thread in threads:
             thread.start()
@@ -175,19 +199,6 @@ def run(targets: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-@contextmanager
-def _stopping_at_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def mark(dsn: str, schema: str, every: float) -> int:
     """Mark how far standbys may read the log, again and again, until a signal comes. An outage only delays it."""
     log_to_stderr()
@@ -195,13 +206,13 @@ def mark(dsn: str, schema: str, every: float) -> int:
     complain(f"marking the log of schema {schema!r} every {every:g} s; Ctrl-C ends it")
     with (
         PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False, timeout=_PATIENCE) as store,
-        _stopping_at_signals(stopped.set),
+        stopping_at_signals(stopped.set),
     ):
         while not stopped.wait(every):
             try:
                 store.mark_log()
             except StoreUnavailable as error:
-                _log.warning("the log is not marked: %s; the next attempt follows", cleaned(str(error)))
+                store_log.warning("the log is not marked: %s; the next attempt follows", cleaned(str(error)))
                 stopped.wait(_PAUSE)
     return 0
 
@@ -243,7 +254,13 @@ def retry(target: str, positions: Sequence[int]) -> int:
             if isinstance(error, EventStoreError):
                 outcome = f"the event at position {position} was not handled: {error}"
             else:
-                _log.error("subscription %s: %s", cleaned(worker.name), cleaned(outcome), exc_info=error)
+                subscription_log.error(
+                    "subscription %s: %s",
+                    cleaned(worker.name),
+                    cleaned(outcome),
+                    exc_info=error,
+                    extra={"subscription": worker.name, "position": position},
+                )
         else:
             outcome = f"handled the event at position {position}"
         print(cleaned(f"{worker.name}: {outcome}"))

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from eventstore.codec.record import POSITION, STREAM_ID, Row
+from eventstore.codec.sealing import Keys
 from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState, above_the_log
-from eventstore.core.logs import log as _log
+from eventstore.core.forgetting import keys_of
+from eventstore.core.logs import subscription_log as _log
 from eventstore.core.operations import check_number
 from eventstore.core.records import decode_events
 from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import Operation, ReadLog, Request, SafePosition, ask
+from eventstore.core.subject_keys import AnySubjectKeys
 from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
@@ -59,7 +62,7 @@ from eventstore.subscriptions.outages import (
     sqlstate_of,
     took_too_long,
 )
-from eventstore.subscriptions.pages import Page, Pages
+from eventstore.subscriptions.pages import OLD_SECONDS, Page, Pages
 from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
 from eventstore.subscriptions.watching import Waiter, WaitForNews
 
@@ -156,6 +159,7 @@ class Follower:
         exactly_once: bool,
         strict: bool,
         tables: tuple[str, ...] = (),
+        subject_keys: AnySubjectKeys | None = None,
         reads_elsewhere: bool = False,
         batched: bool = False,
     ) -> None:
@@ -168,6 +172,7 @@ class Follower:
         self.stopping = False
         self._settings = settings
         self._exactly_once = exactly_once
+        self._subject_keys = subject_keys
         self._reads_elsewhere = reads_elsewhere
         self._batched = batched
         self._strict = strict or settings.has_classes
@@ -176,7 +181,7 @@ class Follower:
         self._pages = Pages()
         self._news: tuple[int, int, int] | None = None
         """What a poll would find, where that is known."""
-        self._beat = float("-inf")
+        self._beat = self._polled = float("-inf")
 
     def wants(self, event: Event) -> bool:
         """Whether the filter lets an event through."""
@@ -209,7 +214,7 @@ class Follower:
         StoreRefused for what the server refuses for good.
         """
         self.state, self.error = SubscriptionState.CATCHING_UP, None
-        patience = Patience(f"subscription {cleaned(self.name)}")
+        patience = Patience("subscription", self.name)
         target: int | None = None
         registered = False
         try:
@@ -228,6 +233,7 @@ class Follower:
                     if to_end and failure.alone and is_of_a_newer_release(failure.cause):
                         raise failure.cause from failure.cause.__cause__
                 except (StoreUnavailable, AppendOutcomeUnknown) as error:
+                    self._pages.last = None
                     yield from patience.wait(error)
                 else:
                     patience.reset()
@@ -248,6 +254,7 @@ class Follower:
     def _poll(self) -> Operation[tuple[int, int, int]]:
         """The lowest checkpoint, the position up to which the log may be read, and where it ends on the primary."""
         replayed = (yield from self.safe_position(0)) if self._reads_elsewhere else None
+        self._polled = time.monotonic()
         poll = yield from ask(PollSubscription(self.name))
         if poll.lowest is None:
             raise InvalidOperation(f"subscription {self.name!r} was removed: start it again to begin from scratch")
@@ -305,7 +312,8 @@ class Follower:
             return
         waiter = Waiter(self.name, lowest, lowest, settings.poll_interval, self._stored_types, settings.categories)
         news = yield from ask(WaitForNews(waiter))
-        self._news = None if news is None else (lowest, news, news)
+        if news is not None:
+            self._news, self._polled = (lowest, news, news), time.monotonic()
 
     def batch(
         self, below: int, partition: int | None = None, leaving_out: Container[int] = ()
@@ -328,7 +336,7 @@ class Follower:
         trouble = self._troubles.get(claimed.partition)
         suspect = trouble.position if trouble else None
         slowest = Slowest()
-        for position, event in self._decoded(records):
+        for position, event in self._decoded(records, (yield from self._keys_of(records))):
             if streams.get(position) in held:
                 yield from ask(Park(self.name, position, 0, BEHIND_ANOTHER, rebuild=claimed.partition == REBUILD))
                 done = position
@@ -356,6 +364,9 @@ class Follower:
     def _next_records(self, claimed: Claimed, below: int) -> Operation[tuple[Sequence[Row], int]]:
         """At most a batch of what a partition has next, and the position up to which that is all."""
         number, of, after = claimed
+        if time.monotonic() > self._polled + OLD_SECONDS:
+            # The transaction may have waited for a failover that lost events: others get the positions that were safe.
+            below = min(below, (yield from self.safe_position(after)))
         if of == 1:
             return (yield from self._read(after, below, self.batch_size, None))
         size = self._pages.rows_to_read(number, of, self.batch_size)
@@ -393,7 +404,7 @@ class Follower:
         streams = {record[POSITION]: record[STREAM_ID] for record in records} if held else {}
         chosen: list[tuple[int, Event | DeserializationError]] = []
         done = claimed.position
-        for position, event in self._decoded(records):
+        for position, event in self._decoded(records, (yield from self._keys_of(records))):
             if streams.get(position) in held:
                 yield from ask(Park(self.name, position, 0, BEHIND_ANOTHER, rebuild=claimed.partition == REBUILD))
                 done = position
@@ -462,14 +473,20 @@ class Follower:
         failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
         return Batch(done, handled, refused or failure)
 
-    def _decoded(self, records: Sequence[Row]) -> Iterator[tuple[int, Event | DeserializationError]]:
+    def _keys_of(self, records: Sequence[Row]) -> Operation[Keys | None]:
+        """The keys of personal data that some records need to be decoded."""
+        if self._subject_keys is None:
+            return None
+        return (yield from keys_of(records, self._subject_keys, committed=True))
+
+    def _decoded(self, records: Sequence[Row], keys: Keys | None) -> Iterator[tuple[int, Event | DeserializationError]]:
         """The events with their positions; for one that can't be read the error, where those before it are handled."""
         try:
-            events = decode_events(records, strict=self._strict)
+            events = decode_events(records, strict=self._strict, keys=keys)
         except DeserializationError:
             for record in records:
                 try:
-                    yield record[POSITION], decode_events([record], strict=self._strict)[0]
+                    yield record[POSITION], decode_events([record], strict=self._strict, keys=keys)[0]
                 except DeserializationError as error:
                     yield record[POSITION], error
         else:
@@ -512,6 +529,12 @@ class Follower:
             position,
             cleaned(text),
             exc_info=failure.cause,
+            extra={
+                "subscription": self.name,
+                "position": position,
+                "attempt": tries,
+                "error_type": type(failure.cause).__name__,
+            },
         )
         try:
             if tries >= self._settings.attempts:
@@ -529,7 +552,11 @@ class Follower:
         """Rest at an event that a newer release can read, and hold nothing, so that its workers can take over."""
         if tries == 1:
             _log.warning(
-                "subscription %s waits at position %d: %s", cleaned(self.name), failure.position, cleaned(text)
+                "subscription %s waits at position %d: %s",
+                cleaned(self.name),
+                failure.position,
+                cleaned(text),
+                extra={"subscription": self.name, "position": failure.position},
             )
         with suppress(StoreUnavailable, AppendOutcomeUnknown):
             yield from ask(NoteError(self.name, failure.claimed.partition, failure.position, text, failed=False))
@@ -565,7 +592,8 @@ class Follower:
                         f"subscription {self.name!r} parks the events of a stream in their order: retry the event at "
                         f"position {earlier.position} first, or drop it"
                     )
-        event = decode_events(records, strict=self._strict)[0]
+        keys = yield from self._keys_of(records)
+        event = decode_events(records, strict=self._strict, keys=keys)[0]
         yield from ask(HandleBatch([event]) if self._batched else Handle(event))
 
 

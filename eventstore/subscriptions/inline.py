@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from eventstore.context import handling
 from eventstore.core import asynchronous, blocking
@@ -64,6 +65,7 @@ class _Inline(EventStore):
     def __init__(self, store: EventStore, projections: Sequence[Projection[Any]]) -> None:
         self._store = store
         self._projections = projections
+        self.subject_keys = store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -109,6 +111,9 @@ class _Inline(EventStore):
             limit=limit,
         )
 
+    def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return self._store.forget(subject, reason)
+
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
         with self._store.transaction() as transaction:
@@ -122,6 +127,7 @@ class _AsyncInline(AsyncEventStore):
     def __init__(self, store: AsyncEventStore, projections: Sequence[AsyncProjection[Any]]) -> None:
         self._store = store
         self._projections = projections
+        self.subject_keys = store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -166,6 +172,9 @@ class _AsyncInline(AsyncEventStore):
             backwards=backwards,
             limit=limit,
         )
+
+    async def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return await self._store.forget(subject, reason)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:
         return self._transaction()

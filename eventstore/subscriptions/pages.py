@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from eventstore.core.checkpoints import partition_of
 
 MOST_ROWS = 10_000
 """Of one page, unless a batch may have more."""
+OLD_SECONDS = 1.0
+"""After so long what was read of the log is asked again: after a failover the log may be another one by now."""
 
 
 class Page:
@@ -22,13 +25,15 @@ class Page:
         self._end = end
         self._wanted = wanted
         self._partitions = partitions
+        self._read_at = time.monotonic()
         self._parts: dict[int, list[Row]] = {}
         for row in rows:
             self._parts.setdefault(partition_of(row[STREAM_ID], partitions), []).append(row)
 
     def holds(self, position: int, wanted: Sequence[str] | None, partitions: int) -> bool:
         """Whether it has what stands next after a position, as the filter is now."""
-        return self._after <= position < self._end and (wanted, partitions) == (self._wanted, self._partitions)
+        same = (wanted, partitions) == (self._wanted, self._partitions)
+        return same and self._after <= position < self._end and time.monotonic() <= self._read_at + OLD_SECONDS
 
     def part(self, number: int, after: int, limit: int) -> tuple[Sequence[Row], int]:
         """At most so many rows of a partition above a position, and the position up to which these are all."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
+from uuid import UUID
 
 from eventstore.event import Event
 from eventstore.store import (
@@ -95,6 +96,9 @@ class SyncFromAsyncEventStore(EventStore):
             return await anext(found, None)
 
         return iter(lambda: self._thread.run(next_event()), None)
+
+    def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return self._thread.run(self._store.forget(subject, reason))
 
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
