@@ -29,6 +29,7 @@ from eventstore.errors import (
     SnapshotError,
     StoreRefused,
     StoreUnavailable,
+    StreamRetired,
     SubscriptionBehind,
     SubscriptionFailed,
     UnknownEventType,
@@ -38,6 +39,7 @@ from eventstore.log_cursor import LogCursor
 from eventstore.memory.stores import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.repository import Repository
 from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.tombstone import Tombstone
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 if TYPE_CHECKING:
@@ -98,12 +100,14 @@ __all__ = [
     "SnapshotStore",
     "StoreRefused",
     "StoreUnavailable",
+    "StreamRetired",
     "StreamVersion",
     "Subscription",
     "SubscriptionBehind",
     "SubscriptionFailed",
     "SubscriptionState",
     "SubscriptionStatus",
+    "Tombstone",
     "UnknownEventType",
     "async_inline",
     "handles",

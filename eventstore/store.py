@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from eventstore.event import Event
-from eventstore.versions import StreamVersion
+from eventstore.tombstone import closing, tombstone
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
 """Types of events to read: names, or classes of events; one or several."""
@@ -84,12 +85,65 @@ class EventStore(_KnownToRepositories, ABC):
         Raises:
             ConcurrencyError: the stream has another version.
             EventAlreadyStored: the stream holds one of the event ids at another place.
+            StreamRetired: the stream is retired.
             SerializationError: a value can't be stored.
             InvalidArgument: an argument is invalid.
             StoreUnavailable: nothing was stored; the same call may succeed later.
             AppendOutcomeUnknown: the answer was lost, and whether the events are stored could not be found out.
             SchemaError: the schema is missing or has another version than this library.
         """
+
+    def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
+        """Append an event at which loads of the stream begin from now on, and return its version.
+
+        The event must carry everything that the aggregate needs of those before it: repositories apply it first, to a
+        new aggregate. ``read`` and followers still see all events. You can close a stream again later.
+
+        >>> class BalanceCarried(Event):
+        ...     balance: int
+        >>> store = InMemoryEventStore()
+        >>> deposited = [Event(event_type="Deposited", data={"amount": amount}) for amount in (20, 22)]
+        >>> _ = store.append("Account-7", deposited, 0)
+        >>> store.close_stream("Account-7", BalanceCarried(balance=42), expected_version=2)
+        3
+
+        Args:
+            stream_id: the stream.
+            event: the closing event.
+            expected_version: the version that the event was made from, at least 1. The modes of ExpectedVersion are
+                refused, because loads would miss what others append meanwhile.
+
+        Raises:
+            InvalidArgument: an argument is invalid.
+            Otherwise what ``append`` raises.
+        """
+        return self.append(stream_id, [closing(event)], expected_version)
+
+    def retire(
+        self, stream_id: str, *, reason: str, expected_version: int = ExpectedVersion.STREAM_EXISTS
+    ) -> StreamVersion:
+        """Append a Tombstone, which is the last event of the stream for ever, and return its version.
+
+        From now on appends and ``Repository.load`` raise StreamRetired. ``read`` and followers still see all events.
+
+        >>> store = InMemoryEventStore()
+        >>> _ = store.append("Cart-9", [OrderShipped(tracking_number="1Z")], 0)
+        >>> store.retire("Cart-9", reason="checked out")
+        2
+        >>> store.read("Cart-9", from_version=1)[0].data
+        {'reason': 'checked out'}
+
+        Args:
+            stream_id: the stream.
+            reason: why, for those who find the tombstone later.
+            expected_version: as for ``append``.
+
+        Raises:
+            ConcurrencyError: the stream does not exist, or has another version.
+            StreamRetired: the stream is retired already.
+            Otherwise what ``append`` raises.
+        """
+        return self.append(stream_id, [tombstone(reason)], expected_version)
 
     @abstractmethod
     def read(
@@ -224,6 +278,16 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     @abstractmethod
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         """As EventStore.append. Cancelled, it has stored all or nothing; the same events can be appended again."""
+
+    async def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
+        """As EventStore.close_stream."""
+        return await self.append(stream_id, [closing(event)], expected_version)
+
+    async def retire(
+        self, stream_id: str, *, reason: str, expected_version: int = ExpectedVersion.STREAM_EXISTS
+    ) -> StreamVersion:
+        """As EventStore.retire."""
+        return await self.append(stream_id, [tombstone(reason)], expected_version)
 
     @abstractmethod
     async def read(

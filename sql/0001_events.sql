@@ -10,6 +10,8 @@ CREATE TABLE {schema}.events (
     timestamp timestamp with time zone NOT NULL,
     utc_offset integer NOT NULL,
     revision smallint NOT NULL DEFAULT 1,
+    closing boolean NOT NULL DEFAULT false,
+    tombstone boolean NOT NULL DEFAULT false,
     event_id uuid NOT NULL,
     stream_id text COLLATE "C" NOT NULL,
     event_type text COLLATE "C" NOT NULL,
@@ -22,6 +24,7 @@ ALTER SEQUENCE {schema}.event_positions OWNED BY {schema}.events.position;
 
 CREATE INDEX events_position ON {schema}.events (position);
 CREATE INDEX events_event_id ON {schema}.events (event_id);
+CREATE INDEX events_closing ON {schema}.events (stream_id, version) WHERE closing;
 
 COMMENT ON SEQUENCE {schema}.event_positions IS
     'Draws positions. CACHE 1 is part of the protocol: a transaction that registered with last_value n draws only numbers above '
@@ -36,6 +39,10 @@ COMMENT ON COLUMN {schema}.events.utc_offset IS
     'The offset of the writer''s clock, in seconds east of UTC: timestamp AT TIME ZONE make_interval(secs => utc_offset).';
 COMMENT ON COLUMN {schema}.events.revision IS
     'The revision of the class that wrote data; 1 unless the class said otherwise. Readers upcast from it.';
+COMMENT ON COLUMN {schema}.events.closing IS
+    'Whether loads of the stream begin here: the event carries all that went before it. Followers still read what is below.';
+COMMENT ON COLUMN {schema}.events.tombstone IS
+    'Whether the stream is retired: this is its last event for ever, and the row never leaves the table.';
 COMMENT ON COLUMN {schema}.events.event_id IS
     'The id, which the writer gives. Appending the same ids at the same place again stores nothing.';
 COMMENT ON COLUMN {schema}.events.stream_id IS
@@ -48,3 +55,4 @@ COMMENT ON CONSTRAINT events_stream_version ON {schema}.events IS
 COMMENT ON INDEX {schema}.events_position IS 'For readers of the whole log.';
 COMMENT ON INDEX {schema}.events_event_id IS
     'Finds repeated appends that expected no version. Event ids rise with time, so new ones share the same pages.';
+COMMENT ON INDEX {schema}.events_closing IS 'Where loads of a stream begin: at its newest closing event. Has few entries.';

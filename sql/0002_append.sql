@@ -10,8 +10,8 @@ CREATE TYPE {schema}.append_reply AS (version bigint, position bigint, outcome t
 COMMENT ON TYPE {schema}.append_reply IS
     'What became of an append. outcome is "stored", with the version and the position of the last of its events; "repeated", '
     'with the same, where they were stored before, with the same ids at the same place; "conflict", with the version that the '
-    'stream is at instead, or NULL where this transaction cannot see it; or "already stored", with the version and the '
-    'position of the event that has one of the ids, elsewhere in the stream.';
+    'stream is at instead, or NULL where this transaction cannot see it; "already stored", with the version and the '
+    'position of the event that has one of the ids, elsewhere in the stream; or "retired", with those of the tombstone.';
 
 CREATE FUNCTION {schema}.write_events(
     _stream_id text,
@@ -23,7 +23,9 @@ CREATE FUNCTION {schema}.write_events(
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
     _revisions smallint[],
-    _given_ids uuid[]
+    _given_ids uuid[],
+    _closing boolean,
+    _tombstone boolean
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql AS $eventstore$
 DECLARE
@@ -31,8 +33,9 @@ DECLARE
     _before bigint;
     _version bigint;
     _position bigint;
+    _retired boolean;
 BEGIN
-    SELECT version, position INTO _last, _position
+    SELECT version, position, tombstone INTO _last, _position, _retired
     FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1;
     _last := coalesce(_last, 0);
     IF _expected_version <> _last OR _given_ids IS NOT NULL THEN
@@ -52,6 +55,9 @@ BEGIN
             WHERE stream_id = _stream_id AND version = _before + cardinality(_event_ids);
             RETURN (_version, _position, 'repeated'::text);
         END IF;
+        IF _retired THEN
+            RETURN (_last, _position, 'retired'::text);
+        END IF;
         SELECT version, position INTO _version, _position FROM {schema}.events
         WHERE event_id = ANY (CASE WHEN _expected_version < 0 THEN _event_ids ELSE _given_ids END)
             AND stream_id || '' = _stream_id
@@ -63,14 +69,17 @@ BEGIN
             RETURN (_last, NULL::bigint, 'conflict'::text);
         END IF;
     END IF;
+    IF _retired THEN
+        RETURN (_last, _position, 'retired'::text);
+    END IF;
     IF cardinality(_event_ids) = 0 THEN
         RETURN (_last, _position, 'stored'::text);
     END IF;
     INSERT INTO {schema}.events
-        (version, timestamp, utc_offset, revision, event_id, stream_id, event_type, data, metadata)
+        (version, timestamp, utc_offset, revision, closing, tombstone, event_id, stream_id, event_type, data, metadata)
     -- Side by side in the target list they are walked through together; in FROM each would be put into a store of rows first.
     SELECT _last + generate_subscripts(_event_ids, 1), unnest(_timestamps), unnest(_utc_offsets), unnest(_revisions),
-        unnest(_event_ids), _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
+        _closing, _tombstone, unnest(_event_ids), _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
     RETURN (_last + cardinality(_event_ids), currval({event_positions}::regclass), 'stored'::text);
 END
 $eventstore$;
@@ -80,7 +89,8 @@ REVOKE ALL ON FUNCTION {schema}.write_events FROM PUBLIC;
 COMMENT ON FUNCTION {schema}.write_events IS
     'The part of an append between its locks and its commit; call append instead, whose search_path it relies on. '
     '_expected_version: 0 or more is the version that the stream must have, -1 any, -2 any but 0. _given_ids are those of the '
-    'ids that the writer may have used before; NULL if there are none. They are looked for in the stream.';
+    'ids that the writer may have used before; NULL if there are none. They are looked for in the stream. _closing and _tombstone '
+    'are the flags of the events, and are for appends of one event.';
 
 CREATE FUNCTION {schema}.append(
     _stream_id text,
@@ -92,7 +102,9 @@ CREATE FUNCTION {schema}.append(
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
     _revisions smallint[],
-    _given_ids uuid[]
+    _given_ids uuid[],
+    _closing boolean DEFAULT false,
+    _tombstone boolean DEFAULT false
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
@@ -120,7 +132,7 @@ BEGIN
         ({event_positions}::regclass::oid::bigint & 16777215) << 40 | (_drawn & 1099511627775))::text;
     RETURN {schema}.write_events(
         _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
-        _given_ids);
+        _given_ids, _closing, _tombstone);
 END
 $eventstore$;
 
@@ -139,7 +151,9 @@ CREATE FUNCTION {schema}.append_in_transaction(
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
     _revisions smallint[],
-    _given_ids uuid[]
+    _given_ids uuid[],
+    _closing boolean DEFAULT false,
+    _tombstone boolean DEFAULT false
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
@@ -153,7 +167,7 @@ BEGIN
     IF NOT _crowded AND current_setting('transaction_isolation') = 'read committed' THEN
         RETURN {schema}.append(
             _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
-            _given_ids);
+            _given_ids, _closing, _tombstone);
     END IF;
     -- The version check misses conflicts where the snapshot is old or the stream not locked. The constraint finds them,
     -- and a subtransaction keeps the caller's transaction usable.
@@ -161,11 +175,11 @@ BEGIN
         IF _crowded THEN
             RETURN {schema}.write_events(
                 _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets,
-                _revisions, _given_ids);
+                _revisions, _given_ids, _closing, _tombstone);
         END IF;
         RETURN {schema}.append(
             _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
-            _given_ids);
+            _given_ids, _closing, _tombstone);
     EXCEPTION WHEN unique_violation THEN
         RETURN (NULL::bigint, NULL::bigint, 'conflict'::text);
     END;

@@ -28,7 +28,7 @@ ATTEMPTS = {
     "read the log": "SELECT {schema}.safe_position(0)",
     "append": f"SELECT {{schema}}.append('Order-1', {NOTHING})",
     "append in a transaction": f"SELECT {{schema}}.append_in_transaction('Order-1', {NOTHING})",
-    "append without locks": f"SELECT {{schema}}.write_events('Order-1', {NOTHING})",
+    "append without locks": f"SELECT {{schema}}.write_events('Order-1', {NOTHING}, false, false)",
     "insert a version of one's own": f"INSERT INTO {{schema}}.events {FORGED}",
     "draw a position": "SELECT nextval('{schema}.event_positions')",
     "set the sequence back": "SELECT setval('{schema}.event_positions', 1)",

@@ -106,8 +106,7 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
         return decode_events(records, strict=self.strict)
 
     async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
-        operation = operations.read(stream_id, from_version, None, limit, backwards=False)
-        records = await self.carry_out(operation)
+        records = await self.carry_out(operations.read_page(stream_id, from_version, limit))
         return decode_each(records, strict=self.strict)
 
     async def _read_page_and_find(

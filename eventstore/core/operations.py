@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from eventstore.codec.record import EVENT_ID, POSITION, VERSION, Row
+from eventstore import codec
+from eventstore.codec.record import DATA, EVENT_ID, EVENT_TYPE, POSITION, STREAM_ID, VERSION, Row
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
 from eventstore.core.logs import log as _log
@@ -19,6 +20,8 @@ from eventstore.core.refusals import WaitedInVain, needs_read_committed, waited_
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    AppendMark,
+    AppendReply,
     ConfirmCommits,
     Conflict,
     DeleteSnapshot,
@@ -30,6 +33,7 @@ from eventstore.core.requests import (
     ReadPageAndFind,
     ReadStream,
     Request,
+    Retired,
     SafePosition,
     SaveSnapshot,
     SessionsGone,
@@ -44,11 +48,13 @@ from eventstore.errors import (
     EventStoreError,
     InvalidArgument,
     StoreUnavailable,
+    StreamRetired,
 )
 from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
 from eventstore.store import Categories, EventTypes, Snapshot
+from eventstore.tombstone import TOMBSTONE
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 R = TypeVar("R")
@@ -92,7 +98,7 @@ def append(
     events = tuple(events)
     request = Append(stream_id, int(expected_version), encode_events(events), given_ids(events))
     try:
-        reply = yield from _resolved(request, in_transaction=in_transaction)
+        reply = yield from _resolved(request, _marked(request, events), in_transaction=in_transaction)
     except WaitedInVain as error:
         if in_transaction:
             raise  # It can only be rolled back: nothing can be asked there.
@@ -101,7 +107,23 @@ def append(
         raise ConcurrencyError(stream_id, expected_version, reply.version)
     if isinstance(reply, AlreadyStored):
         raise EventAlreadyStored(stream_id, reply.version, reply.position)
+    if isinstance(reply, Retired):
+        raise StreamRetired(stream_id, reply.version, reply.position)
     return StreamVersion(reply.version, reply.position, repeated=reply.repeated)
+
+
+def _marked(request: Append, events: Sequence[Event]) -> Request[AppendReply]:
+    """The request for an append: another one for an event that closes or retires its stream."""
+    tombstone = TOMBSTONE in request.records.event_types
+    closing = len(events) == 1 and "_closing" in events[0].__dict__
+    if tombstone and len(events) > 1:
+        raise InvalidArgument("a tombstone is the last event of its stream: retire the stream after this append")
+    if closing and request.expected_version < 1:
+        raise InvalidArgument(
+            "expected_version must be the version that the closing event was made from, at least 1, not "
+            f"{request.expected_version}: events that it does not carry would be missing from loads"
+        )
+    return AppendMark(request, tombstone) if tombstone or closing else request
 
 
 def _sessions_in_the_way(stream_id: str) -> Operation[list[BlockingSession]]:
@@ -134,14 +156,14 @@ def _waited(seconds: float) -> Operation[None]:
         yield from ask(Pause(seconds))
 
 
-def _resolved(request: Append, *, in_transaction: bool) -> Operation[Stored | Conflict | AlreadyStored]:
+def _resolved(request: Append, sent: Request[AppendReply], *, in_transaction: bool) -> Operation[AppendReply]:
     """Send an append until it is answered: the same event ids, under the stream's lock, are stored once."""
     cause: StoreUnavailable | None = None
     sessions: set[int] = set()
     for wait in attempts():
         yield from wait
         try:
-            reply = yield from _asked(request, in_transaction=in_transaction)
+            reply = yield from _asked(sent, in_transaction=in_transaction)
             if sessions and _may_be_stored_later(request, reply):
                 gone = None if 0 in sessions else (yield from ask(SessionsGone(sorted(sessions))))
                 if gone is None:
@@ -164,7 +186,7 @@ def _resolved(request: Append, *, in_transaction: bool) -> Operation[Stored | Co
     raise AppendOutcomeUnknown(request.stream_id, event_ids) from cause
 
 
-def _asked(request: Append, *, in_transaction: bool) -> Operation[Stored | Conflict | AlreadyStored]:
+def _asked(request: Request[AppendReply], *, in_transaction: bool) -> Operation[AppendReply]:
     """Send an append, again while its statement saw the stream as it was before it waited for others."""
     reply = yield from ask(request)
     for _ in range(0 if in_transaction else MOST_OLD_SNAPSHOTS):
@@ -174,7 +196,7 @@ def _asked(request: Append, *, in_transaction: bool) -> Operation[Stored | Confl
     return reply
 
 
-def _may_be_stored_later(request: Append, reply: Stored | Conflict | AlreadyStored) -> bool:
+def _may_be_stored_later(request: Append, reply: AppendReply) -> bool:
     """Whether the stream may still grow to where a refused append expects it: an earlier message would be stored."""
     if not isinstance(reply, Conflict):
         return False
@@ -206,13 +228,30 @@ def read(
     return (yield from repeated(ReadStream(stream_id, from_version, to_version, backwards, limit)))
 
 
+def read_page(stream_id: str, from_version: int, limit: int) -> Operation[Sequence[Row]]:
+    """EventStore._read_page, without decoding."""
+    request = ReadStream(stream_id, from_version, MAX_VERSION, backwards=False, limit=limit, from_closing=True)
+    rows = yield from repeated(request)
+    _check_not_retired(rows)
+    return rows
+
+
+def _check_not_retired(rows: Sequence[Row]) -> None:
+    """Raise StreamRetired if rows of a stream end with its tombstone."""
+    if rows and rows[-1][EVENT_TYPE] == TOMBSTONE:
+        last = rows[-1]
+        raise StreamRetired(last[STREAM_ID], last[VERSION], last[POSITION], codec.decode(last[DATA])["reason"])
+
+
 def read_page_and_find(
     stream_id: str, from_version: int, limit: int, event_id: UUID
 ) -> Operation[tuple[bool, Sequence[Row]]]:
     """EventStore._read_page_and_find, without decoding."""
     rows = yield from repeated(ReadPageAndFind(stream_id, from_version, limit, event_id))
+    _check_not_retired(rows)
+    # The one that was found may stand before the page, or behind a full one.
     found = any(row[EVENT_ID] == event_id.bytes for row in rows)
-    return found, [row for row in rows if from_version < row[VERSION] <= from_version + limit]
+    return found, [row for row in rows if row[POSITION] and row[VERSION] > from_version][:limit]
 
 
 def load_snapshot(aggregate_type: str, aggregate_id: str, class_schema: str) -> Operation[Snapshot | None]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
-_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_data", "__orig_class__"}
+_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_data", "_closing", "__orig_class__"}
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
 _NEW_ID = frozenset({"_record", "_id_given"})

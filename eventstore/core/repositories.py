@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -60,17 +61,22 @@ class RepositoryOperations(Generic[A]):
         started_at = aggregate.version
         # From the event that the snapshot stands at, which shows that it is of this stream as it is now.
         done, events = yield from self._page(self._store, stream_id, max(started_at - 1, 0), command)
+        read = 0
         if started_at:
             there = next(events, None)
-            if there is not None and (there.version, there.event_id) == (started_at, aggregate._event_id):
+            read = 1
+            if there is not None and there.version > started_at:  # The stream was closed since.
+                aggregate, void, started_at = self._type(aggregate_id), True, StreamVersion(0)
+                events, read = chain([there], events), 0
+            elif there is not None and (there.version, there.event_id) == (started_at, aggregate._event_id):
                 aggregate._version = StreamVersion(started_at, there.position)
             else:
                 _log.warning("the snapshot of %s is not of its stream as it is now; it is replaced", cleaned(stream_id))
                 aggregate, void, started_at = self._type(aggregate_id), True, StreamVersion(0)
                 done, events = yield from self._page(self._store, stream_id, 0, command)
-        end = max(started_at - 1, 0) + PAGE
-        aggregate.replay(events)
-        if aggregate.version == end:
+                read = 0
+        read += aggregate.replay(events)
+        if read == PAGE:
             yield from self._catch_up(self._store, stream_id, aggregate)
         if not aggregate.version:
             raise AggregateNotFound(self._type, aggregate_id)
@@ -181,13 +187,9 @@ class RepositoryOperations(Generic[A]):
 
     def _catch_up(self, store: Any, stream_id: str, aggregate: A, command: Command | None = None) -> Operation[bool]:
         """Apply what the stream has above the aggregate's version. Returns whether it shows that a command was done."""
-        end = aggregate.version + PAGE
         done, events = yield from self._page(store, stream_id, aggregate.version, command)
-        aggregate.replay(events)
-        while aggregate.version == end:
-            end += PAGE
+        while aggregate.replay(events) == PAGE:
             _, events = yield from self._page(store, stream_id, aggregate.version, None)
-            aggregate.replay(events)
         return done
 
     def _page(

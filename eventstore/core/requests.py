@@ -98,7 +98,19 @@ class AlreadyStored:
 
 
 @dataclass(frozen=True, slots=True)
-class Append(Request[Stored | Conflict | AlreadyStored]):
+class Retired:
+    """Nothing of an append was stored, because the stream is retired."""
+
+    version: int
+    position: int
+
+
+AppendReply: TypeAlias = Stored | Conflict | AlreadyStored | Retired
+"""What became of an append."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append(Request[AppendReply]):
     """Append records to a stream, all or none."""
 
     stream_id: str
@@ -106,6 +118,14 @@ class Append(Request[Stored | Conflict | AlreadyStored]):
     records: NewRecords
     given_ids: Sequence[bytes] = ()
     """Those of the event ids that may have been used before, and are looked for in the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMark(Request[AppendReply]):
+    """Append one record that marks its stream: as retired if it is a tombstone, else as one whose loads begin there."""
+
+    append: Append
+    tombstone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +158,17 @@ class ReadStream(Request[Sequence[Row]]):
     to_version: int
     backwards: bool
     limit: int | None
+    from_closing: bool = False
+    """Leave out what is below the stream's newest closing event."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPageAndFind(Request[Sequence[Row]]):
-    """Read the rows of a stream above a version, and the one with an event id, wherever it stands in the stream."""
+    """Read the rows of a stream above a version, and the one with an event id, wherever it stands in the stream.
+
+    What is below the stream's newest closing event is not in the page. A row with the event id from there has the
+    position 0.
+    """
 
     stream_id: str
     from_version: int

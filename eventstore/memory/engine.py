@@ -14,8 +14,9 @@ from eventstore.codec.record import Record
 from eventstore.core.appending import answered_without_storing
 from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
-    AlreadyStored,
     Append,
+    AppendMark,
+    AppendReply,
     ConfirmCommits,
     Conflict,
     DeleteSnapshot,
@@ -25,6 +26,7 @@ from eventstore.core.requests import (
     ReadPageAndFind,
     ReadStream,
     Request,
+    Retired,
     SafePosition,
     SaveSnapshot,
     SessionsGone,
@@ -36,10 +38,15 @@ from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidOperation
 from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
 from eventstore.store import Snapshot
+from eventstore.tombstone import TOMBSTONE
 
 R = TypeVar("R")
 
 _position = attrgetter("position")
+
+
+class _ClosingRecord(Record):
+    """An event at which loads of its stream begin."""
 
 
 @dataclass(eq=False)
@@ -89,6 +96,7 @@ class MemoryEngine:
             **dict(
                 [
                     Append.answered_by(self._append),
+                    AppendMark.answered_by(self._append_mark),
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
                     SafePosition.answered_by(self._safe_position),
@@ -142,13 +150,15 @@ class MemoryEngine:
     @staticmethod
     def takes_locks(request: Request[Any]) -> bool:
         """Whether a request needs a transaction to hold its locks."""
-        return isinstance(request, Append)
+        return isinstance(request, (Append, AppendMark))
 
     def try_lock(self, request: Request[Any], transaction: Transaction | None) -> bool:
         """Take the lock that a request needs, unless another transaction holds it: then its end is to be waited for.
 
         A transaction that would wait for one that waits for it fails, as the server's deadlock detection makes it.
         """
+        if isinstance(request, AppendMark):
+            request = request.append
         if not isinstance(request, Append):
             return True
         stream_id, transaction = request.stream_id, _there(transaction)
@@ -172,12 +182,19 @@ class MemoryEngine:
 
     def answer(self, request: Request[R], transaction: Transaction | None) -> R:
         """The reply to a request, whose locks are held."""
-        if transaction is not None and not (transaction.failed and isinstance(request, Append)):
+        if transaction is not None and not (transaction.failed and self.takes_locks(request)):
             self._check(transaction)
         reply: R = self._answers[type(request)](request, transaction)
         return reply
 
-    def _append(self, request: Append, given: Transaction | None) -> Stored | Conflict | AlreadyStored:
+    def _append_mark(self, request: AppendMark, given: Transaction | None) -> AppendReply:
+        reply = self._append(request.append, given)
+        if isinstance(reply, Stored) and not reply.repeated and not request.tombstone:
+            records = _there(given).records
+            records[-1] = _ClosingRecord(*records[-1])
+        return reply
+
+    def _append(self, request: Append, given: Transaction | None) -> AppendReply:
         transaction = _there(given)
         if transaction.failed:
             return Conflict(None)
@@ -188,7 +205,9 @@ class MemoryEngine:
         if request.expected_version != last or request.given_ids:
             known = self._with_ids(request.records.event_ids, stream, transaction)
             if (reply := answered_without_storing(request, last, known)) is not None:
-                return reply
+                return Retired(last, stream[-1].position) if _refuses(reply) and _is_retired(stream) else reply
+        if _is_retired(stream):
+            return Retired(last, stream[-1].position)
         for version, new in enumerate(zip(*request.records, strict=True), last + 1):
             self._last_position += 1
             transaction.records.append(Record(request.stream_id, version, self._last_position, *new))
@@ -207,19 +226,19 @@ class MemoryEngine:
 
     def _read_stream(self, request: ReadStream, transaction: Transaction | None) -> Sequence[Record]:
         stream = self._stream(request.stream_id, transaction)
-        found = stream[request.from_version : max(request.to_version, 0)]
+        start = max(request.from_version, _loaded_from(stream) if request.from_closing else 0)
+        found = stream[start : max(request.to_version, 0)]
         if request.backwards:
             found = found[::-1]
         return found[: request.limit]
 
     def _read_page_and_find(self, request: ReadPageAndFind, transaction: Transaction | None) -> Sequence[Record]:
         stream = self._stream(request.stream_id, transaction)
-        end = request.from_version + request.limit
-        return [
-            record
-            for record in stream
-            if request.from_version < record.version <= end or record.event_id == request.event_id.bytes
-        ]
+        start = max(request.from_version, _loaded_from(stream))
+        page = stream[start : start + request.limit]
+        elsewhere = [*stream[:start], *stream[start + request.limit :]]
+        found = [record._replace(position=0) for record in elsewhere if record.event_id == request.event_id.bytes]
+        return sorted([*page, *found], key=attrgetter("version"))
 
     def _safe_position(self, request: SafePosition, transaction: Transaction | None) -> int | None:
         log = self._visible(transaction)
@@ -316,6 +335,19 @@ class MemoryEngine:
         waiting, self.on_release = self.on_release, []
         for wake in waiting:
             wake()
+
+
+def _is_retired(stream: Sequence[Record]) -> bool:
+    return bool(stream) and stream[-1].event_type == TOMBSTONE
+
+
+def _refuses(reply: AppendReply) -> bool:
+    return not isinstance(reply, Stored)
+
+
+def _loaded_from(stream: Sequence[Record]) -> int:
+    """How many events at the beginning of a stream are left out of loads."""
+    return next((record.version - 1 for record in reversed(stream) if isinstance(record, _ClosingRecord)), 0)
 
 
 def _session(

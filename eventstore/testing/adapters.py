@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
+from uuid import UUID
 
 from eventstore.event import Event
 from eventstore.store import (
@@ -18,7 +19,7 @@ from eventstore.store import (
     Snapshot,
     SnapshotStore,
 )
-from eventstore.versions import StreamVersion
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 T = TypeVar("T")
 
@@ -55,6 +56,14 @@ class SyncFromAsyncEventStore(EventStore):
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self._thread.run(self._store.append(stream_id, events, expected_version))
 
+    def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
+        return self._thread.run(self._store.close_stream(stream_id, event, expected_version))
+
+    def retire(
+        self, stream_id: str, *, reason: str, expected_version: int = ExpectedVersion.STREAM_EXISTS
+    ) -> StreamVersion:
+        return self._thread.run(self._store.retire(stream_id, reason=reason, expected_version=expected_version))
+
     def read(
         self,
         stream_id: str,
@@ -65,6 +74,15 @@ class SyncFromAsyncEventStore(EventStore):
         limit: int | None = None,
     ) -> list[Event]:
         return self._thread.run(self._store.read(stream_id, from_version, to_version, backwards=backwards, limit=limit))
+
+    def _read_page(self, stream_id: str, from_version: int, limit: int) -> list[Event]:
+        return list(self._thread.run(self._store._read_page(stream_id, from_version, limit)))
+
+    def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, list[Event]]:
+        found, page = self._thread.run(self._store._read_page_and_find(stream_id, from_version, limit, event_id))
+        return found, list(page)
 
     def read_all(
         self,

@@ -6,11 +6,14 @@ from eventstore.codec.record import Row
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    AppendMark,
+    AppendReply,
     ConfirmCommits,
     Conflict,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
+    Retired,
     SafePosition,
     SessionsGone,
     Stored,
@@ -26,6 +29,15 @@ _EVENTS = """
 """The columns are those of a Row."""
 _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b AND version <= %(to_version)b"
 
+_CLOSING = """
+    coalesce((
+        SELECT version FROM {schema}.events WHERE stream_id = %(stream_id)b AND closing ORDER BY version DESC LIMIT 1
+    ), 0)
+    """
+"""Where loads of a stream begin."""
+
+_ELSEWHERE = _EVENTS.replace(" position,", " 0::bigint AS position,")
+
 _FILTERED_LOG = f"""
     {_EVENTS}
     WHERE position > %b AND position <= %b
@@ -40,7 +52,7 @@ def _rows(rows: Rows) -> list[Row]:
     return list(rows) if not isinstance(rows, list) else rows
 
 
-def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
+def _appended(rows: Rows) -> AppendReply:
     """What the functions return: the composite append_reply, in PostgreSQL's binary format (record_send).
 
     That is the number of fields, and for each its type, its length (-1: NULL) and its bytes.
@@ -58,6 +70,8 @@ def _appended(rows: Rows) -> Stored | Conflict | AlreadyStored:
         return Stored(version, position, fields[2] == b"repeated")
     if fields[2] == b"already stored":
         return AlreadyStored(version, position)
+    if fields[2] == b"retired":
+        return Retired(version, position)
     return Conflict(None if fields[0] is None else version)
 
 
@@ -77,6 +91,10 @@ def _append(request: Append) -> Parameters:
     )
 
 
+def _append_mark(request: AppendMark) -> Parameters:
+    return *_append(request.append), not request.tombstone, request.tombstone
+
+
 def _filtered(request: ReadLog) -> Parameters:
     types, categories = names(request.event_types), names(request.categories)
     number, of = request.partition or (None, None)
@@ -92,6 +110,13 @@ STATEMENTS = (
         Append,
         "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        AppendMark,
+        "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        parameters=_append_mark,
         reply=_appended,
         conflict=Conflict(None),
     ),
@@ -117,15 +142,27 @@ STATEMENTS = (
         when=lambda request: request.backwards,
         reply=_rows,
     ),
+    statement(
+        ReadStream,
+        f"{_STREAM} AND version >= {_CLOSING} ORDER BY version LIMIT %(limit)b",
+        when=lambda request: request.from_closing,
+        reply=_rows,
+    ),
     statement(ReadStream, f"{_STREAM} ORDER BY version LIMIT %(limit)b", reply=_rows),
     statement(
         ReadPageAndFind,
         f"""
+        WITH start AS (SELECT greatest({_CLOSING} - 1, %(from_version)b) AS version)
         SELECT * FROM (
-            ({_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b ORDER BY version LIMIT %(limit)b)
+            (
+                {_EVENTS} WHERE stream_id = %(stream_id)b AND version > (SELECT version FROM start)
+                ORDER BY version LIMIT %(limit)b
+            )
             UNION ALL
-            {_EVENTS} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
-                AND NOT (version > %(from_version)b AND version <= %(from_version)b + %(limit)b)
+            {_ELSEWHERE} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
+                AND NOT (
+                    version > (SELECT version FROM start) AND version <= (SELECT version FROM start) + %(limit)b
+                )
         ) AS page
         ORDER BY version
         """,
@@ -175,6 +212,13 @@ IN_TRANSACTION = (
         Append,
         "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        AppendMark,
+        "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        parameters=_append_mark,
         reply=_appended,
         conflict=Conflict(None),
     ),

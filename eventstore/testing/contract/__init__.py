@@ -15,6 +15,7 @@ from __future__ import annotations
 from eventstore.testing.contract.appending import AppendingContract
 from eventstore.testing.contract.bad_input import BadInputContract
 from eventstore.testing.contract.capabilities import Capabilities
+from eventstore.testing.contract.closing import ClosingContract
 from eventstore.testing.contract.idempotency import IdempotencyContract
 from eventstore.testing.contract.order import OrderContract
 from eventstore.testing.contract.reading import ReadingContract
@@ -30,6 +31,7 @@ class EventStoreContract(
     RevisionsContract,
     OrderContract,
     IdempotencyContract,
+    ClosingContract,
     TransactionsContract,
     BadInputContract,
     ThreadsContract,
