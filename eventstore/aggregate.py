@@ -16,6 +16,8 @@ from eventstore.codec.annotations import is_class_variable, own_annotations
 from eventstore.codec.registry import described_fields, learn, reachable
 from eventstore.codec.showing import represented
 from eventstore.codec.upcasting import revision_of
+from eventstore.codec.values import copied
+from eventstore.context import in_context
 from eventstore.errors import InvalidArgument, UnknownEventType
 from eventstore.event import Event, detached
 from eventstore.event_types import ignore_types
@@ -110,14 +112,18 @@ class Aggregate(Generic[A]):
     def __init__(self, id: UUID | str) -> None:  # noqa: A002 it is called that everywhere
         if not isinstance(id, UUID):
             check_name(f"the id of {type(self).__name__}", id)
+        self._begin(id)
+        for name, make in self._defaults.items():
+            self.__dict__[name] = make()
+
+    def _begin(self, id: UUID | str) -> None:  # noqa: A002
+        """Set what every aggregate has, as it is before any event."""
         self.id = id
         self._version = StreamVersion(0)
         self._event_id: UUID | None = None
         self._pending_events: list[Event] = []
         self._unconfirmed: list[Unconfirmed] = []
         self._diverged = False
-        for name, make in self._defaults.items():
-            self.__dict__[name] = make()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -199,13 +205,14 @@ class Aggregate(Generic[A]):
         """Apply an event and add a copy of it to the pending events.
 
         If ``apply`` raises, the event is not added. What ``apply`` had changed by then stays changed, so no snapshot is
-        taken of this instance any more.
+        taken of this instance any more. Inside a block of ``eventstore.context.causing`` the event gets its metadata.
 
         Raises:
             InvalidArgument: ``event`` is not an Event.
         """
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"only events can be recorded, not {type(event).__name__}")
+        event = in_context(event)
         # The state may come to share a list with the event, and change it; what happened does not change.
         kept = detached(event)
         try:
@@ -258,6 +265,15 @@ class Aggregate(Generic[A]):
     def _confirm(self, version: int) -> None:
         """Note that the appends up to a version are committed: they need not be sent again."""
         self._unconfirmed = [each for each in self._unconfirmed if each.after >= version]
+
+    def _copied(self) -> Self:
+        """The same aggregate, without pending events, that shares nothing that changes with this one."""
+        made = type(self).__new__(type(self))
+        made._begin(self.id)
+        made._version, made._event_id = self._version, self._event_id
+        state = {name: value for name, value in self.__dict__.items() if name not in _INTERNAL}
+        made.__dict__.update(copied(state, {}))
+        return made
 
     def snapshot_state(self) -> dict[str, Any]:
         """Return what a snapshot stores: every attribute, except those that a ``functools.cached_property`` computes.

@@ -25,11 +25,13 @@ class AsyncRepository(Generic[A]):
         aggregate_type: type[A],
         snapshot_store: AsyncSnapshotStore | None = None,
         snapshot_frequency: int = 100,
+        *,
+        cache: int | None = None,
     ) -> None:
         check_instance("store", store, AsyncEventStore)
         if snapshot_store is not None:
             check_instance("snapshot_store", snapshot_store, AsyncSnapshotStore)
-        self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency)
+        self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency, cache)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._operations.described()})"
@@ -37,6 +39,10 @@ class AsyncRepository(Generic[A]):
     async def load(self, id: UUID | str) -> A:  # noqa: A002 it is called that everywhere
         """As Repository.load."""
         return await run(self._operations.load(id))
+
+    def clear_cache(self) -> None:
+        """As Repository.clear_cache."""
+        self._operations.clear_cache()
 
     async def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> StreamVersion:
         """As Repository.save."""

@@ -35,7 +35,7 @@ _RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
 ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position", "revision"})
 """The attributes that every event has beside its own fields."""
 
-_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record", "_id_given", "aggregate_id", "sealed", "tags"}
+_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record", "_id_given", "_caused", "aggregate_id", "sealed", "tags"}
 """What a class of events can't define. The last two are for later versions of the library."""
 
 

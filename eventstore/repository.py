@@ -38,6 +38,10 @@ class Repository(Generic[A]):
         aggregate_type: the class of the aggregates. Two classes with one category can't share a store.
         snapshot_store: where snapshots are; None if there are none.
         snapshot_frequency: the number of versions from one snapshot to the next.
+        cache: how many aggregates to keep in memory, those that were used last; None: none. ``update`` then decides on
+            the cached state, and appends at its version: one round trip. If the append meets a conflict, or ``change``
+            raises or records nothing, it reads what happened since and tries again. ``load`` reads only what happened
+            since. Both return copies, made as ``copy.deepcopy`` does.
 
     Raises:
         InvalidArgument: an argument is invalid, or another class with the same category uses the store.
@@ -49,11 +53,13 @@ class Repository(Generic[A]):
         aggregate_type: type[A],
         snapshot_store: SnapshotStore | None = None,
         snapshot_frequency: int = 100,
+        *,
+        cache: int | None = None,
     ) -> None:
         check_instance("store", store, EventStore)
         if snapshot_store is not None:
             check_instance("snapshot_store", snapshot_store, SnapshotStore)
-        self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency)
+        self._operations = RepositoryOperations(store, aggregate_type, snapshot_store, snapshot_frequency, cache)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._operations.described()})"
@@ -69,6 +75,10 @@ class Repository(Generic[A]):
             StoreUnavailable: the store could not be reached.
         """
         return run(self._operations.load(id))
+
+    def clear_cache(self) -> None:
+        """Let all cached aggregates go: the next call of each loads it."""
+        self._operations.clear_cache()
 
     def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> StreamVersion:
         """Append the pending events at the aggregate's version, and clear them once they are stored.
@@ -113,12 +123,13 @@ class Repository(Generic[A]):
         Args:
             id: the aggregate's id.
             change: called with the aggregate, once for each attempt. It should do nothing but change the aggregate.
+                With a cache, an attempt with the cached state comes first, and is not counted.
             attempts: how often to try in all.
             metadata: as for ``save``.
             command_id: a UUID, or a text such as a message's id, under which the command is carried out once, however
                 often it is delivered. The events get ids derived from it. If the stream holds the first of them
-                already, ``change`` is not called. A command that records no event leaves no trace, so it is carried out
-                again.
+                already, ``change`` is not called, or what it does to a cached state has no effect. A command that
+                records no event leaves no trace, so it is carried out again.
 
         Returns:
             The aggregate as it was saved, or as it is if the command was carried out before.

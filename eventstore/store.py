@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from eventstore.event import Event
@@ -17,6 +17,24 @@ EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
 """Types of events to read: names, or classes of events; one or several."""
 Categories: TypeAlias = str | Iterable[str]
 """Categories of streams to read: one or several."""
+
+
+class SnapshotKey(NamedTuple):
+    """Which snapshot of an aggregate is meant."""
+
+    aggregate_type: str
+    aggregate_id: str
+    class_schema: str
+
+
+class SnapshotAndEvents(NamedTuple):
+    """What one view of the database holds of an aggregate."""
+
+    snapshot: Snapshot | None
+    done: bool
+    """Whether the stream holds the event id that was looked for."""
+    events: Iterable[Event]
+    """From the one that the snapshot stands at; without a snapshot, from the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,14 @@ class _KnownToRepositories:
         """The classes of aggregates that repositories keep here, by category. A transaction has its store's."""
         found: dict[str, type[Any]] = self.__dict__.setdefault("_categories", {})
         return found
+
+    @property
+    def _home(self) -> object:
+        """The schema of a database that the rows are in. A snapshot store with an equal one is in the same schema.
+
+        None if no other store can be there.
+        """
+        return None
 
     def when_committed(self, callback: Callable[[], object]) -> None:
         """Call back once everything appended so far is known to be committed.
@@ -191,6 +217,12 @@ class EventStore(_KnownToRepositories, ABC):
         events = self.read(stream_id)
         return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
 
+    def _read_from_snapshot(
+        self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+    ) -> SnapshotAndEvents:
+        """Read a snapshot and the events from its version on in one request; ask only a store that has a ``_home``."""
+        raise NotImplementedError
+
     @abstractmethod
     def read_all(
         self,
@@ -228,7 +260,7 @@ class EventStore(_KnownToRepositories, ABC):
             DeserializationError: an event can't be read. It is raised when the iteration comes to it.
             InvalidArgument: an argument is invalid. It is raised by the call, before the iteration begins.
             StoreUnavailable: the store could not be reached.
-            StoreRefused: the server is a standby, on which the log can't be followed.
+            InvalidOperation: the server is a standby, and nobody marks how far it may read: see ``mark_log``.
         """
 
     def last_position(self) -> int:
@@ -243,8 +275,12 @@ class EventStore(_KnownToRepositories, ABC):
     def transaction(self) -> AbstractContextManager[EventStore]:
         """Return a context manager whose store makes several appends one, also to several streams.
 
-        All of them are stored when the block ends, or none if it raises. The store sees them at once. It is for one
-        thread, and can't be used after the block. Its own ``transaction()`` is a savepoint.
+        All of them are stored when the block ends, or none if it raises. ``read`` then sees all of them. Who reads the
+        log gets them in the order of their positions: perhaps the first ones alone, as long as another transaction that
+        appends is open between them, or at the end of a batch.
+
+        The store that the block gets sees its own appends at once. It is for one thread, and can't be used after the
+        block. Its own ``transaction()`` is a savepoint.
         """
 
     @abstractmethod
@@ -252,7 +288,16 @@ class EventStore(_KnownToRepositories, ABC):
         """Return the same store in your transaction on a connection. It neither commits nor rolls back."""
 
 
-class SnapshotStore(ABC):
+class _BesideEvents:
+    """What repositories need to know of a snapshot store, blocking or async."""
+
+    @property
+    def _home(self) -> object:
+        """The schema of a database that the snapshots are in. None if they can't be read together with events."""
+        return None
+
+
+class SnapshotStore(_BesideEvents, ABC):
     """Keeps the newest snapshots of each aggregate. Safe to be used by many threads at once."""
 
     @abstractmethod
@@ -312,6 +357,12 @@ class AsyncEventStore(_KnownToRepositories, ABC):
         events = await self.read(stream_id)
         return any(event.event_id == event_id for event in events), events[from_version : from_version + limit]
 
+    async def _read_from_snapshot(
+        self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+    ) -> SnapshotAndEvents:
+        """As EventStore._read_from_snapshot."""
+        raise NotImplementedError
+
     @abstractmethod
     def read_all(
         self,
@@ -341,7 +392,7 @@ class AsyncEventStore(_KnownToRepositories, ABC):
         """As EventStore.bind."""
 
 
-class AsyncSnapshotStore(ABC):
+class AsyncSnapshotStore(_BesideEvents, ABC):
     """SnapshotStore in async."""
 
     @abstractmethod

@@ -11,7 +11,8 @@ RETURNS TABLE (
     since timestamp with time zone,
     "position" bigint,
     waiting integer,
-    waiting_since timestamp with time zone
+    waiting_since timestamp with time zone,
+    subscription text
 )
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $eventstore$
 #variable_conflict use_column
@@ -21,6 +22,10 @@ DECLARE
     _database oid := (SELECT oid FROM pg_database WHERE datname = current_database());
     _events oid := (
         SELECT oid FROM pg_class WHERE relname = 'events'
+            AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = {event_positions}::regclass)
+    );
+    _subscriptions oid := (
+        SELECT oid FROM pg_class WHERE relname = 'subscriptions'
             AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = {event_positions}::regclass)
     );
     _highest bigint := 0;
@@ -74,7 +79,7 @@ BEGIN
     )
     SELECT
         holds, holders.pid, gid, coalesce(usename, owner)::text, application_name, state,
-        coalesce(xact_start, state_change, prepared), registered, waiting, waiting_since
+        coalesce(xact_start, state_change, prepared), registered, waiting, waiting_since, NULL::text
     FROM holders
     LEFT JOIN pg_stat_activity AS session ON session.pid = holders.pid
     -- A prepared transaction has no pid. Its lock on its own number leads to its name.
@@ -82,12 +87,33 @@ BEGIN
         AND own.virtualtransaction = holders.virtualtransaction
     LEFT JOIN pg_prepared_xacts AS transaction ON transaction.transaction = own.transactionid
     ORDER BY holds, waiting_since, holders.pid;
+    -- A lock on a row is not in pg_locks, but the row names the transaction that has it. A worker holds the row of its partition
+    -- as well, and is seen to work.
+    IF has_table_privilege(_subscriptions, 'SELECT') THEN
+        BEGIN
+            RETURN QUERY
+            SELECT
+                'subscription', own.pid, gid, coalesce(usename, owner)::text, application_name, state,
+                coalesce(xact_start, state_change, prepared), part.position, 0, NULL::timestamptz, part.name
+            FROM {schema}.subscriptions AS part
+            JOIN pg_locks AS own ON own.locktype = 'transactionid' AND own.granted AND own.transactionid = part.xmax
+            LEFT JOIN pg_stat_activity AS session ON session.pid = own.pid
+            LEFT JOIN pg_prepared_xacts AS transaction ON own.pid IS NULL AND transaction.transaction = own.transactionid
+            WHERE part.partition >= 0 AND coalesce(part.seen_at < now() - interval '15 seconds', true)
+                AND own.pid IS DISTINCT FROM pg_backend_pid()
+            ORDER BY part.name, part.partition;
+        EXCEPTION WHEN lock_not_available OR feature_not_supported THEN
+            NULL;  -- Somebody has locked the table, or it lies on another node than this session.
+        END;
+    END IF;
 END
 $eventstore$;
 
 COMMENT ON FUNCTION {schema}.blocking_sessions IS
     'The sessions and prepared transactions that hold others back. holds is "readers" for the open append at whose position '
     'readers of the log have to stop; "writers" for one that holds an advisory lock for which others wait, or that of '
-    '_stream_id, which may be NULL; "table" for one that has locked the table of events. waiting is the number of sessions that '
-    'wait, since waiting_since. Runs with the rights of its caller: state and since of other roles'' sessions are NULL, unless '
-    'the caller is a member of pg_read_all_stats. Locks of streams can''t be distinguished from other 64-bit advisory locks.';
+    '_stream_id, which may be NULL; "table" for one that has locked the table of events; "subscription" for one that has locked '
+    'the checkpoint of a subscription that no worker was seen on for 15 seconds, if the caller may read checkpoints. waiting is '
+    'the number of sessions that wait, since waiting_since. Runs with the rights of its caller: state and since of other roles'' '
+    'sessions are NULL, unless the caller is a member of pg_read_all_stats. Locks of streams can''t be distinguished from other '
+    '64-bit advisory locks.';

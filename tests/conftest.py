@@ -5,18 +5,24 @@ from __future__ import annotations
 import _libpq  # noqa: F401 first, as psycopg looks for its library when it is imported
 
 import os  # isort: skip
+import secrets
 import signal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 from eventstore import InMemoryEventStore, InMemorySnapshotStore, PostgresEventStore, PostgresSnapshotStore
+from eventstore.core.requests import Request
+from eventstore.postgres import async_stores, migrate, stores
 from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.embedded import EmbeddedServer
+from eventstore.postgres.statements import RawSql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,10 +55,21 @@ SLOW = {
 """Modules that take three quarters of the time: they start programs and servers, or try thousands of values."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+CITUS = os.environ.get("EVENTSTORE_TEST_CITUS_DSN")
+"""A database of a Citus coordinator. If it is set, only what is said to work there is tested, on that."""
+ON_CITUS = {"test_contract", "test_subscriptions", "test_projections"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker("slow")
+    if CITUS:
+        elsewhere = [
+            each for each in items if each.path.stem not in ON_CITUS or each.get_closest_marker("not_on_citus")
+        ]
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [each for each in items if each not in elsewhere]
 
 
 # Started in the background of a script, Ctrl-C is ignored, in the programs that tests start as well.
@@ -74,6 +91,8 @@ def wanted_binaries() -> Path | None:
 def eventstore_dsn() -> Iterator[str]:
     """In place of the plugin's: of the major version that is to be tested."""
     given = os.environ.get("EVENTSTORE_TEST_DSN")
+    if CITUS:  # Each schema that is created lies on one of the workers.
+        given = make_conninfo(CITUS, options="-c citus.enable_schema_based_sharding=on")
     if given:
         from eventstore.testing.plugin import refuse_real_data  # noqa: PLC0415 pytest is to import it first
 
@@ -91,6 +110,19 @@ def eventstore_pool(eventstore_dsn: str) -> Iterator[ConnectionPool]:
     """In place of the plugin's: with connections for many threads."""
     with ConnectionPool(eventstore_dsn, min_size=1, max_size=24, open=True, kwargs={"autocommit": True}) as pool:
         yield pool
+
+
+if CITUS:
+
+    @pytest.fixture
+    def eventstore_schema(eventstore_pool: ConnectionPool) -> Iterator[str]:
+        """In place of the plugin's: without triggers, which Citus does not have."""
+        name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
+        with eventstore_pool.connection() as connection:
+            migrate(connection, name, triggers=False)
+        yield name
+        with eventstore_pool.connection() as connection:
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
 
 
 @pytest.fixture(scope="session")
@@ -129,3 +161,27 @@ def snapshots(store: InMemoryEventStore | PostgresEventStore, request: pytest.Fi
     if isinstance(store, InMemoryEventStore):
         return InMemorySnapshotStore()
     return PostgresSnapshotStore(request.getfixturevalue("pool"), request.getfixturevalue("schema"))
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of the requests that were sent to a server, without the statements that begin and end transactions."""
+    sent: list[str] = []
+
+    def note(request: Request[Any]) -> None:
+        if not isinstance(request, RawSql):
+            sent.append(type(request).__name__)
+
+    carried_out, awaited = stores._execute, async_stores._execute
+
+    def execute(connection: Any, request: Any, statements: Any) -> Any:
+        note(request)
+        return carried_out(connection, request, statements)
+
+    async def execute_async(connection: Any, request: Any, statements: Any) -> Any:
+        note(request)
+        return await awaited(connection, request, statements)
+
+    monkeypatch.setattr(stores, "_execute", execute)
+    monkeypatch.setattr(async_stores, "_execute", execute_async)
+    return sent

@@ -20,7 +20,7 @@ FLOORS = [
     ["codec"],
     ["event_types"],
     ["event"],
-    ["tombstone"],
+    ["context", "tombstone"],
     ["aggregate", "store"],
     ["core"],
     ["memory", "postgres", "repository", "async_repository", "log_cursor", "storage", "subscriptions", "eventlock"],
@@ -97,8 +97,8 @@ def test_no_module_outside_of_contrib_imports_a_framework(module: str) -> None:
         assert f"from {name}" not in text
 
 
-PURE = ["event", "codec.encoding", "codec.decoding", "aggregate"]
-PURE += ["core.records", "core.operations", "core.repositories", "core.checkpoints"]
+PURE = ["event", "context", "codec.encoding", "codec.decoding", "aggregate"]
+PURE += ["core.records", "core.operations", "core.repositories", "core.loading", "core.cache", "core.checkpoints"]
 PURE += ["core.requests", "core.subscription_requests", "core.refusals"]
 PURE += ["subscriptions.following", "subscriptions.managing", "subscriptions.rebuilding", "subscriptions.options"]
 PURE += ["memory.checkpoints"]

@@ -21,7 +21,7 @@ from eventstore import (
     handles,
     inline,
 )
-from eventstore.core.repositories import PAGE
+from eventstore.core.loading import PAGE
 
 
 class ClosedTotal(Event):

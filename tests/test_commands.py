@@ -106,7 +106,7 @@ def test_a_command_is_found_below_a_snapshot_and_below_later_events(
 def test_a_command_is_found_in_a_stream_of_several_pages(
     baskets: Repository[Basket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.core.repositories.PAGE", 4)
+    monkeypatch.setattr("eventstore.core.loading.PAGE", 4)
     for command_id in ("early", "late"):
         baskets.update("b", lambda basket: basket.add(*range(10)), command_id=command_id)
     for command_id in ("early", "late"):

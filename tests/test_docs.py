@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import eventstore
+import eventstore.context
 import eventstore.postgres
 import eventstore.storage
 import eventstore.subscriptions
@@ -22,7 +23,14 @@ from eventstore import event_types as events_module
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/[!_]*.md"))]
 
-DOCUMENTED = [eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing]
+DOCUMENTED = [
+    eventstore,
+    eventstore.context,
+    eventstore.postgres,
+    eventstore.storage,
+    eventstore.subscriptions,
+    eventstore.testing,
+]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -58,9 +66,7 @@ def test_the_guide_lists_every_error() -> None:
     assert [name for name in errors if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize(
-    "module", [eventstore, eventstore.postgres, eventstore.storage, eventstore.subscriptions, eventstore.testing]
-)
+@pytest.mark.parametrize("module", DOCUMENTED, ids=lambda module: module.__name__)
 def test_the_reference_documents_every_public_name(module: ModuleType) -> None:
     text = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.rst"))
     documented = {name.rpartition(".")[2] for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", text, re.MULTILINE)}

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 import eventstore
+from eventstore import context, postgres, subscriptions, testing
 from eventstore import event_types as events_module
-from eventstore import postgres, subscriptions, testing
 from eventstore.codec import registry
 
 README = Path(__file__).parents[1] / "README.md"
@@ -34,7 +34,9 @@ USED_BY_EVERYBODY = {
     "migrate",
 }
 PUBLIC: dict[str, Any] = {
-    name: getattr(module, name) for module in (eventstore, postgres, subscriptions, testing) for name in module.__all__
+    name: getattr(module, name)
+    for module in (eventstore, context, postgres, subscriptions, testing)
+    for name in module.__all__
 }
 
 

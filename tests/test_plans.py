@@ -43,9 +43,12 @@ def without_statistics(pool: ConnectionPool, filled: str) -> str:
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
+    """Those that find events: not what is asked once, before anything is read, about a standby and its mark."""
+    if "One-Time Filter" not in plan:
+        yield plan
     for below in plan.get("Plans", ()):
-        yield from nodes(below)
+        if below["Parent Relationship"] != "InitPlan":
+            yield from nodes(below)
 
 
 def plan(pool: ConnectionPool, schema: str, request: ReadStream | ReadLog) -> list[dict[str, Any]]:

@@ -213,6 +213,73 @@ def test_those_in_the_way_of_a_lock_on_the_table_are_named(
         other.rollback()
 
 
+def lock_checkpoint(store: PostgresEventStore, other: psycopg.Connection, schema: str, name: str) -> None:
+    """As a person who looks at it with FOR UPDATE, and forgets the transaction."""
+    Subscription(store, name, lambda _: None).run_until_caught_up()
+    other.execute(f"SELECT * FROM {schema}.subscriptions WHERE name = %s FOR UPDATE".encode(), (name,))
+
+
+def test_whoever_has_locked_the_checkpoint_of_a_subscription_is_named(
+    store: PostgresEventStore, other: psycopg.Connection, schema: str
+) -> None:
+    lock_checkpoint(store, other, schema, "mails")
+    session = the_only(blocking_sessions(store))
+    assert (session.holds, session.pid, session.subscription) == ("subscription", other.info.backend_pid, "mails")
+    assert session.state == "idle in transaction"
+    assert session.sentence().endswith(
+        "has locked the checkpoint of subscription 'mails' at position 0, so no worker of it can continue: end its "
+        f"transaction, or the session: SELECT pg_terminate_backend({session.pid})"
+    )
+    other.rollback()
+    assert blocking_sessions(store) == []
+
+
+def test_the_workers_of_a_subscription_are_not_in_its_way(store: PostgresEventStore) -> None:
+    store.append("s", [event()], 0)
+    found: list[BlockingSession] = []
+    Subscription(store, "mails", lambda _: found.extend(blocking_sessions(store))).run_until_caught_up()
+    assert found == []
+
+
+def test_a_wait_in_vain_names_who_has_locked_the_checkpoint(
+    store: PostgresEventStore, other: psycopg.Connection, schema: str
+) -> None:
+    lock_checkpoint(store, other, schema, "mails")
+    Subscription(store, "others", lambda _: None).run_until_caught_up()
+    store.append("s", [event()], 0)
+    with pytest.raises(SubscriptionBehind, match=f"session {other.info.backend_pid} .* checkpoint of subscription"):
+        Subscription(store, "mails", lambda _: None).wait_until_processed(timeout=0)
+    with pytest.raises(SubscriptionBehind, match=r"is a worker running\?"):
+        Subscription(store, "others", lambda _: None).wait_until_processed(timeout=0)
+
+
+def test_a_prepared_transaction_that_has_locked_a_checkpoint_is_named(
+    store: PostgresEventStore, other: psycopg.Connection, schema: str
+) -> None:
+    if other.execute("SHOW max_prepared_transactions").fetchone() == ("0",):
+        pytest.skip("the server allows no prepared transactions")
+    name = uuid4().hex
+    lock_checkpoint(store, other, schema, "mails")
+    other.execute(f"PREPARE TRANSACTION '{name}'".encode())
+    other.autocommit = True
+    try:
+        session = the_only(blocking_sessions(store))
+        assert (session.holds, session.pid, session.prepared) == ("subscription", None, name)
+    finally:
+        other.execute(f"ROLLBACK PREPARED '{name}'".encode())
+
+
+def test_a_locked_table_of_subscriptions_keeps_nobody_from_looking(
+    store: PostgresEventStore, other: psycopg.Connection, dsn: str, schema: str
+) -> None:
+    store.append("s", [event()], 0)
+    other.execute(f"LOCK TABLE {schema}.subscriptions".encode())
+    with psycopg.connect(dsn) as writer:
+        store.bind(writer).append("open", [event()], 0)
+        store.append("after", [event()], 0)
+        assert the_only(blocking_sessions(store)).holds == "readers"
+
+
 def test_another_store_in_the_database_is_not_held_back(
     store: PostgresEventStore, other: psycopg.Connection, pool: ConnectionPool, schema: str
 ) -> None:
@@ -329,6 +396,7 @@ def test_status_names_who_holds_others_back_before_the_subscriptions(
         "position": 0,
         "waiting": 0,
         "waiting_since": None,
+        "subscription": None,
         "sentence": first,
     }
     assert datetime.fromisoformat(session["since"]) < datetime.now(UTC) + timedelta(minutes=1)

@@ -44,7 +44,7 @@ from eventstore import (
     handles,
 )
 from eventstore.codec import decode
-from eventstore.core.repositories import PAGE
+from eventstore.core.loading import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +153,7 @@ def test_a_load_releases_each_event_once_it_is_applied(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """A page of them would live long enough to make the garbage collector look at all of it, time and again."""
-    monkeypatch.setattr("eventstore.core.repositories.PAGE", 10)
+    monkeypatch.setattr("eventstore.core.loading.PAGE", 10)
     alive: weakref.WeakSet[Event] = weakref.WeakSet()
     most_alive: list[int] = []
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fronts import COPIES, Front, copied
-from waiting import PATIENCE
+from waiting import PATIENCE, eventually
 
 from eventstore import (
     AsyncInMemoryEventStore,
@@ -29,6 +29,7 @@ from eventstore import (
     SubscriptionFailed,
     SubscriptionState,
 )
+from eventstore.core.subscription_requests import PollSubscription
 from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
 from eventstore.subscriptions import following, outages, statuses
@@ -711,3 +712,48 @@ def test_the_signature_shows_every_option_with_its_default(kind: type) -> None:
     }
     assert list(inspect.signature(Settings).parameters) == list(Options.__annotations__)
     assert "options" not in shown
+
+
+class PolledBeforeAFailover(InMemoryEventStore):
+    """Polls are answered as by a server whose last five events were lost since."""
+
+    def execute(self, request: Any) -> Any:
+        reply = super().execute(request)
+        if isinstance(request, PollSubscription):
+            return reply._replace(safe=reply.safe + 5, highest=reply.highest + 5)
+        return reply
+
+
+def test_the_checkpoint_does_not_pass_events_that_a_failover_between_poll_and_batch_has_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "OLD_SECONDS", -1)
+    store = PolledBeforeAFailover()
+    store.append("s", events(3), 0)
+    handled: list[int] = []
+    follower = Subscription(store, "w", lambda event: handled.append(event.position), poll_interval=0.01)
+    with Front(store).running(follower):
+        assert eventually(lambda: len(handled) == 3)
+        assert follower.status().position <= 3
+        store.append("s", events(1), 3)
+        assert eventually(lambda: len(handled) == 4)
+    assert handled == [1, 2, 3, 4]
+
+
+@pytest.mark.not_on_citus("the positions of a coordinator end there")
+@pytest.mark.parametrize("filtered", [True, False])
+def test_a_new_subscription_gets_to_a_log_whose_positions_begin_far_above(
+    postgres_event_store: PostgresEventStore, filtered: bool
+) -> None:
+    """As on a worker of Citus, each of which draws from a range of its own."""
+    schema = postgres_event_store.statements.schema
+    with postgres_event_store.transaction() as transaction:
+        transaction.connection.execute(f"SELECT setval('{schema}.event_positions', {2**48})".encode())
+    for number in range(3):
+        postgres_event_store.append(f"Far-{number}", events(), 0)
+    seen: list[int] = []
+    options: Options = {"categories": "Near"} if filtered else {}
+    follower = Subscription(postgres_event_store, "w", lambda event: seen.append(event.position), **options)
+    follower.run_until_caught_up()
+    assert seen == ([] if filtered else [2**48 + number for number in (1, 2, 3)])
+    assert follower.status().position == 2**48 + 3

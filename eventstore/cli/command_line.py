@@ -23,7 +23,9 @@ from eventstore.errors import EventStoreError
 from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
-DATABASE_COMMANDS = frozenset({"import", "migrate", "parked", "read", "remove", "roles", "status", "streams"})
+DATABASE_COMMANDS = frozenset(
+    {"import", "mark", "migrate", "parked", "promote", "read", "remove", "roles", "status", "streams"}
+)
 """Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
 
@@ -91,6 +93,12 @@ def _roles(args: argparse.Namespace) -> int:
     return migrating.roles(_dsn(args) if args.apply else None, args.schema, args.prefix)
 
 
+def _promote(args: argparse.Namespace) -> int:
+    from eventstore.cli import migrating  # noqa: PLC0415
+
+    return migrating.promotion(_dsn(args), args.schema, apply=args.apply)
+
+
 def _read(args: argparse.Namespace) -> int:
     from eventstore.cli import reading  # noqa: PLC0415
 
@@ -133,6 +141,12 @@ def _remove(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
     return following.remove(_dsn(args), args.schema, args.name, is_sure=args.yes)
+
+
+def _mark(args: argparse.Namespace) -> int:
+    from eventstore.cli import following  # noqa: PLC0415
+
+    return following.mark(_dsn(args), args.schema, args.every)
 
 
 def _streams(args: argparse.Namespace) -> int:
@@ -251,6 +265,14 @@ def _parser() -> _Parser:
     roles.add_argument(
         "--prefix", metavar="TEXT", help="the beginning of the roles' names (default: the schema's name)"
     )
+    promote = _command(
+        commands, "promote", "let a logical replica take over: set the sequence of positions", _promote, database
+    )
+    promote.description = (
+        "Show how the sequence of positions would be set for a logical replica of a store that is to take over, as "
+        "logical replication copies events without it. End the replication first."
+    )
+    promote.add_argument("--apply", action="store_true", help="set it")
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
     _add_import(
@@ -410,6 +432,16 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     )
     remove.add_argument("name", metavar="NAME", help="the subscription")
     remove.add_argument("--yes", action="store_true", help="don't ask for confirmation")
+    mark = _command(
+        commands, "mark", "keep marking how far standbys may read the log, until Ctrl-C or SIGTERM", _mark, database
+    )
+    mark.add_argument(
+        "--every",
+        type=arguments.seconds,
+        default=0.05,
+        metavar="SECONDS",
+        help="between two marks, which is how far standbys lag at most, beside replication (default: %(default)s)",
+    )
     run = _command(commands, "run", "run subscriptions, until Ctrl-C or SIGTERM", _run_workers)
     run.description = (
         "Run subscriptions, until Ctrl-C or SIGTERM. MODULE is imported from the installed packages, or else from the "

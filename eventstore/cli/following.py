@@ -33,6 +33,8 @@ from eventstore.subscriptions import (
 
 Worker: TypeAlias = Subscription | Projection[Any]
 
+_PATIENCE, _PAUSE = 5.0, 1.0
+"""Seconds that a mark may take, and those after one that took longer."""
 _HEADINGS = ("NAME", "STATE", "POSITION", "BEHIND", "SECONDS", "PARKED", "PARTITIONS")
 
 
@@ -184,6 +186,24 @@ def _stopping_at_signals(stop: Callable[[], None]) -> Generator[None, None, None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def mark(dsn: str, schema: str, every: float) -> int:
+    """Mark how far standbys may read the log, again and again, until a signal comes. An outage only delays it."""
+    log_to_stderr()
+    stopped = threading.Event()
+    complain(f"marking the log of schema {schema!r} every {every:g} s; Ctrl-C ends it")
+    with (
+        PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False, timeout=_PATIENCE) as store,
+        _stopping_at_signals(stopped.set),
+    ):
+        while not stopped.wait(every):
+            try:
+                store.mark_log()
+            except StoreUnavailable as error:
+                _log.warning("the log is not marked: %s; the next attempt follows", cleaned(str(error)))
+                stopped.wait(_PAUSE)
+    return 0
 
 
 def rebuild(target: str, from_position: int) -> int:

@@ -1,9 +1,9 @@
-"""``eventstore migrate`` and ``roles``: a schema brought up to date, and its roles; or the SQL that would do it."""
+"""``eventstore migrate``, ``roles`` and ``promote``: what prepares a database, or what would be done."""
 
 from __future__ import annotations
 
 from eventstore.codec.showing import cleaned
-from eventstore.postgres import apply_roles, migrate, planned_sql, roles_sql
+from eventstore.postgres import apply_roles, migrate, planned_sql, promote, roles_sql
 
 
 def run(dsn: str, schema: str, *, dry_run: bool, triggers: bool) -> int:
@@ -27,4 +27,19 @@ def roles(dsn: str | None, schema: str, prefix: str | None) -> int:
         f"schema {schema!r}: {', '.join(made)} have what they need. Make a login a member: GRANT {made.writer} TO ..."
     )
     print(cleaned(done))
+    return 0
+
+
+def promotion(dsn: str, schema: str, *, apply: bool) -> int:
+    """Let a logical replica take over, or say what that would change."""
+    drawn, newest = promote(dsn, schema, dry_run=not apply)
+    if apply:
+        print(cleaned(f"schema {schema!r}: the sequence of positions was at {drawn}, and continues above {newest}"))
+    else:
+        print(
+            cleaned(
+                f"schema {schema!r}: the sequence of positions is at {drawn}, and would continue above {newest}, the "
+                "newest event; --apply sets it"
+            )
+        )
     return 0

@@ -41,6 +41,7 @@ POSITION: Final = 2
 EVENT_ID: Final = 3
 EVENT_TYPE: Final = 4
 DATA: Final = 5
+METADATA: Final = 6
 TIMESTAMP: Final = 7
 UTC_OFFSET: Final = 8
 REVISION: Final = 9

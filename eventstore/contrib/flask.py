@@ -191,6 +191,10 @@ class FlaskEventStore(FollowableStore):
         return self.store.categories
 
     @property
+    def _home(self) -> object:
+        return self.store._home
+
+    @property
     def wakeups(self) -> WakeUps:
         return self.store.wakeups
 

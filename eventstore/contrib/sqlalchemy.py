@@ -66,6 +66,10 @@ class _SessionClient:
             raise InvalidOperation(f"the session can't be used: {error}") from error
         return connection
 
+    @property
+    def _home(self) -> object:
+        return self._host, self.statements.schema
+
     def execute(self, request: Request[R]) -> R:
         connection = self.connection
         try:

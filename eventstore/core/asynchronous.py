@@ -18,7 +18,15 @@ from eventstore.core.records import decode_each, decode_events
 from eventstore.core.requests import Call, Operation, Pause, Request, WithTransaction
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
-from eventstore.store import AsyncEventStore, AsyncSnapshotStore, Categories, EventTypes, Snapshot
+from eventstore.store import (
+    AsyncEventStore,
+    AsyncSnapshotStore,
+    Categories,
+    EventTypes,
+    Snapshot,
+    SnapshotAndEvents,
+    SnapshotKey,
+)
 from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
@@ -109,6 +117,13 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
         records = await self.carry_out(operations.read_page(stream_id, from_version, limit))
         return decode_each(records, strict=self.strict)
 
+    async def _read_from_snapshot(
+        self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+    ) -> SnapshotAndEvents:
+        operation = operations.read_from_snapshot(stream_id, key, limit, event_id)
+        snapshot, found, records = await self.carry_out(operation)
+        return SnapshotAndEvents(snapshot, found, decode_each(records, strict=self.strict))
+
     async def _read_page_and_find(
         self, stream_id: str, from_version: int, limit: int, event_id: UUID
     ) -> tuple[bool, Iterable[Event]]:
@@ -156,6 +171,10 @@ class AsyncFollowableStore(AsyncRequestStore):
     def announce(self) -> None:
         """As FollowableStore.announce; returns at once."""
         self.wakeups.wake()
+
+    async def mark_log(self) -> int:
+        """As FollowableStore.mark_log."""
+        return await self.carry_out(operations.mark_log())
 
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""

@@ -18,7 +18,15 @@ from eventstore.core.records import decode_each, decode_events
 from eventstore.core.requests import Call, Operation, Pause, Request, WithTransaction
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
-from eventstore.store import Categories, EventStore, EventTypes, Snapshot, SnapshotStore
+from eventstore.store import (
+    Categories,
+    EventStore,
+    EventTypes,
+    Snapshot,
+    SnapshotAndEvents,
+    SnapshotKey,
+    SnapshotStore,
+)
 from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
@@ -115,6 +123,13 @@ class RequestStore(Executor, EventStore):
         found, records = self.carry_out(operation)
         return found, decode_each(records, strict=self.strict)
 
+    def _read_from_snapshot(
+        self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+    ) -> SnapshotAndEvents:
+        operation = operations.read_from_snapshot(stream_id, key, limit, event_id)
+        snapshot, found, records = self.carry_out(operation)
+        return SnapshotAndEvents(snapshot, found, decode_each(records, strict=self.strict))
+
     def read_all(
         self,
         from_position: int = 0,
@@ -158,6 +173,19 @@ class FollowableStore(RequestStore):
         brought events through ``bind``.
         """
         self.wakeups.wake()
+
+    def mark_log(self) -> int:
+        """Mark how far standbys may read the log, and return that position.
+
+        On a standby, ``read_all`` and what follows the log read up to the last mark. So call this on the primary, many
+        times a second, for as long as somebody reads from standbys; ``eventstore mark`` does. A mark that has not moved
+        is not written again for 5 seconds. In memory this does nothing.
+
+        Raises:
+            InvalidOperation: the server is a standby itself.
+            StoreUnavailable: the server can't be reached.
+        """
+        return self.carry_out(operations.mark_log())
 
     def listening(self) -> AbstractContextManager[object]:
         """A block in which other processes' announcements wake subscriptions of this one, where that is possible."""

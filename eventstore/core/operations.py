@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from eventstore import codec
-from eventstore.codec.record import DATA, EVENT_ID, EVENT_TYPE, POSITION, STREAM_ID, VERSION, Row
+from eventstore.codec.record import DATA, EVENT_ID, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
 from eventstore.core.logs import log as _log
@@ -27,8 +27,10 @@ from eventstore.core.requests import (
     DeleteSnapshot,
     ListBlockingSessions,
     LoadSnapshot,
+    MarkLog,
     Operation,
     Pause,
+    ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
@@ -53,7 +55,7 @@ from eventstore.errors import (
 from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
-from eventstore.store import Categories, EventTypes, Snapshot
+from eventstore.store import Categories, EventTypes, Snapshot, SnapshotKey
 from eventstore.tombstone import TOMBSTONE
 from eventstore.versions import ExpectedVersion, StreamVersion
 
@@ -252,6 +254,32 @@ def read_page_and_find(
     # The one that was found may stand before the page, or behind a full one.
     found = any(row[EVENT_ID] == event_id.bytes for row in rows)
     return found, [row for row in rows if row[POSITION] and row[VERSION] > from_version][:limit]
+
+
+def mark_log() -> Operation[int]:
+    """FollowableStore.mark_log."""
+    position = yield from repeated(MarkLog())
+    if position is None:
+        raise needs_read_committed("mark_log")
+    return position
+
+
+def read_from_snapshot(
+    stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
+) -> Operation[tuple[Snapshot | None, bool, Sequence[Row]]]:
+    """EventStore._read_from_snapshot, without decoding."""
+    rows = yield from repeated(ReadFromSnapshot(stream_id, *key, limit, event_id))
+    _check_not_retired(rows)
+    snapshot = None
+    start = 1
+    if rows and not rows[0][VERSION]:
+        row, *rows = rows
+        start = row[POSITION]
+        snapshot = Snapshot(*key, start, UUID(bytes=row[EVENT_ID]), row[DATA], row[METADATA])
+    if event_id is None:
+        return snapshot, False, rows
+    found = any(row[EVENT_ID] == event_id.bytes for row in rows)
+    return snapshot, found, [row for row in rows if row[POSITION] and row[VERSION] >= start][:limit]
 
 
 def load_snapshot(aggregate_type: str, aggregate_id: str, class_schema: str) -> Operation[Snapshot | None]:

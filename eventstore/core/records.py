@@ -10,6 +10,7 @@ from eventstore.codec.record import EVENT_TYPE, REVISION, STREAM_ID, VERSION, Ro
 from eventstore.codec.registry import learn
 from eventstore.codec.upcasting import UpcastFailed, upcast
 from eventstore.codec.values import copied, is_required
+from eventstore.context import current_metadata
 from eventstore.errors import (
     DeserializationError,
     InvalidArgument,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
-_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_data", "_closing", "__orig_class__"}
+_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_caused", "_closing", "_data", "__orig_class__"}
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
 _NEW_ID = frozenset({"_record", "_id_given"})
@@ -61,8 +62,9 @@ def encode_events(events: Iterable[Event]) -> NewRecords:
     or for an event that appears twice.
     """
     records = NewRecords([], [], [], [], [], [], [])
+    caused = current_metadata()
     for event in events:
-        _encode_event(event, records)
+        _encode_event(event, records, caused)
     if len(set(records.event_ids)) != len(records.event_ids):
         raise InvalidArgument("this append contains the same event twice: append each event once")
     size = sum(map(len, records.data)) + sum(map(len, records.metadata))
@@ -76,7 +78,7 @@ def given_ids(events: Iterable[Event]) -> list[bytes]:
     return [event.event_id.bytes for event in events if not _NEW_ID.isdisjoint(event.__dict__)]
 
 
-def _encode_event(event: Event, records: NewRecords) -> None:
+def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] | None) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
     cls: Any = type(event)
@@ -88,7 +90,10 @@ def _encode_event(event: Event, records: NewRecords) -> None:
         raise SerializationError(event_type, name, "it is not a field of the class, and would be lost")
     else:
         revision = cls.revision
-    metadata = attributes.get("metadata")  # Made when it is first asked for: not there, it is empty.
+    # Made when it is first asked for: not there, it is empty.
+    metadata: dict[Any, Any] | None = attributes.get("metadata")
+    if caused is not None and "_caused" not in attributes:
+        metadata = {**caused, **(metadata or {})}
     timestamp, utc_offset = timestamp_parts(event.timestamp)
     event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets, revisions = records
     event_ids.append(event.event_id.bytes)

@@ -177,11 +177,35 @@ class ReadPageAndFind(Request[Sequence[Row]]):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadFromSnapshot(Request[Sequence[Row]]):
+    """Read a snapshot, and the rows of its stream from its version on; without a snapshot, from the first.
+
+    What is below the stream's newest closing event is left out, as of ReadPageAndFind, and so is a snapshot from there.
+
+    Also the row with an event id, if one is given, wherever it stands in the stream. The snapshot comes first, as a row
+    of the version 0: its own version is the ``position``, its state the ``data``, its checksum the ``metadata``. One
+    statement reads all of it. With two, a snapshot that is written in between would leave a hole.
+    """
+
+    stream_id: str
+    aggregate_type: str
+    aggregate_id: str
+    class_schema: str
+    limit: int
+    event_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class SafePosition(Request[int | None]):
     """Find the position up to which the log may be read; None if the transaction can't tell."""
 
     after: int
     """The reply is at least this position."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkLog(Request[int | None]):
+    """Mark how far standbys may read the log, and reply with that position; None if the transaction can't tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from typing import Literal
 class BlockingSession:
     """A session, or a prepared transaction, that holds others back."""
 
-    holds: Literal["readers", "writers", "table"]
-    """Whom: readers of the log, at a position; writers, by a lock such as a stream's; both, by a lock on the table."""
+    holds: Literal["readers", "writers", "table", "subscription"]
+    """Whom: readers of the log, at a position; writers, by a lock such as a stream's; both, by a lock on the table; the
+    workers of a subscription, by a lock on its checkpoint."""
     pid: int | None
     """The process of the server; None for a prepared transaction, and in memory."""
     prepared: str | None
@@ -25,11 +26,13 @@ class BlockingSession:
     since: datetime | None
     """When its transaction began; None where this role may not see it."""
     position: int | None
-    """Readers of the log have to stop there."""
+    """Readers of the log, or the subscription, have to stop there."""
     waiting: int
     """How many sessions wait for its lock."""
     waiting_since: datetime | None
     """Since when the first of them does."""
+    subscription: str | None = None
+    """The subscription whose workers are held back."""
 
     def sentence(self) -> str:
         """Who it is, what it holds back, and what ends that; on one line, clean for a terminal or a log."""
@@ -55,6 +58,11 @@ class BlockingSession:
             waiting += f", the first since {_moment(self.waiting_since)}"
         if self.holds == "readers":
             return f"holds readers of the log back at position {self.position}"
+        if self.holds == "subscription":
+            return (
+                f"has locked the checkpoint of subscription {self.subscription!r} at position {self.position}, "
+                "so no worker of it can continue"
+            )
         if self.holds == "table":
             return f"has locked the table of events; {waiting}"
         return f"holds a lock that appends need; {waiting}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from eventstore.core.requests import (
     DeleteSnapshot,
     ListBlockingSessions,
     LoadSnapshot,
+    MarkLog,
+    ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
@@ -99,7 +102,9 @@ class MemoryEngine:
                     AppendMark.answered_by(self._append_mark),
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
+                    ReadFromSnapshot.answered_by(self._read_from_snapshot),
                     SafePosition.answered_by(self._safe_position),
+                    MarkLog.answered_by(self._mark_log),
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
                     ListBlockingSessions.answered_by(self._blocking),
@@ -240,6 +245,14 @@ class MemoryEngine:
         found = [record._replace(position=0) for record in elsewhere if record.event_id == request.event_id.bytes]
         return sorted([*page, *found], key=attrgetter("version"))
 
+    def _read_from_snapshot(self, request: ReadFromSnapshot, transaction: Transaction | None) -> Sequence[Record]:
+        """No snapshot is beside the events in memory."""
+        if request.event_id is None:
+            page = ReadStream(request.stream_id, 0, sys.maxsize, False, request.limit, from_closing=True)  # noqa: FBT003
+            return self._read_stream(page, transaction)
+        found = ReadPageAndFind(request.stream_id, 0, request.limit, request.event_id)
+        return self._read_page_and_find(found, transaction)
+
     def _safe_position(self, request: SafePosition, transaction: Transaction | None) -> int | None:
         log = self._visible(transaction)
         highest = log[-1].position if log else 0
@@ -252,6 +265,9 @@ class MemoryEngine:
                 break
             settled += 1
         return settled
+
+    def _mark_log(self, _: MarkLog, transaction: Transaction | None) -> int | None:
+        return self._safe_position(SafePosition(0), transaction)
 
     def _read_log(self, request: ReadLog, transaction: Transaction | None) -> Sequence[Record]:
         found: list[Record] = []

@@ -38,6 +38,11 @@ class CallersPool(Forkable):
     def after_fork(self) -> None:
         self._forked = True
 
+    @property
+    def source(self) -> object:
+        """What stores share whose connections go to the same database."""
+        return self._pool
+
     def _check(self) -> None:
         if self._forked:
             raise InvalidOperation(
@@ -68,6 +73,11 @@ class OwnPool(Forkable):
         self._max_size = max_size
         self._loops: WeakKeyDictionary[AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
         tell_after_forks(self)
+
+    @property
+    def source(self) -> object:
+        """As CallersPool.source."""
+        return self._dsn
 
     def after_fork(self) -> None:
         for here in self._loops.values():

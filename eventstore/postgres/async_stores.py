@@ -110,6 +110,10 @@ class _PoolClient:
         self.connections: Connections = pool if isinstance(pool, (CallersPool, OwnPool)) else CallersPool(pool)
         self.statements = Statements(schema)
 
+    @property
+    def _home(self) -> object:
+        return self.connections.source, self.statements.schema
+
     async def execute(self, request: Request[R]) -> R:
         async with Loan(self.connections) as loan:
             return await execute(await loan.take(self._deadline()), request, self.statements)
@@ -233,6 +237,10 @@ class AsyncPostgresTransaction(AsyncRequestStore):
     @property
     def categories(self) -> dict[str, type[Any]]:
         return self._store.categories
+
+    @property
+    def _home(self) -> object:
+        return self._store._home
 
     def when_committed(self, callback: Callable[[], object]) -> None:
         """Do nothing: the commit is yours, and the store does not see it."""

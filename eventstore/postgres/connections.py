@@ -44,6 +44,11 @@ class CallersPool(Forkable):
     def after_fork(self) -> None:
         self._forked = True
 
+    @property
+    def source(self) -> object:
+        """What stores share whose connections go to the same database."""
+        return self._pool
+
     def _check(self) -> None:
         if self._forked:
             raise InvalidOperation(
@@ -78,6 +83,11 @@ class OwnPool(Forkable):
         self._end: finalize[..., OwnPool] | None = None
         self._closed = False
         tell_after_forks(self)
+
+    @property
+    def source(self) -> object:
+        """As CallersPool.source."""
+        return self._dsn
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()  # A thread of the parent's may have held it.

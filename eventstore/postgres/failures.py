@@ -39,6 +39,8 @@ _ACCESS_DENIED = {"28000", "28P01", "3D000", "42501"}
 _WARNING = "01000"
 _PREPARED_ELSEWHERE = {"26000", "42P05"}
 """invalid_sql_statement_name, duplicate_prepared_statement."""
+_NOT_YET = "ES001"
+"""What functions of sql/ raise on a standby that will have what was asked for in a moment."""
 _NOT_HERE = "55000"
 """object_not_in_prerequisite_state: what functions of sql/ raise, with a hint, where they can't do what is asked."""
 _PASSING = {"08", "40", "53", "57", "58", "XX"}
@@ -86,6 +88,8 @@ def translated(
     if broken or sqlstate in _SHUTTING_DOWN:
         lost = f"the connection to the server was lost: {message}"
         return ConnectionLost(lost, sqlstate=sqlstate, sessions=[session])
+    if sqlstate == _NOT_YET:
+        return ConnectionLost(message, sqlstate=sqlstate)  # Whoever asks again gets it.
     if sqlstate in _SCHEMA_MISSING:
         usual = f"`eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
         return SchemaError(schema, f"{message}: run {f'`{migrate_with}`' if migrate_with else usual}")

@@ -113,6 +113,10 @@ class _PoolClient:
         self.connections: Connections = pool if isinstance(pool, (CallersPool, OwnPool)) else CallersPool(pool)
         self.statements = Statements(schema)
 
+    @property
+    def _home(self) -> object:
+        return self.connections.source, self.statements.schema
+
     def execute(self, request: Request[R]) -> R:
         with Loan(self.connections) as loan:
             return execute(loan.take(self._deadline()), request, self.statements)
@@ -263,6 +267,10 @@ class PostgresTransaction(RequestStore):
     @property
     def categories(self) -> dict[str, type[Any]]:
         return self._store.categories
+
+    @property
+    def _home(self) -> object:
+        return self._store._home
 
     def when_committed(self, callback: Callable[[], object]) -> None:
         """Do nothing: the commit is yours, and the store does not see it."""

@@ -9,6 +9,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
+from eventstore.context import handling
 from eventstore.core.asynchronous import AsyncFollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
 from eventstore.core.deadlines import within
@@ -22,6 +23,7 @@ from eventstore.store import AsyncEventStore
 from eventstore.subscriptions import managing
 from eventstore.subscriptions.following import (
     SIGN_OFF_SECONDS,
+    Elsewhere,
     Follower,
     Handle,
     InTransaction,
@@ -53,9 +55,12 @@ class _Following:
         name: str,
         handle: Callable[[Event, Any], object],
         options: Options,
+        *,
         tables: Iterable[object] = (),
+        read_from: object = None,
     ) -> None:
         self._store = followable(store)
+        self._read_from = self._store if read_from is None else followable(read_from)
         self._handle = handle
         self._make_follower = partial(
             Follower,
@@ -64,6 +69,7 @@ class _Following:
             exactly_once=self._exactly_once,
             strict=self._store.strict,
             tables=check_tables(tables),
+            reads_elsewhere=read_from is not None,
         )
         self._follower = self._make_follower()
         self._running: asyncio.AbstractEventLoop | None = None
@@ -160,6 +166,8 @@ class _Following:
             case InTransaction(operation):
                 async with self._store.transaction() as transaction:
                     return await run(operation, partial(self._carry_out_in, transaction))
+            case Elsewhere(wanted):
+                return await self._read_from.carry_out(repeated(wanted))
             case Wait(seconds):
                 return await self._wait(seconds)
             case Rest(seconds):
@@ -169,8 +177,11 @@ class _Following:
 
     async def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
         if isinstance(request, Handle):
-            result = self._handle(request.event, transaction)
-            return await result if isawaitable(result) else result
+            with handling(request.event):
+                result = self._handle(request.event, transaction)
+                return await result if isawaitable(result) else result
+        if isinstance(request, Elsewhere):
+            return await self._carry_out(request)
         return await transaction.execute(request)
 
 
@@ -185,9 +196,11 @@ class AsyncSubscription(_Following):
         store: AsyncEventStore,
         name: str,
         handler: Callable[[Event], Awaitable[None] | None],
+        *,
+        read_from: AsyncEventStore | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(store, name, lambda event, _: handler(event), options)
+        super().__init__(store, name, lambda event, _: handler(event), options, read_from=read_from)
 
 
 class AsyncProjection(_Following, Generic[T]):
@@ -203,10 +216,11 @@ class AsyncProjection(_Following, Generic[T]):
         handler: Callable[[Event, T], Awaitable[None] | None],
         *,
         tables: Iterable[str] = (),
+        read_from: AsyncEventStore | None = None,
         **options: Unpack[Options],
     ) -> None:
         self.handler = handler
-        super().__init__(store, name, handler, options, tables)
+        super().__init__(store, name, handler, options, tables=tables, read_from=read_from)
 
     def wants(self, event: Event) -> bool:
         """As Projection.wants."""

@@ -10,6 +10,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
+from eventstore.context import handling
 from eventstore.core.arguments import check_blocking
 from eventstore.core.blocking import FollowableStore, run
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionState, SubscriptionStatus
@@ -24,6 +25,7 @@ from eventstore.store import EventStore
 from eventstore.subscriptions import managing
 from eventstore.subscriptions.following import (
     SIGN_OFF_SECONDS,
+    Elsewhere,
     Follower,
     Handle,
     InTransaction,
@@ -55,9 +57,12 @@ class _Following:
         name: str,
         handle: Callable[[Event, Any], object],
         options: Options,
+        *,
         tables: Iterable[object] = (),
+        read_from: object = None,
     ) -> None:
         self._store = followable(store)
+        self._read_from = self._store if read_from is None else followable(read_from)
         self._handle = handle
         self._make_follower = partial(
             Follower,
@@ -66,6 +71,7 @@ class _Following:
             exactly_once=self._exactly_once,
             strict=self._store.strict,
             tables=check_tables(tables),
+            reads_elsewhere=read_from is not None,
         )
         self._follower = self._make_follower()
         self._running = threading.Lock()
@@ -184,6 +190,8 @@ class _Following:
             case InTransaction(operation):
                 with self._store.transaction() as transaction:
                     return run(operation, partial(self._carry_out_in, transaction))
+            case Elsewhere(wanted):
+                return self._read_from.carry_out(repeated(wanted))
             case Wait(seconds):
                 self._wait(seconds)
                 return None
@@ -195,7 +203,10 @@ class _Following:
 
     def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
         if isinstance(request, Handle):
-            return self._handle(request.event, transaction)
+            with handling(request.event):
+                return self._handle(request.event, transaction)
+        if isinstance(request, Elsewhere):
+            return self._carry_out(request)
         return transaction.execute(request)
 
 
@@ -234,6 +245,8 @@ class Subscription(_Following):
         on_failure: "stop" at an event that failed that often, "park" it and continue, or "park-stream", which parks the
             later events of its stream behind it.
         poll_interval: how many seconds may pass until an event is noticed that nothing announced.
+        read_from: read the events from this store, which may be on a standby of the store's server, and keep only the
+            checkpoint in ``store``. The log must be marked: see ``store.mark_log``.
 
     Raises:
         InvalidArgument: an argument is invalid, or the store keeps no checkpoints.
@@ -247,10 +260,12 @@ class Subscription(_Following):
         store: EventStore,
         name: str,
         handler: Callable[[Event], None],
+        *,
+        read_from: EventStore | None = None,
         **options: Unpack[Options],
     ) -> None:
         check_blocking("handler", handler, instead="AsyncSubscription")
-        super().__init__(store, name, lambda event, _: handler(event), options)
+        super().__init__(store, name, lambda event, _: handler(event), options, read_from=read_from)
 
 
 class Projection(_Following, Generic[T]):
@@ -294,12 +309,13 @@ class Projection(_Following, Generic[T]):
         handler: Callable[[Event, T], None],
         *,
         tables: Iterable[str] = (),
+        read_from: EventStore | None = None,
         **options: Unpack[Options],
     ) -> None:
         check_blocking("handler", handler, instead="AsyncProjection")
         self.store = store
         self.handler = handler
-        super().__init__(store, name, handler, options, tables)
+        super().__init__(store, name, handler, options, tables=tables, read_from=read_from)
 
     def wants(self, event: Event) -> bool:
         """Return whether the filter lets an event through."""

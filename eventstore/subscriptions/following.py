@@ -20,7 +20,7 @@ from eventstore.core.logs import log as _log
 from eventstore.core.operations import check_number
 from eventstore.core.records import decode_events
 from eventstore.core.refusals import needs_read_committed
-from eventstore.core.requests import Operation, ReadLog, Request, ask
+from eventstore.core.requests import Operation, ReadLog, Request, SafePosition, ask
 from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
@@ -69,6 +69,8 @@ WINDOW = 100_000
 """At most so many positions in one batch, so that the checkpoint also moves where the filter leaves everything out."""
 BUSY_SECONDS = 0.05
 """Until the next look, where other workers are on all that there is to do."""
+OLD_SECONDS = 1.0
+"""After so long what a poll has said is asked again where the batch is read: that may be another server by now."""
 SIGN_OFF_SECONDS = 3.0
 """How long a worker that ends tries to say so: whoever stops it may have lost patience with the server, too."""
 
@@ -87,6 +89,13 @@ class Handle(Request[object]):
     """Give an event to the handler, with the transaction. Raises what the handler does."""
 
     event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere(Request[T]):
+    """Have the store that the log is read from, which may be on a standby, answer a request."""
+
+    request: Request[T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +142,14 @@ class Follower:
     """One worker of a subscription. ``exactly_once``: the handler's effects are in the transaction that it is given."""
 
     def __init__(
-        self, name: str, settings: Settings, *, exactly_once: bool, strict: bool, tables: tuple[str, ...] = ()
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        exactly_once: bool,
+        strict: bool,
+        tables: tuple[str, ...] = (),
+        reads_elsewhere: bool = False,
     ) -> None:
         self.name = check_name("name", name)
         self.tables = tables
@@ -144,10 +160,11 @@ class Follower:
         self.stopping = False
         self._settings = settings
         self._exactly_once = exactly_once
+        self._reads_elsewhere = reads_elsewhere
         self._strict = strict or settings.has_classes
         self._unknown = UnknownTypes(name)
         self._troubles: dict[int, _Trouble] = {}
-        self._beat = float("-inf")
+        self._beat = self._polled = float("-inf")
 
     def wants(self, event: Event) -> bool:
         """Whether the filter lets an event through."""
@@ -189,8 +206,8 @@ class Follower:
                     if not registered:
                         yield from self.register()
                         registered = True
-                    lowest, safe = yield from self._poll()
-                    target = safe if target is None and to_end else target
+                    lowest, safe, end = yield from self._poll()
+                    target = end if target is None and to_end else target
                     if not (yield from self._round(lowest, safe, target)):
                         return
                 except HandlingFailed as failure:
@@ -215,8 +232,10 @@ class Follower:
         """Say that this worker has stopped."""
         yield from ask(Heartbeat(self.name, present=False))
 
-    def _poll(self) -> Operation[tuple[int, int]]:
-        """The lowest checkpoint, and the position up to which the log may be read."""
+    def _poll(self) -> Operation[tuple[int, int, int]]:
+        """The lowest checkpoint, the position up to which the log may be read, and where it ends on the primary."""
+        replayed = (yield from self.safe_position(0)) if self._reads_elsewhere else None
+        self._polled = time.monotonic()
         poll = yield from ask(PollSubscription(self.name))
         if poll.lowest is None:
             raise InvalidOperation(f"subscription {self.name!r} was removed: start it again to begin from scratch")
@@ -224,18 +243,34 @@ class Follower:
             raise needs_read_committed("a subscription")
         if poll.lowest > poll.highest:
             raise InvalidOperation(above_the_log(self.name, poll.lowest, poll.highest))
+        if replayed is not None and replayed > poll.highest:
+            raise InvalidOperation(
+                f"subscription {self.name!r} keeps its checkpoint beside a log that ends at {poll.highest}, and reads "
+                f"from one that goes to {replayed}: let read_from be a standby of the same server"
+            )
         if poll.error is not None:
             raise SubscriptionFailed(self.name, poll.error_position or 0, poll.error)
         if time.monotonic() > self._beat + PRESENCE / 3:
             yield from ask(Heartbeat(self.name, present=True))
             self._beat = time.monotonic()
-        return poll.lowest, poll.safe
+        return poll.lowest, poll.safe if replayed is None else replayed, poll.safe
+
+    def safe_position(self, after: int) -> Operation[int]:
+        """The position up to which the log may be read, where it is read from."""
+        safe = yield from self._reading(SafePosition(after))
+        if safe is None:
+            raise needs_read_committed("a subscription")
+        return safe
+
+    def _reading(self, request: Request[T]) -> Operation[T]:
+        """Ask where the log is read from."""
+        return (yield from ask(Elsewhere(request) if self._reads_elsewhere else request))
 
     def _round(self, lowest: int, safe: int, target: int | None) -> Operation[bool]:
         """One batch, or a wait for something to do. False where the target is reached."""
         below = safe if target is None else min(safe, target)
         if lowest >= below:
-            if target is not None:
+            if target is not None and lowest >= target:
                 return False
             self.state = SubscriptionState.LIVE
             yield from ask(Wait(self._settings.poll_interval))
@@ -259,13 +294,7 @@ class Follower:
         claimed = yield from ask(Claim(self.name, below, partition))
         if claimed is None:
             return None
-        upto = min(below, claimed.position + WINDOW)
-        split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
-        wanted = self._stored_types()
-        records = yield from ask(
-            ReadLog(claimed.position, upto, self.batch_size, wanted, self._settings.categories, split)
-        )
-        end = records[-1][POSITION] if len(records) == self.batch_size else upto
+        records, end = yield from self._read(claimed, below)
         records = [record for record in records if record[POSITION] not in leaving_out] if leaving_out else records
         held = yield from self._held_streams(claimed)
         streams = {record[POSITION]: record[STREAM_ID] for record in records} if held else {}
@@ -300,6 +329,21 @@ class Follower:
         if suspect is not None and end >= suspect:
             del self._troubles[claimed.partition]
         return Batch(end, handled)
+
+    def _read(self, claimed: Claimed, below: int) -> Operation[tuple[Sequence[Row], int]]:
+        """In a transaction: the next records of a partition, and the position up to which those are all."""
+        if time.monotonic() > self._polled + OLD_SECONDS:
+            # The transaction may have waited for a failover that lost events: others get the positions that were safe.
+            below = min(below, (yield from self.safe_position(claimed.position)))
+        upto = min(below, claimed.position + WINDOW)
+        split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
+        records = yield from self._reading(
+            ReadLog(claimed.position, upto, self.batch_size, self._stored_types(), self._settings.categories, split)
+        )
+        if not records and upto < below:  # Positions may begin far above, as on a worker of Citus.
+            found = yield from self._reading(ReadLog(upto, below, 1, None, None))
+            return records, found[0][POSITION] - 1 if found else below
+        return records, records[-1][POSITION] if len(records) == self.batch_size else upto
 
     def _held_streams(self, claimed: Claimed) -> Operation[frozenset[str | None]]:
         """The streams whose events are parked without being tried, as an earlier one is parked."""

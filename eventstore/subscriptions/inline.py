@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from eventstore.context import handling
 from eventstore.core import asynchronous, blocking
 from eventstore.core.requests import Call, Operation, ask
 from eventstore.event import Event
@@ -33,7 +34,8 @@ def _append(
         for event in stored:
             for projection in projections:
                 if projection.wants(event):
-                    yield from ask(Call(partial(projection.handler, event, transaction)))
+                    with handling(event):  # The driver makes the call, and waits for it, where it drives this.
+                        yield from ask(Call(partial(projection.handler, event, transaction)))
     return after
 
 

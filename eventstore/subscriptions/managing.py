@@ -40,13 +40,14 @@ def blocking_sessions() -> Operation[list[BlockingSession]]:
     return (yield from repeated(ListBlockingSessions()))
 
 
-def _holder(reached: int) -> Operation[str | None]:
-    """Whose transaction a subscription waits for that has come to a position; None if it has not come that far."""
+def _holder(name: str, reached: int) -> Operation[str | None]:
+    """Whose transaction a subscription waits for that has come to a position; None if it waits for nobody there."""
     try:
         found = yield from blocking_sessions()
     except EventStoreError:  # The subscription is behind, whether or not that can be found out.
         return None
-    return next((each.sentence() for each in found if each.position is not None and each.position <= reached), None)
+    in_the_way = (each for each in found if each.position is not None and each.position <= reached)
+    return next((each.sentence() for each in in_the_way if each.subscription in {None, name}), None)
 
 
 def wait_until_processed(name: str, position: int | None, timeout: float) -> Operation[None]:
@@ -70,7 +71,7 @@ def wait_until_processed(name: str, position: int | None, timeout: float) -> Ope
                 raise SubscriptionFailed(name, row.error_position or 0, row.error or "")
         if time.monotonic() >= deadline:
             reached = row and row.position
-            holder = None if reached is None else (yield from _holder(reached))
+            holder = None if reached is None else (yield from _holder(name, reached))
             raise SubscriptionBehind(name, position or 0, reached, timeout, held_back_by=holder)
         yield from ask(Pause(pause))
         pause = min(pause * 2, _LAST_LOOK)

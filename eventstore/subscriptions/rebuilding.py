@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import REBUILD
 from eventstore.core.operations import check_number, repeated
-from eventstore.core.refusals import needs_read_committed
-from eventstore.core.requests import Operation, SafePosition, ask
+from eventstore.core.requests import Operation, ask
 from eventstore.core.subscription_requests import (
     AbandonRebuild,
     BeginRebuild,
@@ -128,7 +127,7 @@ class Rebuild:
 
     def _step(self) -> Operation[bool]:
         """One batch; with little left, all of it and the swap. Whether that was done."""
-        safe = yield from self._safe_position()
+        safe = yield from self._follower.safe_position(self._position)
         seconds_left = self._tell(safe).seconds_left
         near = safe - self._position <= self._follower.batch_size or (seconds_left or FINISH_SECONDS) < FINISH_SECONDS
         # What came before an event that fails is committed first: not in the transaction that does all the rest.
@@ -151,12 +150,6 @@ class Rebuild:
         """Delete what it left."""
         if self._tables:
             yield from ask(AbandonRebuild(self._follower.name))
-
-    def _safe_position(self) -> Operation[int]:
-        safe = yield from ask(SafePosition(self._position))
-        if safe is None:
-            raise needs_read_committed("a rebuild")
-        return safe
 
     def _next(self, safe: int) -> Operation[bool]:
         if not (yield from self._handle_next(safe)):
@@ -187,7 +180,7 @@ class Rebuild:
     def _finish(self) -> Operation[bool]:
         """Everything that is left, and the swap, while the workers of the one in use wait."""
         yield from ask(LockSubscription(self._follower.name))
-        safe = yield from self._safe_position()
+        safe = yield from self._follower.safe_position(self._position)
         while (yield from self._handle_next(safe)):
             pass
         emptied = yield from ask(EmptiedByRebuild(self._follower.name, self._tables))

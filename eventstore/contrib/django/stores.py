@@ -70,6 +70,10 @@ class _DjangoClient:
             )
         return cast("Connection[Any]", connection)
 
+    @property
+    def _home(self) -> object:
+        return self.using, self.statements.schema
+
     def execute(self, request: Request[R]) -> R:
         connection, wrapper = self.connection, connections[self.using]
         if wrapper.needs_rollback:
@@ -213,6 +217,10 @@ class DjangoTransaction(RequestStore):
     @property
     def categories(self) -> dict[str, type[Any]]:
         return self._store.categories
+
+    @property
+    def _home(self) -> object:
+        return self._store._home
 
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._store.when_committed(callback)

@@ -56,7 +56,7 @@ class Statements:
         """The statements for a connection whose transaction continues."""
         twin = Statements(self.schema)
         twin.migrate_with = self.migrate_with
-        twin._statements |= _by_kind(events.IN_TRANSACTION, self.schema)
+        twin._statements |= _by_kind((*events.IN_TRANSACTION, *snapshots.IN_TRANSACTION), self.schema)
         twin.in_transaction = twin
         return twin
 

@@ -10,6 +10,8 @@ from eventstore.core.requests import (
     AppendReply,
     ConfirmCommits,
     Conflict,
+    MarkLog,
+    ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
@@ -27,6 +29,11 @@ _EVENTS = """
     FROM {schema}.events
     """
 """The columns are those of a Row."""
+_REPLAYED = """
+    ((SELECT NOT pg_catalog.pg_is_in_recovery())
+        OR {schema}.is_replayed(%(upto)b::bigint, (SELECT position FROM {schema}.log_mark)))
+    """
+"""Raises where the server is a standby that does not have the log so far. Both subqueries are run once at most."""
 _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b AND version <= %(to_version)b"
 
 _CLOSING = """
@@ -37,6 +44,23 @@ _CLOSING = """
 """Where loads of a stream begin."""
 
 _ELSEWHERE = _EVENTS.replace(" position,", " 0::bigint AS position,")
+_FROM_SNAPSHOT = f"""
+    WITH snapshot AS (
+        SELECT version, event_id, state, checksum FROM {{schema}}.snapshots
+        WHERE aggregate_type = %(aggregate_type)b AND aggregate_id = %(aggregate_id)b
+            AND class_schema = %(class_schema)b AND version >= {_CLOSING}
+    ), start AS (
+        SELECT coalesce(max(version), greatest({_CLOSING}, 1::bigint)) AS version FROM snapshot
+    )
+    SELECT ''::text AS stream_id, 0::bigint AS version, version AS position, pg_catalog.uuid_send(event_id),
+        ''::text, state, checksum, ''::bytea, 0, 0::smallint
+    FROM snapshot
+    UNION ALL (
+        {_EVENTS} WHERE stream_id = %(stream_id)b AND version >= (SELECT version FROM start)
+        ORDER BY version LIMIT %(limit)b
+    )
+    """
+"""The columns are those of a Row. The snapshot comes with the version 0, so that it is the first."""
 
 _FILTERED_LOG = f"""
     {_EVENTS}
@@ -45,6 +69,7 @@ _FILTERED_LOG = f"""
         AND (%b::text[] IS NULL OR pg_catalog.strpos(stream_id, '-'::text) > 0
             AND pg_catalog.split_part(stream_id, '-'::text, 1) = ANY (%b::text[]))
         AND (%b::integer IS NULL OR {{schema}}.partition_of(stream_id, %b::integer) = %b::integer)
+        AND {_REPLAYED.replace("%(upto)b", "%b")}
     """
 
 
@@ -98,7 +123,8 @@ def _append_mark(request: AppendMark) -> Parameters:
 def _filtered(request: ReadLog) -> Parameters:
     types, categories = names(request.event_types), names(request.categories)
     number, of = request.partition or (None, None)
-    return request.after, request.upto, types, types, categories, categories, of, of, number, request.limit
+    filters = types, types, categories, categories, of, of, number
+    return request.after, request.upto, *filters, request.upto, request.limit
 
 
 def _sessions(request: SessionsGone) -> Parameters:
@@ -168,6 +194,24 @@ STATEMENTS = (
         """,
         reply=_rows,
     ),
+    statement(MarkLog, "SELECT {schema}.mark_log()", reply=optional_value(int)),
+    statement(
+        ReadFromSnapshot,
+        f"{_FROM_SNAPSHOT} ORDER BY version",
+        when=lambda request: request.event_id is None,
+        reply=_rows,
+    ),
+    statement(
+        ReadFromSnapshot,
+        f"""
+        {_FROM_SNAPSHOT}
+        UNION ALL
+        {_ELSEWHERE} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
+            AND NOT (version >= (SELECT version FROM start) AND version < (SELECT version FROM start) + %(limit)b)
+        ORDER BY version
+        """,
+        reply=_rows,
+    ),
     statement(SafePosition, "SELECT {schema}.safe_position(%(after)b::bigint)", reply=optional_value(int)),
     statement(
         ReadLog,
@@ -190,7 +234,7 @@ STATEMENTS = (
         SELECT * FROM (
             {_EVENTS} WHERE position <= %(upto)b ORDER BY position DESC LIMIT %(limit)b
         ) AS page
-        WHERE position > %(after)b ORDER BY position DESC
+        WHERE position > %(after)b AND {_REPLAYED} ORDER BY position DESC
         """,
         when=lambda request: request.backwards,
         reply=_rows,
@@ -201,7 +245,7 @@ STATEMENTS = (
         SELECT * FROM (
             {_EVENTS} WHERE position > %(after)b ORDER BY position LIMIT %(limit)b
         ) AS page
-        WHERE position <= %(upto)b ORDER BY position
+        WHERE position <= %(upto)b AND {_REPLAYED} ORDER BY position
         """,
         reply=_rows,
     ),

@@ -10,7 +10,8 @@ STATEMENTS = (
     statement(
         ListBlockingSessions,
         """
-        SELECT holds, pid, prepared, role, application, state, since, position, waiting, waiting_since
+        SELECT holds, pid, prepared, role, application, state, since, position, waiting, waiting_since,
+            subscription
         FROM {schema}.blocking_sessions(%(stream_id)b::text)
         """,
         reply=each(BlockingSession),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from eventstore.event import Event
@@ -146,6 +148,24 @@ class OrderContract(Topic):
             first.append("open", events(1), 0)
             store.append("after", event(), 0)
             assert [e.stream_id for e in store.read_all()] == ["between", "between"]
+
+    @needs("transactions", "concurrency")
+    def test_a_reader_of_the_log_may_get_the_first_part_of_a_transaction_alone_and_never_misses_the_rest(
+        self, store: EventStore
+    ) -> None:
+        store.append("before", events(1), 0)
+        with ExitStack() as transfer:
+            appending = transfer.enter_context(store.transaction())
+            appending.append("first", events(1), 0)
+            with store.transaction() as other:
+                other.append("open", events(1), 0)
+                appending.append("second", events(1), 0)
+                transfer.close()
+                assert len(store.read("first")) == len(store.read("second")) == 1
+                seen = list(store.read_all())
+                assert [e.stream_id for e in seen] in (["before"], ["before", "first"])
+        seen += store.read_all(seen[-1].position)
+        assert [e.stream_id for e in seen] == ["before", "first", "open", "second"]
 
     @needs("transactions", "concurrency")
     def test_an_open_transaction_that_appends_nothing_holds_nobody_back(self, store: EventStore) -> None:
