@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -47,6 +47,12 @@ class AsyncRepository(Generic[A]):
     async def save(self, aggregate: A, *, metadata: Mapping[str, Any] | None = None) -> StreamVersion:
         """As Repository.save."""
         return await run(self._operations.save(aggregate, metadata))
+
+    async def save_all(
+        self, aggregates: Iterable[A], *, metadata: Mapping[str, Any] | None = None
+    ) -> list[StreamVersion]:
+        """As Repository.save_all."""
+        return await run(self._operations.save_all(aggregates, metadata))
 
     async def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """As Repository.exists."""

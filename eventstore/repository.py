@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -102,6 +102,30 @@ class Repository(Generic[A]):
             AppendOutcomeUnknown: the events may or may not be stored. Save the same aggregate again.
         """
         return run(self._operations.save(aggregate, metadata))
+
+    def save_all(self, aggregates: Iterable[A], *, metadata: Mapping[str, Any] | None = None) -> list[StreamVersion]:
+        """Save several aggregates, all or none, in one round trip.
+
+        >>> orders = Repository(InMemoryEventStore(), Order)
+        >>> first, second = Order("7"), Order("8")
+        >>> first.create(uuid4(), [])
+        >>> second.create(uuid4(), [])
+        >>> orders.save_all([first, second])
+        [1, 1]
+
+        Args:
+            aggregates: at most 256, each once.
+            metadata: as for ``save``.
+
+        Returns:
+            The new versions, in the order of the aggregates.
+
+        Raises:
+            InvalidArgument: there are more, or one of them comes twice.
+
+        It also raises what ``save`` raises. Then nothing is stored, and all of them stay as they were.
+        """
+        return run(self._operations.save_all(aggregates, metadata))
 
     def exists(self, id: UUID | str) -> bool:  # noqa: A002
         """Return whether any event of this aggregate is stored."""

@@ -15,6 +15,8 @@ from eventstore.versions import ExpectedVersion, StreamVersion
 
 EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
 """Types of events to read: names, or classes of events; one or several."""
+Appends: TypeAlias = Sequence[tuple[str, Sequence[Event], int]]
+"""What ``append_many`` is given: for each append the stream, its events, and the expected version."""
 Categories: TypeAlias = str | Iterable[str]
 """Categories of streams to read: one or several."""
 
@@ -118,6 +120,32 @@ class EventStore(_KnownToRepositories, ABC):
             AppendOutcomeUnknown: the answer was lost, and whether the events are stored could not be found out.
             SchemaError: the schema is missing or has another version than this library.
         """
+
+    def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        """Append to several streams, all or nothing, and return the new version of each stream.
+
+        On PostgreSQL it is one round trip. Positions follow the order of the list.
+
+        >>> store = InMemoryEventStore()
+        >>> shipped = OrderShipped(tracking_number="1Z")
+        >>> store.append_many([("Order-7", [shipped], 0), ("Parcel-1", [Event(event_type="Packed")], 0)])
+        {'Order-7': 1, 'Parcel-1': 1}
+
+        Args:
+            appends: for each append the stream, its events and the expected version, as for ``append``. If a stream
+                comes again, its expected version must be the one that the append before leaves, or ExpectedVersion.ANY.
+                At most 256 streams.
+
+        Raises:
+            InvalidArgument: an argument is invalid, or there are more streams. Split the list.
+
+        It also raises what ``append`` raises, for the first append that is refused.
+        """
+        versions: dict[str, StreamVersion] = {}
+        with self.transaction() as transaction:
+            for stream_id, events, expected_version in appends:
+                versions[stream_id] = transaction.append(stream_id, events, expected_version)
+        return versions
 
     def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
         """Append an event at which loads of the stream begin from now on, and return its version.
@@ -323,6 +351,14 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     @abstractmethod
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         """As EventStore.append. Cancelled, it has stored all or nothing; the same events can be appended again."""
+
+    async def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        """As EventStore.append_many."""
+        versions: dict[str, StreamVersion] = {}
+        async with self.transaction() as transaction:
+            for stream_id, events, expected_version in appends:
+                versions[stream_id] = await transaction.append(stream_id, events, expected_version)
+        return versions
 
     async def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
         """As EventStore.close_stream."""

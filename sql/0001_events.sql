@@ -24,7 +24,7 @@ ALTER SEQUENCE {schema}.event_positions OWNED BY {schema}.events.position;
 
 CREATE INDEX events_position ON {schema}.events (position);
 CREATE INDEX events_event_id ON {schema}.events (event_id);
-CREATE INDEX events_closing ON {schema}.events (stream_id, version) WHERE closing;
+CREATE INDEX events_closing ON {schema}.events ((stream_id || ''), version) WHERE closing;
 
 COMMENT ON SEQUENCE {schema}.event_positions IS
     'Draws positions. CACHE 1 is part of the protocol: a transaction that registered with last_value n draws only numbers above '
@@ -55,4 +55,5 @@ COMMENT ON CONSTRAINT events_stream_version ON {schema}.events IS
 COMMENT ON INDEX {schema}.events_position IS 'For readers of the whole log.';
 COMMENT ON INDEX {schema}.events_event_id IS
     'Finds repeated appends that expected no version. Event ids rise with time, so new ones share the same pages.';
-COMMENT ON INDEX {schema}.events_closing IS 'Where loads of a stream begin: at its newest closing event. Has few entries.';
+COMMENT ON INDEX {schema}.events_closing IS 'Where loads of a stream begin: at its newest closing event. Has few entries. The concatenation keeps the planner from taking '
+    'the primary key instead, and walking through the whole stream.';

@@ -13,6 +13,54 @@ COMMENT ON TYPE {schema}.append_reply IS
     'stream is at instead, or NULL where this transaction cannot see it; "already stored", with the version and the '
     'position of the event that has one of the ids, elsewhere in the stream; or "retired", with those of the tombstone.';
 
+CREATE FUNCTION {schema}.settled_reply(
+    _stream_id text, _expected_version bigint, _event_ids uuid[], _given_ids uuid[], _last bigint, _last_position bigint,
+    _retired boolean
+) RETURNS {schema}.append_reply
+LANGUAGE plpgsql AS $eventstore$
+DECLARE
+    _before bigint := _expected_version;
+    _version bigint;
+    _position bigint;
+BEGIN
+    IF _expected_version < 0 THEN
+        -- The concatenation keeps the planner from walking through the whole stream.
+        SELECT min(version) - 1 INTO _before FROM {schema}.events
+        WHERE event_id = ANY (_event_ids) AND stream_id || '' = _stream_id;
+    END IF;
+    IF _event_ids = (
+        SELECT array_agg(event_id ORDER BY version) FROM (
+            SELECT event_id, version FROM {schema}.events
+            WHERE stream_id = _stream_id AND version > _before ORDER BY version LIMIT cardinality(_event_ids)
+        ) AS there
+    ) THEN
+        SELECT version, position INTO _version, _position FROM {schema}.events
+        WHERE stream_id = _stream_id AND version = _before + cardinality(_event_ids);
+        RETURN (_version, _position, 'repeated'::text);
+    END IF;
+    IF _retired THEN
+        RETURN (_last, _last_position, 'retired'::text);
+    END IF;
+    SELECT version, position INTO _version, _position FROM {schema}.events
+    WHERE event_id = ANY (CASE WHEN _expected_version < 0 THEN _event_ids ELSE _given_ids END)
+        AND stream_id || '' = _stream_id
+    ORDER BY version LIMIT 1;
+    IF FOUND THEN
+        RETURN (_version, _position, 'already stored'::text);
+    END IF;
+    IF (_expected_version >= 0 AND _expected_version <> _last) OR (_expected_version = -2 AND _last = 0) THEN
+        RETURN (_last, NULL::bigint, 'conflict'::text);
+    END IF;
+    RETURN NULL;
+END
+$eventstore$;
+
+REVOKE ALL ON FUNCTION {schema}.settled_reply FROM PUBLIC;
+
+COMMENT ON FUNCTION {schema}.settled_reply IS
+    'The reply to an append of which nothing must be stored now; NULL if its events are to be stored. The stream is at _last, the '
+    'position of which is _last_position, and _retired if it ends with a tombstone. Relies on its caller''s search_path, as write_events does.';
+
 CREATE FUNCTION {schema}.write_events(
     _stream_id text,
     _expected_version bigint,
@@ -30,47 +78,18 @@ CREATE FUNCTION {schema}.write_events(
 LANGUAGE plpgsql AS $eventstore$
 DECLARE
     _last bigint;
-    _before bigint;
-    _version bigint;
     _position bigint;
     _retired boolean;
+    _reply {schema}.append_reply;
 BEGIN
     SELECT version, position, tombstone INTO _last, _position, _retired
     FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1;
     _last := coalesce(_last, 0);
-    IF _expected_version <> _last OR _given_ids IS NOT NULL THEN
-        _before := _expected_version;
-        IF _expected_version < 0 THEN
-            -- The concatenation keeps the planner from walking through the whole stream.
-            SELECT min(version) - 1 INTO _before FROM {schema}.events
-            WHERE event_id = ANY (_event_ids) AND stream_id || '' = _stream_id;
+    IF _expected_version <> _last OR _given_ids IS NOT NULL OR _retired THEN
+        _reply := {schema}.settled_reply(_stream_id, _expected_version, _event_ids, _given_ids, _last, _position, _retired);
+        IF _reply.outcome IS NOT NULL THEN
+            RETURN _reply;
         END IF;
-        IF _event_ids = (
-            SELECT array_agg(event_id ORDER BY version) FROM (
-                SELECT event_id, version FROM {schema}.events
-                WHERE stream_id = _stream_id AND version > _before ORDER BY version LIMIT cardinality(_event_ids)
-            ) AS there
-        ) THEN
-            SELECT version, position INTO _version, _position FROM {schema}.events
-            WHERE stream_id = _stream_id AND version = _before + cardinality(_event_ids);
-            RETURN (_version, _position, 'repeated'::text);
-        END IF;
-        IF _retired THEN
-            RETURN (_last, _position, 'retired'::text);
-        END IF;
-        SELECT version, position INTO _version, _position FROM {schema}.events
-        WHERE event_id = ANY (CASE WHEN _expected_version < 0 THEN _event_ids ELSE _given_ids END)
-            AND stream_id || '' = _stream_id
-        ORDER BY version LIMIT 1;
-        IF FOUND THEN
-            RETURN (_version, _position, 'already stored'::text);
-        END IF;
-        IF (_expected_version >= 0 AND _expected_version <> _last) OR (_expected_version = -2 AND _last = 0) THEN
-            RETURN (_last, NULL::bigint, 'conflict'::text);
-        END IF;
-    END IF;
-    IF _retired THEN
-        RETURN (_last, _position, 'retired'::text);
     END IF;
     IF cardinality(_event_ids) = 0 THEN
         RETURN (_last, _position, 'stored'::text);
@@ -191,3 +210,147 @@ REVOKE ALL ON FUNCTION {schema}.append_in_transaction FROM PUBLIC;
 COMMENT ON FUNCTION {schema}.append_in_transaction IS
     'Appends events to one stream within a transaction that continues, at any isolation level and to any number of streams. '
     'Parameters as of write_events.';
+
+CREATE FUNCTION {schema}.append_many(
+    _stream_ids text[],
+    _expected_versions bigint[],
+    _streams integer[],
+    _steps integer[],
+    _event_ids uuid[],
+    _event_types text[],
+    _data bytea[],
+    _metadata bytea[],
+    _timestamps timestamp with time zone[],
+    _utc_offsets integer[],
+    _revisions smallint[],
+    _given_ids uuid[]
+) RETURNS SETOF {schema}.append_reply
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
+DECLARE
+    _store bigint := {event_positions}::regclass::oid::bigint;
+    -- As in append_in_transaction: how many streams this transaction has locked.
+    _setting text := 'eventstore.appends_' || _store::text;
+    _appends integer := coalesce(nullif(current_setting(_setting, true), ''), '0');
+    _crowded boolean := _appends > 0 AND _appends + cardinality(_stream_ids) > 256;
+    _noted text := set_config(_setting, (_appends + cardinality(_stream_ids))::text, true);
+BEGIN
+    IF NOT _crowded THEN
+        -- In the order of their keys, so that no two batches wait for each other.
+        PERFORM pg_advisory_xact_lock(key) FROM (
+            SELECT DISTINCT hashtextextended(stream_id, _store) AS key FROM unnest(_stream_ids) AS stream_id ORDER BY key
+        ) AS ordered;
+        -- No event: it registers.
+        PERFORM {schema}.append(_stream_ids[1], -1, ARRAY[]::uuid[], NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+        IF current_setting('transaction_isolation') = 'read committed' THEN
+            RETURN QUERY SELECT * FROM {schema}.write_many(
+                _stream_ids, _expected_versions, _streams, _steps, _event_ids, _event_types, _data, _metadata, _timestamps,
+                _utc_offsets, _revisions, _given_ids);
+            RETURN;
+        END IF;
+    END IF;
+    -- The constraint finds what the version check misses, as in append_in_transaction.
+    BEGIN
+        RETURN QUERY SELECT * FROM {schema}.write_many(
+            _stream_ids, _expected_versions, _streams, _steps, _event_ids, _event_types, _data, _metadata, _timestamps,
+            _utc_offsets, _revisions, _given_ids);
+    EXCEPTION WHEN unique_violation THEN
+        RETURN QUERY SELECT NULL::bigint, NULL::bigint, 'conflict'::text FROM unnest(_stream_ids);
+    END;
+END
+$eventstore$;
+
+REVOKE ALL ON FUNCTION {schema}.append_many FROM PUBLIC;
+
+COMMENT ON FUNCTION {schema}.append_many IS
+    'Appends events to several streams, all or none, alone or within a transaction that continues. _stream_ids names each stream '
+    'once, at most 256, with its expected version beside it. The events are in the order of their positions: _streams has '
+    'for each the subscript of its stream, _steps its number among the new events of that stream. Returns a reply for each stream. '
+    'If one is "conflict", "already stored" or "retired", nothing is stored, and the replies of streams that were not refused are NULL.';
+
+CREATE FUNCTION {schema}.write_many(
+    _stream_ids text[],
+    _expected_versions bigint[],
+    _streams integer[],
+    _steps integer[],
+    _event_ids uuid[],
+    _event_types text[],
+    _data bytea[],
+    _metadata bytea[],
+    _timestamps timestamp with time zone[],
+    _utc_offsets integer[],
+    _revisions smallint[],
+    _given_ids uuid[]
+) RETURNS SETOF {schema}.append_reply
+LANGUAGE plpgsql AS $eventstore$
+DECLARE
+    _versions bigint[];
+    _positions bigint[];
+    _retired boolean[];
+    _replies {schema}.append_reply[];
+    _reply {schema}.append_reply;
+    _repeated boolean[] := array_fill(false, ARRAY[cardinality(_stream_ids)]);
+    _refused boolean := false;
+    _known boolean;
+    _each record;
+BEGIN
+    SELECT array_agg(coalesce(last.version, 0) ORDER BY number), array_agg(last.position ORDER BY number),
+        array_agg(coalesce(last.tombstone, false) ORDER BY number)
+    INTO _versions, _positions, _retired
+    FROM unnest(_stream_ids) WITH ORDINALITY AS wanted (id, number)
+    LEFT JOIN LATERAL (
+        SELECT version, position, tombstone FROM {schema}.events WHERE stream_id = id ORDER BY version DESC LIMIT 1
+    ) AS last ON true;
+    IF _given_ids IS NOT NULL OR _expected_versions <> _versions OR true = ANY (_retired) THEN
+        _known := EXISTS (
+            SELECT FROM {schema}.events WHERE event_id = ANY (_event_ids) AND stream_id || '' = ANY (_stream_ids)
+        );
+        FOR _each IN
+            SELECT number, coalesce(ids, ARRAY[]::uuid[]) AS ids, _expected_versions[number] AS expected
+            FROM generate_subscripts(_stream_ids, 1) AS number
+            LEFT JOIN (
+                SELECT stream, array_agg(event_id ORDER BY step) AS ids
+                FROM unnest(_streams, _steps, _event_ids) AS event (stream, step, event_id) GROUP BY stream
+            ) AS own ON stream = number
+            WHERE _known OR _expected_versions[number] >= 0 AND _expected_versions[number] <> _versions[number]
+                OR _expected_versions[number] = -2 OR _retired[number]
+        LOOP
+            _reply := {schema}.settled_reply(
+                _stream_ids[_each.number], _each.expected, _each.ids, _given_ids, _versions[_each.number],
+                _positions[_each.number], _retired[_each.number]);
+            _replies[_each.number] := _reply;
+            _repeated[_each.number] := coalesce(_reply.outcome = 'repeated', false);
+            _refused := _refused OR coalesce(_reply.outcome <> 'repeated', false);
+        END LOOP;
+    END IF;
+    IF _refused THEN
+        RETURN QUERY
+        SELECT (_replies[number]).version, (_replies[number]).position, (_replies[number]).outcome
+        FROM generate_subscripts(_stream_ids, 1) AS number ORDER BY number;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    WITH new AS (
+        SELECT unnest(_streams) AS stream, unnest(_steps) AS step, unnest(_timestamps) AS timestamp,
+            unnest(_utc_offsets) AS utc_offset, unnest(_revisions) AS revision, unnest(_event_ids) AS event_id,
+            unnest(_event_types) AS event_type, unnest(_data) AS data, unnest(_metadata) AS metadata
+    ), inserted AS (
+        INSERT INTO {schema}.events
+            (version, timestamp, utc_offset, revision, event_id, stream_id, event_type, data, metadata)
+        SELECT _versions[stream] + step, timestamp, utc_offset, revision, event_id, _stream_ids[stream], event_type, data,
+            metadata
+        FROM new WHERE NOT _repeated[stream]
+        RETURNING stream_id, version, position
+    ), last AS (
+        SELECT stream_id, max(version) AS version, max(position) AS position FROM inserted GROUP BY stream_id
+    )
+    SELECT coalesce((_replies[number]).version, last.version, _versions[number]),
+        coalesce((_replies[number]).position, last.position, _positions[number]),
+        coalesce((_replies[number]).outcome, 'stored')
+    FROM unnest(_stream_ids) WITH ORDINALITY AS wanted (id, number) LEFT JOIN last ON stream_id = id ORDER BY number;
+END
+$eventstore$;
+
+REVOKE ALL ON FUNCTION {schema}.write_many FROM PUBLIC;
+
+COMMENT ON FUNCTION {schema}.write_many IS
+    'The part of append_many between its locks and its commit; call append_many instead, whose search_path it relies on.';

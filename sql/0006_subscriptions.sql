@@ -9,6 +9,7 @@ CREATE TABLE {schema}.subscriptions (
     moved_at timestamp with time zone NOT NULL DEFAULT now(),
     seen_at timestamp with time zone,
     error_position bigint,
+    error_since timestamp with time zone,
     error text,
     tables text[] NOT NULL DEFAULT ARRAY[]::text[],
     shadow uuid CHECK ((shadow IS NOT NULL) = (partition = -1)),
@@ -29,6 +30,7 @@ COMMENT ON COLUMN {schema}.subscriptions.moved_at IS 'When the checkpoint was la
 COMMENT ON COLUMN {schema}.subscriptions.seen_at IS
     'When a worker last polled, to within some seconds. NULL if the last one has stopped.';
 COMMENT ON COLUMN {schema}.subscriptions.error_position IS 'The position of the event that could not be handled.';
+COMMENT ON COLUMN {schema}.subscriptions.error_since IS 'When that event could not be handled for the first time.';
 COMMENT ON COLUMN {schema}.subscriptions.error IS 'The error of that event. NULL once the event is handled or parked.';
 COMMENT ON COLUMN {schema}.subscriptions.tables IS
     'The tables of a projection''s read model, by their full names. No other projection may rebuild one of them.';
@@ -154,6 +156,7 @@ SELECT
     coalesce(extract(epoch FROM greatest(now() - oldest, interval '0')), 0)::double precision AS seconds_behind,
     failure.error,
     failure.error_position,
+    extract(epoch FROM clock_timestamp() - failure.error_since)::double precision AS seconds_failing,
     (
         SELECT count(*) FROM {schema}.parked_events
         WHERE parked_events.name = subscription.name AND NOT rebuild AND dropped_at IS NULL
@@ -164,8 +167,14 @@ FROM (
         name,
         max(partitions) AS partitions,
         min(position) AS position,
+        extract(epoch FROM clock_timestamp() - (array_agg(moved_at ORDER BY position, moved_at))[1])::double precision
+            AS seconds_unmoved,
         extract(epoch FROM clock_timestamp() - max(seen_at))::double precision AS seconds_unseen,
-        bool_or(failed) AS failed
+        bool_or(failed) AS failed,
+        -- A lock on a row is not in pg_locks, but the row names the transaction that has it.
+        bool_or(EXISTS (
+            SELECT FROM pg_locks WHERE locktype = 'transactionid' AND granted AND transactionid = subscriptions.xmax
+        )) AS at_work
     FROM {schema}.subscriptions WHERE partition >= 0 GROUP BY name
 ) AS subscription
 CROSS JOIN (SELECT coalesce(max(position), 0) AS highest FROM {schema}.events) AS log
@@ -174,7 +183,7 @@ LEFT JOIN LATERAL (
     ORDER BY event.position LIMIT 1
 ) AS next ON true
 LEFT JOIN LATERAL (
-    SELECT error, error_position FROM {schema}.subscriptions AS part
+    SELECT error, error_position, error_since FROM {schema}.subscriptions AS part
     WHERE part.name = subscription.name AND error IS NOT NULL AND partition >= 0 ORDER BY error_position LIMIT 1
 ) AS failure ON true;
 
@@ -185,5 +194,26 @@ COMMENT ON COLUMN {schema}.subscription_status.highest IS 'The position of the n
 COMMENT ON COLUMN {schema}.subscription_status.seconds_behind IS 'The age of the oldest event above the checkpoint.';
 COMMENT ON COLUMN {schema}.subscription_status.seconds_unseen IS
     'The seconds since a worker last polled. If there are more than 15, or NULL, nobody is working.';
+COMMENT ON COLUMN {schema}.subscription_status.seconds_unmoved IS
+    'The seconds since the checkpoint of the partition that is furthest behind was last stored.';
+COMMENT ON COLUMN {schema}.subscription_status.at_work IS
+    'Whether somebody has a checkpoint locked: a worker, as long as it is at a batch.';
+COMMENT ON COLUMN {schema}.subscription_status.seconds_failing IS
+    'The seconds since the event at error_position could not be handled for the first time.';
 COMMENT ON COLUMN {schema}.subscription_status.parked IS 'How many events are parked.';
 COMMENT ON COLUMN {schema}.subscription_status.rebuilt_to IS 'The position that a rebuild has reached, if one is running.';
+
+CREATE FUNCTION {schema}.examine(OUT highest bigint, OUT safe bigint, OUT trouble text, OUT migration integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $eventstore$
+BEGIN
+    migration := (SELECT max(number) FROM {schema}.migrations);
+    highest := coalesce((SELECT position FROM {schema}.events ORDER BY position DESC LIMIT 1), 0);
+    safe := {schema}.safe_position(0);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    trouble := SQLERRM;
+END
+$eventstore$;
+
+COMMENT ON FUNCTION {schema}.examine IS
+    'What a check of health needs to know of the log: the position of the newest event, the one up to which readers may read, '
+    'what is wrong if they may not, and the number of the newest migration. Waits for a locked table for 200 ms at most.';

@@ -38,7 +38,7 @@ $eventstore$;
 GRANT USAGE ON SCHEMA {schema} TO {reader}, {writer}, {follower}, {operator};
 GRANT SELECT ON {schema}.events, {schema}.log_mark, {schema}.snapshots, {schema}.subscription_status
     TO {reader}, {writer}, {follower}, {operator};
-GRANT EXECUTE ON FUNCTION {schema}.append, {schema}.append_in_transaction TO {writer};
+GRANT EXECUTE ON FUNCTION {schema}.append, {schema}.append_in_transaction, {schema}.append_many TO {writer};
 GRANT EXECUTE ON FUNCTION {schema}.mark_log TO {follower};
 GRANT INSERT, UPDATE, DELETE ON {schema}.snapshots TO {writer};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.subscriptions, {schema}.parked_events TO {follower}, {operator};

@@ -25,6 +25,7 @@ FLOORS = [
     ["core"],
     ["memory", "postgres", "repository", "async_repository", "log_cursor", "storage", "subscriptions", "eventlock"],
     ["eventstore"],
+    ["health"],
     ["cli", "testing"],
     ["contrib", "__main__"],
 ]

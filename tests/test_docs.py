@@ -13,6 +13,7 @@ import pytest
 
 import eventstore
 import eventstore.context
+import eventstore.health
 import eventstore.postgres
 import eventstore.storage
 import eventstore.subscriptions
@@ -26,6 +27,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/[!_]*.md")
 DOCUMENTED = [
     eventstore,
     eventstore.context,
+    eventstore.health,
     eventstore.postgres,
     eventstore.storage,
     eventstore.subscriptions,

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import eventstore
-from eventstore import context, postgres, subscriptions, testing
+from eventstore import context, health, postgres, subscriptions, testing
 from eventstore import event_types as events_module
 from eventstore.codec import registry
 
@@ -35,7 +35,7 @@ USED_BY_EVERYBODY = {
 }
 PUBLIC: dict[str, Any] = {
     name: getattr(module, name)
-    for module in (eventstore, context, postgres, subscriptions, testing)
+    for module in (eventstore, context, health, postgres, subscriptions, testing)
     for name in module.__all__
 }
 

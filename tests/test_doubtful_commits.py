@@ -22,8 +22,9 @@ from eventstore import (
     ExpectedVersion,
     PostgresEventStore,
 )
+from eventstore.core.appending import append
 from eventstore.core.blocking import run
-from eventstore.core.operations import ConnectionLost, append
+from eventstore.core.operations import ConnectionLost
 from eventstore.core.requests import Append, ConfirmCommits, Conflict, Pause, Request, SessionsGone, Stored
 from eventstore.postgres import migrate
 from eventstore.postgres.embedded import EmbeddedServer

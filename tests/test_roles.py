@@ -28,6 +28,7 @@ ATTEMPTS = {
     "read the log": "SELECT {schema}.safe_position(0)",
     "append": f"SELECT {{schema}}.append('Order-1', {NOTHING})",
     "append in a transaction": f"SELECT {{schema}}.append_in_transaction('Order-1', {NOTHING})",
+    "append to many streams": "SELECT * FROM {schema}.append_many('{{Order-1}}', '{{-1}}', " + "'{{}}', " * 9 + "NULL)",
     "append without locks": f"SELECT {{schema}}.write_events('Order-1', {NOTHING}, false, false)",
     "insert a version of one's own": f"INSERT INTO {{schema}}.events {FORGED}",
     "draw a position": "SELECT nextval('{schema}.event_positions')",
@@ -74,7 +75,8 @@ FOLLOWS = {
 }  # fmt: skip
 MAY = {
     "reader": READS,
-    "writer": READS | {"append", "append in a transaction", "write snapshots", "delete snapshots"},
+    "writer": READS
+    | {"append", "append in a transaction", "append to many streams", "write snapshots", "delete snapshots"},
     "follower": READS | FOLLOWS,
     "operator": READS | FOLLOWS | {"delete snapshots", "read migrations"},
 }

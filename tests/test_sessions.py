@@ -383,7 +383,7 @@ def test_status_names_who_holds_others_back_before_the_subscriptions(
     assert first == the_only(blocking_sessions(store)).sentence()
     assert (heading.split()[0], mails.split()[0]) == ("NAME", "mails")
     assert main(["status", "--json", *where]) == 0
-    session, subscription = map(json.loads, capsys.readouterr().out.splitlines())
+    session, subscription, _ = map(json.loads, capsys.readouterr().out.splitlines())
     assert session | {"since": None} == {
         "kind": "session",
         "holds": "readers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import threading
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -55,3 +56,13 @@ def positive(text: str) -> int:
     if count(text) < 1:
         raise argparse.ArgumentTypeError("it must be at least 1")
     return int(text)
+
+
+def duration(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least 0")
+    return number

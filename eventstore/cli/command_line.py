@@ -128,7 +128,15 @@ def _import(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
-    return following.status(_dsn(args), args.schema, as_json=args.json)
+    return following.status(
+        _dsn(args),
+        args.schema,
+        max_lag=args.max_lag,
+        max_seconds=args.max_seconds,
+        as_json=args.json,
+        as_prometheus=args.prometheus,
+        fail=args.fail,
+    )
 
 
 def _parked(args: argparse.Namespace) -> int:
@@ -420,7 +428,20 @@ def _add_events(commands: argparse._SubParsersAction[_Parser], database: _Parser
 
 def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Parser) -> None:
     status = _command(commands, "status", "print how far behind each subscription is", _status, database)
-    status.add_argument("--json", action="store_true", help="JSON lines")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="JSON lines; the last one says if all is well")
+    form.add_argument("--prometheus", action="store_true", help="metrics in the text format of Prometheus")
+    status.add_argument("--fail", action="store_true", help="exit with 1 unless all is well, and say what is not")
+    status.add_argument(
+        "--max-lag", type=arguments.count, metavar="N", help="how many positions behind is well (default: any number)"
+    )
+    status.add_argument(
+        "--max-seconds",
+        type=arguments.duration,
+        default=60.0,
+        metavar="S",
+        help="how old the oldest event may be that is not handled (default: %(default)g)",
+    )
     parked = _command(commands, "parked", "print the events that a subscription has parked", _parked, database)
     parked.add_argument("name", metavar="NAME", help="the subscription")
     parked.add_argument(

@@ -21,6 +21,7 @@ from eventstore.core.checkpoints import ParkedEvent, SubscriptionStatus
 from eventstore.core.logs import log as _log
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
+from eventstore.health import Health, check
 from eventstore.postgres import PostgresEventStore
 from eventstore.subscriptions import (
     BlockingSession,
@@ -38,17 +39,44 @@ _PATIENCE, _PAUSE = 5.0, 1.0
 _HEADINGS = ("NAME", "STATE", "POSITION", "BEHIND", "SECONDS", "PARKED", "PARTITIONS")
 
 
-def status(dsn: str, schema: str, *, as_json: bool) -> int:
-    """Who holds others back, then how far each subscription is."""
+def status(
+    dsn: str,
+    schema: str,
+    *,
+    max_lag: int | None,
+    max_seconds: float | None,
+    as_json: bool,
+    as_prometheus: bool,
+    fail: bool,
+) -> int:
+    """Who holds others back, then how far each subscription is; or metrics. With ``fail`` exit code 1 if any is ill."""
     with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
-        # First, as the other look waits for whoever has locked a table.
-        for session in blocking_sessions(store):
-            print(_session_as_json(session) if as_json else session.sentence(), flush=True)
-        found = statuses(store)
-    if as_json:
+        health = check(store, max_lag=max_lag, max_seconds=max_seconds) if as_json or as_prometheus or fail else None
+        if health is not None and as_prometheus:
+            print(health.as_prometheus(), end="")
+        elif health is None or health.error is None:
+            _print_status(store, health if as_json else None)
+    code = 0
+    if health is not None and health.error is not None and not as_prometheus:
+        raise health.error
+    if health is not None and fail and not health.ok:
+        code = 1
+        for problem in health.problems:
+            complain(problem)
+    return code
+
+
+def _print_status(store: PostgresEventStore, health: Health | None) -> None:
+    """For people; with a report of its health as JSON lines, the last of which is that report."""
+    # First, as the other look waits for whoever has locked a table.
+    for session in blocking_sessions(store):
+        print(_session_as_json(session) if health else session.sentence(), flush=True)
+    found = statuses(store)
+    if health is not None:
         for each in found:
             print(_as_json(each, kind="subscription", state=each.state.value))
-        return 0
+        print(cleaned_json(json.dumps({"kind": "health", "ok": health.ok, "problems": health.problems})))
+        return
     rows = [_HEADINGS, *(_row(each) for each in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     for row, notes in zip(rows, [[], *map(_notes, found)], strict=True):
@@ -56,7 +84,6 @@ def status(dsn: str, schema: str, *, as_json: bool) -> int:
         cells = [name.ljust(widths[0]), state.ljust(widths[1])]
         cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
         print("  ".join(cells).rstrip(), *notes, sep="\n    ")
-    return 0
 
 
 def _notes(each: SubscriptionStatus) -> list[str]:

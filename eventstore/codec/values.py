@@ -45,7 +45,7 @@ def copied(value: Any, copies: dict[int, Any]) -> Any:
         value: the value; what it holds more than once, itself included, is copied once.
         copies: the copy of each object by its ``id``; an empty dict to begin with.
     """
-    kind: type[Any] = type(value)
+    kind: Any = type(value)
     if kind in IMMUTABLE:
         return value
     if kind is dict:

@@ -25,7 +25,7 @@ from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.statements import check_schema
 from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
 from eventstore.repository import Repository
-from eventstore.store import EventStore, SnapshotStore
+from eventstore.store import Appends, EventStore, SnapshotStore
 from eventstore.versions import StreamVersion
 
 if TYPE_CHECKING:
@@ -149,6 +149,9 @@ class FlaskEventStore(FollowableStore):
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self.store.append(stream_id, events, expected_version)
 
+    def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        return self.store.append_many(appends)
+
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
         """See EventStore.transaction. In a worker's thread, the block runs in the app's context.
@@ -206,6 +209,9 @@ class FlaskEventStore(FollowableStore):
 
     def execute(self, request: Request[R]) -> R:
         return self.store.execute(request)
+
+    def execute_apart(self, request: Request[R]) -> R:
+        return self.store.execute_apart(request)
 
     def _app(self) -> flask.Flask:
         if flask.has_app_context():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
 from eventstore.contrib.borrowed import execute_borrowed
-from eventstore.core.blocking import RequestSnapshotStore, RequestStore
+from eventstore.core.blocking import BatchStore, RequestSnapshotStore
 from eventstore.core.operations import ConnectionLost
 from eventstore.core.refusals import bound_already, transaction_failed
 from eventstore.core.requests import Request
@@ -80,7 +80,7 @@ class _SessionClient:
             raise
 
 
-class SessionEventStore(_SessionClient, RequestStore):
+class SessionEventStore(_SessionClient, BatchStore):
     """A store in the transaction of a SQLAlchemy session or connection, whose commit stores the events.
 
     A refused append leaves the session usable. An append does not flush the session. Subscriptions are woken when the
@@ -96,13 +96,11 @@ class SessionEventStore(_SessionClient, RequestStore):
         self.timeout = store.timeout
         self._announces = False
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        version = super().append(stream_id, events, expected_version)
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's
         if not self._announces:
             self._announces = True
             commit = "after_commit" if isinstance(self._host, Session) else "commit"
             sqlalchemy_event.listen(self._host, commit, self._committed)
-        return version
 
     @property
     def categories(self) -> dict[str, type[Any]]:

@@ -10,7 +10,7 @@ from inspect import isawaitable
 from typing import Any, TypeVar
 from uuid import UUID
 
-from eventstore.core import operations
+from eventstore.core import appending, operations
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, within
 from eventstore.core.operations import LogReader
 from eventstore.core.own_transactions import check_not_held
@@ -19,6 +19,7 @@ from eventstore.core.requests import Call, Operation, Pause, Request, WithTransa
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.store import (
+    Appends,
     AsyncEventStore,
     AsyncSnapshotStore,
     Categories,
@@ -95,10 +96,20 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
     """Whether events of unknown types are refused on reading."""
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
+        self._begin_appends([stream_id])
+        operation = appending.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
+        version = await self.carry_out(operation)
+        self._end_appends([(stream_id, version, events)])
+        return version
+
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        """Called before appends to these streams."""
         if not self.in_transaction:
-            check_not_held(self, asyncio.current_task(), stream_id)
-        operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
-        return await self.carry_out(operation)
+            for stream_id in stream_ids:
+                check_not_held(self, asyncio.current_task(), stream_id)
+
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:
+        """Called after them, with each stream, its new version, and the events that led to it."""
 
     async def read(
         self,
@@ -160,7 +171,19 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
                 yield event
 
 
-class AsyncFollowableStore(AsyncRequestStore):
+class AsyncBatchStore(AsyncRequestStore):
+    """A store that answers AppendMany as well; others append a batch in a transaction."""
+
+    async def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        appends = appending.checked_appends(appends)
+        self._begin_appends(stream_id for stream_id, _, _ in appends)
+        operation = appending.append_many(appends, in_transaction=self.in_transaction)
+        versions = await self.carry_out(operation)
+        self._end_appends((stream_id, versions[stream_id], events) for stream_id, events, _ in appends)
+        return versions
+
+
+class AsyncFollowableStore(AsyncBatchStore):
     """FollowableStore in async."""
 
     @property
@@ -175,6 +198,10 @@ class AsyncFollowableStore(AsyncRequestStore):
     async def mark_log(self) -> int:
         """As FollowableStore.mark_log."""
         return await self.carry_out(operations.mark_log())
+
+    async def execute_apart(self, request: Request[R]) -> R:
+        """As FollowableStore.execute_apart."""
+        return await self.execute(request)
 
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 from uuid import UUID
 
-from eventstore.core import operations
+from eventstore.core import appending, operations
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, within
 from eventstore.core.operations import LogReader
 from eventstore.core.own_transactions import check_not_held
@@ -19,6 +19,7 @@ from eventstore.core.requests import Call, Operation, Pause, Request, WithTransa
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
 from eventstore.store import (
+    Appends,
     Categories,
     EventStore,
     EventTypes,
@@ -94,10 +95,20 @@ class RequestStore(Executor, EventStore):
     """Whether events of unknown types are refused on reading."""
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
+        self._begin_appends([stream_id])
+        operation = appending.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
+        version = self.carry_out(operation)
+        self._end_appends([(stream_id, version, events)])
+        return version
+
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        """Called before appends to these streams."""
         if not self.in_transaction:
-            check_not_held(self, threading.get_ident(), stream_id)
-        operation = operations.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
-        return self.carry_out(operation)
+            for stream_id in stream_ids:
+                check_not_held(self, threading.get_ident(), stream_id)
+
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:
+        """Called after them, with each stream, its new version, and the events that led to it."""
 
     def read(
         self,
@@ -158,7 +169,19 @@ class RequestStore(Executor, EventStore):
             yield from pages.events(page)
 
 
-class FollowableStore(RequestStore):
+class BatchStore(RequestStore):
+    """A store that answers AppendMany as well; others append a batch in a transaction."""
+
+    def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        appends = appending.checked_appends(appends)
+        self._begin_appends(stream_id for stream_id, _, _ in appends)
+        operation = appending.append_many(appends, in_transaction=self.in_transaction)
+        versions = self.carry_out(operation)
+        self._end_appends((stream_id, versions[stream_id], events) for stream_id, events, _ in appends)
+        return versions
+
+
+class FollowableStore(BatchStore):
     """A store that keeps checkpoints, so that subscriptions can follow it."""
 
     @property
@@ -186,6 +209,10 @@ class FollowableStore(RequestStore):
             StoreUnavailable: the server can't be reached.
         """
         return self.carry_out(operations.mark_log())
+
+    def execute_apart(self, request: Request[R]) -> R:
+        """Carry out a request without waiting for what workers and requests of the program have in use."""
+        return self.execute(request)
 
     def listening(self) -> AbstractContextManager[object]:
         """A block in which other processes' announcements wake subscriptions of this one, where that is possible."""

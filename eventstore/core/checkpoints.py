@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from eventstore.core.sessions import BlockingSession
+
 REBUILD = -1
 """The partition that stands for a rebuild of all streams."""
 MAX_PARTITIONS = 64
@@ -92,6 +94,17 @@ class SubscriptionRow(NamedTuple):
     error_position: int | None
     parked: int
     rebuilt_to: int | None
+    seconds_unmoved: float
+    """Since the checkpoint was last stored."""
+    seconds_failing: float | None
+    """Since the event with the error failed for the first time."""
+    at_work: bool
+    """Whether somebody has a checkpoint locked: a worker, as long as it is at a batch."""
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether nobody works on it. A worker that is long at one batch is not seen, but holds its checkpoint."""
+        return not self.at_work and (self.seconds_unseen is None or self.seconds_unseen > PRESENCE)
 
     def status(self) -> SubscriptionStatus:
         behind = max(self.highest - self.position, 0)
@@ -101,7 +114,7 @@ class SubscriptionRow(NamedTuple):
             error = above_the_log(self.name, self.position, self.highest)
         elif self.failed:
             state = SubscriptionState.FAILED
-        elif self.seconds_unseen is None or self.seconds_unseen > PRESENCE:
+        elif self.is_unattended:
             state = SubscriptionState.STOPPED
         else:
             state = SubscriptionState.CATCHING_UP if behind > FAR_BEHIND else SubscriptionState.LIVE
@@ -117,6 +130,21 @@ class SubscriptionRow(NamedTuple):
             self.parked,
             self.rebuilt_to,
         )
+
+
+class Examined(NamedTuple):
+    """How the log and its subscriptions are, at one moment."""
+
+    highest: int | None
+    """The position of the newest event; None where that can't be known."""
+    safe: int | None
+    """The position up to which the log may be read; None if it may not be read."""
+    trouble: str | None
+    """Why it may not be read."""
+    migration: int | None
+    """The number of the newest migration; None in a store that has none."""
+    sessions: list[BlockingSession]
+    subscriptions: list[SubscriptionRow]
 
 
 class Poll(NamedTuple):

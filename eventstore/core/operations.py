@@ -15,17 +15,10 @@ from eventstore.codec.record import DATA, EVENT_ID, EVENT_TYPE, METADATA, POSITI
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
 from eventstore.core.logs import log as _log
-from eventstore.core.records import decode_each, encode_events, given_ids
-from eventstore.core.refusals import WaitedInVain, needs_read_committed, waited_for
+from eventstore.core.records import decode_each
+from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import (
-    AlreadyStored,
-    Append,
-    AppendMark,
-    AppendReply,
-    ConfirmCommits,
-    Conflict,
     DeleteSnapshot,
-    ListBlockingSessions,
     LoadSnapshot,
     MarkLog,
     Operation,
@@ -35,42 +28,23 @@ from eventstore.core.requests import (
     ReadPageAndFind,
     ReadStream,
     Request,
-    Retired,
     SafePosition,
     SaveSnapshot,
-    SessionsGone,
-    Stored,
     ask,
 )
-from eventstore.core.sessions import BlockingSession
-from eventstore.errors import (
-    AppendOutcomeUnknown,
-    ConcurrencyError,
-    EventAlreadyStored,
-    EventStoreError,
-    InvalidArgument,
-    StoreUnavailable,
-    StreamRetired,
-)
+from eventstore.errors import InvalidArgument, StoreUnavailable, StreamRetired
 from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
 from eventstore.store import Categories, EventTypes, Snapshot, SnapshotKey
 from eventstore.tombstone import TOMBSTONE
-from eventstore.versions import ExpectedVersion, StreamVersion
+from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
 MAX_VERSION = 2**63 - 1
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.6
 """Seconds between attempts after a connection was lost, twice as many each time, up to the last."""
-
-
-LOOK_SECONDS = 2.0
-"""How long it may take to find out whom an append has waited for in vain."""
-
-MOST_OLD_SNAPSHOTS = 100
-"""Times that an append is sent again whose statement saw the stream as it was before it waited for others."""
 
 
 class ConnectionLost(StoreUnavailable):
@@ -82,59 +56,6 @@ class ConnectionLost(StoreUnavailable):
     def __init__(self, message: str, *, sqlstate: str | None = None, sessions: Sequence[int] = ()) -> None:
         self.sessions = tuple(sessions)
         super().__init__(message, sqlstate=sqlstate)
-
-
-def append(
-    stream_id: str, events: Sequence[Event], expected_version: int, *, in_transaction: bool = False
-) -> Operation[StreamVersion]:
-    """EventStore.append.
-
-    A conflict without a version is asked about again, unless all attempts see the same, as those of
-    a transaction do: where the default isolation is higher than READ COMMITTED, an attempt may see what was there
-    before it waited for the stream's lock.
-    """
-    check_name("stream_id", stream_id)
-    _check_expected_version(expected_version)
-    if isinstance(events, Event) or not isinstance(events, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-        raise InvalidArgument(f"events must be a list of events, not {type(events).__name__}: put it in a list")
-    events = tuple(events)
-    request = Append(stream_id, int(expected_version), encode_events(events), given_ids(events))
-    try:
-        reply = yield from _resolved(request, _marked(request, events), in_transaction=in_transaction)
-    except WaitedInVain as error:
-        if in_transaction:
-            raise  # It can only be rolled back: nothing can be asked there.
-        raise waited_for(error, (yield from _sessions_in_the_way(stream_id))) from error.__cause__
-    if isinstance(reply, Conflict):
-        raise ConcurrencyError(stream_id, expected_version, reply.version)
-    if isinstance(reply, AlreadyStored):
-        raise EventAlreadyStored(stream_id, reply.version, reply.position)
-    if isinstance(reply, Retired):
-        raise StreamRetired(stream_id, reply.version, reply.position)
-    return StreamVersion(reply.version, reply.position, repeated=reply.repeated)
-
-
-def _marked(request: Append, events: Sequence[Event]) -> Request[AppendReply]:
-    """The request for an append: another one for an event that closes or retires its stream."""
-    tombstone = TOMBSTONE in request.records.event_types
-    closing = len(events) == 1 and "_closing" in events[0].__dict__
-    if tombstone and len(events) > 1:
-        raise InvalidArgument("a tombstone is the last event of its stream: retire the stream after this append")
-    if closing and request.expected_version < 1:
-        raise InvalidArgument(
-            "expected_version must be the version that the closing event was made from, at least 1, not "
-            f"{request.expected_version}: events that it does not carry would be missing from loads"
-        )
-    return AppendMark(request, tombstone) if tombstone or closing else request
-
-
-def _sessions_in_the_way(stream_id: str) -> Operation[list[BlockingSession]]:
-    """Those that hold back appends to a stream; none where that can't be found out now."""
-    with deadlines.afterwards(LOOK_SECONDS):
-        try:
-            return (yield from ask(ListBlockingSessions(stream_id)))
-        except EventStoreError:
-            return []
 
 
 def attempts() -> Iterator[Operation[None]]:
@@ -156,54 +77,6 @@ def _waited(seconds: float) -> Operation[None]:
         _log.info("the connection was lost: the next attempt is in %.1f s", seconds)
     if seconds:
         yield from ask(Pause(seconds))
-
-
-def _resolved(request: Append, sent: Request[AppendReply], *, in_transaction: bool) -> Operation[AppendReply]:
-    """Send an append until it is answered: the same event ids, under the stream's lock, are stored once."""
-    cause: StoreUnavailable | None = None
-    sessions: set[int] = set()
-    for wait in attempts():
-        yield from wait
-        try:
-            reply = yield from _asked(sent, in_transaction=in_transaction)
-            if sessions and _may_be_stored_later(request, reply):
-                gone = None if 0 in sessions else (yield from ask(SessionsGone(sorted(sessions))))
-                if gone is None:
-                    break
-                if gone:
-                    sessions.clear()  # The next refusal is the last word.
-                continue
-            if cause is not None and isinstance(reply, Stored):
-                yield from ask(ConfirmCommits())
-        except ConnectionLost as error:
-            cause = error
-            sessions.update(error.sessions)
-        except StoreUnavailable as error:
-            if cause is None:
-                raise
-            cause = error
-        else:
-            return reply
-    event_ids = [UUID(bytes=event_id) for event_id in request.records.event_ids]
-    raise AppendOutcomeUnknown(request.stream_id, event_ids) from cause
-
-
-def _asked(request: Request[AppendReply], *, in_transaction: bool) -> Operation[AppendReply]:
-    """Send an append, again while its statement saw the stream as it was before it waited for others."""
-    reply = yield from ask(request)
-    for _ in range(0 if in_transaction else MOST_OLD_SNAPSHOTS):
-        if reply != Conflict(None):
-            break
-        reply = yield from ask(request)
-    return reply
-
-
-def _may_be_stored_later(request: Append, reply: AppendReply) -> bool:
-    """Whether the stream may still grow to where a refused append expects it: an earlier message would be stored."""
-    if not isinstance(reply, Conflict):
-        return False
-    expected = request.expected_version
-    return reply.version is None or reply.version < expected or expected == ExpectedVersion.STREAM_EXISTS
 
 
 def repeated(request: Request[R]) -> Operation[R]:
@@ -378,11 +251,6 @@ def check_categories(categories: Categories) -> list[str]:
     """Return categories as a list. Raises InvalidArgument."""
     several = [categories] if isinstance(categories, str) else check_names("categories", categories)
     return [check_category(each) for each in several]
-
-
-def _check_expected_version(expected_version: object) -> None:
-    if not isinstance(expected_version, ExpectedVersion):
-        check_number("expected_version", expected_version, hint=", or one of ExpectedVersion")
 
 
 def check_number(what: str, number: object, *, least: int = 0, hint: str = "") -> int:

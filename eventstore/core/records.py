@@ -55,6 +55,9 @@ class NewRecords(NamedTuple):
     revisions: list[int]
 
 
+NO_RECORDS = NewRecords([], [], [], [], [], [], [])
+
+
 def encode_events(events: Iterable[Event]) -> NewRecords:
     """Encode events by columns.
 

@@ -6,7 +6,7 @@ The operations ask for calls of a store's methods, which a driver makes, or make
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -28,15 +28,52 @@ class RepositoryOperations(Loading[A]):
     """The operations of one repository."""
 
     def save(self, aggregate: A, metadata: Mapping[str, Any] | None = None) -> Operation[StreamVersion]:
+        self._check_type(aggregate)
+        before = aggregate.version
+        yield from self._store_events(self._store, aggregate, _checked_metadata(metadata))
+        yield from self._snapshot_after(before, aggregate)
+        return aggregate.version
+
+    def _check_type(self, aggregate: A) -> None:
         if not isinstance(aggregate, self._type):
             raise InvalidArgument(
                 f"this repository is for {self._type.__name__}, not for {type(aggregate).__name__}: save it "
                 "in a repository of its class"
             )
-        before = aggregate.version
-        yield from self._store_events(self._store, aggregate, _checked_metadata(metadata))
-        yield from self._snapshot_after(before, aggregate)
-        return aggregate.version
+
+    def save_all(
+        self, aggregates: Iterable[A], metadata: Mapping[str, Any] | None = None
+    ) -> Operation[list[StreamVersion]]:
+        several, metadata = list(aggregates), _checked_metadata(metadata)
+        for aggregate in several:
+            self._check_type(aggregate)
+        if len({stream_id_of(self._type, aggregate.id) for aggregate in several}) != len(several):
+            raise InvalidArgument("save_all was given the same aggregate twice: save each once")
+        befores: list[int] = [aggregate.version for aggregate in several]
+        if any(aggregate._unconfirmed for aggregate in several):
+            yield from ask(WithTransaction(self._store, partial(self._store_each, several, metadata)))
+        else:
+            yield from self._store_batch(several, metadata)
+        for before, aggregate in zip(befores, several, strict=True):
+            yield from self._snapshot_after(before, aggregate)
+        return [aggregate.version for aggregate in several]
+
+    def _store_each(self, aggregates: Iterable[A], metadata: Mapping[str, Any], transaction: Any) -> Operation[None]:
+        """Store what is pending, and what a transaction may have taken back: each of these may be stored or not."""
+        for aggregate in aggregates:
+            yield from self._store_events(transaction, aggregate, metadata)
+
+    def _store_batch(self, aggregates: Iterable[A], metadata: Mapping[str, Any]) -> Operation[None]:
+        """Store what is pending in one request."""
+        pending = [
+            (each, stream_id_of(self._type, each.id), _with_all_metadata(each.pending, metadata))
+            for each in aggregates
+            if each.pending
+        ]
+        appends = [(stream_id, events, aggregate.version) for aggregate, stream_id, events in pending]
+        versions: dict[str, StreamVersion] = yield from ask(Call(lambda: self._store.append_many(appends)))
+        for aggregate, stream_id, events in pending:
+            self._mark_stored(self._store, aggregate, events, versions[stream_id])
 
     def exists(self, aggregate_id: UUID | str) -> Operation[bool]:
         stream_id = stream_id_of(self._type, aggregate_id)
@@ -139,17 +176,19 @@ class RepositoryOperations(Loading[A]):
     ) -> Operation[None]:
         """Append what is pending, after what a transaction that was not seen to commit may have taken back."""
         stream_id = stream_id_of(self._type, aggregate.id)
-        for after, events in tuple(aggregate._unconfirmed):
-            yield from ask(Call(partial(store.append, stream_id, events, after)))
-            store.when_committed(partial(aggregate._confirm, after + len(events)))
-        events = aggregate.pending
+        for after, again in tuple(aggregate._unconfirmed):
+            yield from ask(Call(partial(store.append, stream_id, again, after)))
+            store.when_committed(partial(aggregate._confirm, after + len(again)))
+        events: Sequence[Event] = aggregate.pending
         if not events:
             return
-        if metadata:
-            events = tuple(with_metadata(event, metadata) for event in events)
+        events = _with_all_metadata(events, metadata)
         if command is not None:
             events = command.identify(events)
         version: StreamVersion = yield from ask(Call(partial(store.append, stream_id, events, aggregate.version)))
+        self._mark_stored(store, aggregate, events, version)
+
+    def _mark_stored(self, store: Any, aggregate: A, events: Sequence[Event], version: StreamVersion) -> None:
         before = aggregate.version
         aggregate._mark_stored(events, version)
         self._advance(store, aggregate, before, events)
@@ -167,3 +206,7 @@ def _checked_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"metadata must be a mapping, not {type(metadata).__name__}")
     return metadata
+
+
+def _with_all_metadata(events: Sequence[Event], metadata: Mapping[str, Any]) -> Sequence[Event]:
+    return [with_metadata(event, metadata) for event in events] if metadata else events

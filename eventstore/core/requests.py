@@ -7,13 +7,13 @@ passes every other request to ``execute`` of a store. Requests about subscriptio
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
 
 from eventstore.codec.record import Row
-from eventstore.core.records import NewRecords
+from eventstore.core.records import NO_RECORDS, NewRecords
 from eventstore.core.sessions import BlockingSession
 from eventstore.store import Snapshot
 
@@ -126,6 +126,35 @@ class AppendMark(Request[AppendReply]):
 
     append: Append
     tombstone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMany(Request[Sequence[AppendReply | None]]):
+    """Append records to several streams, all or none.
+
+    The replies are those of the streams. If any is a refusal, nothing is stored, and streams that were not refused have
+    None.
+    """
+
+    stream_ids: Sequence[str]
+    """Each stream once."""
+    expected_versions: Sequence[int]
+    """Of each stream."""
+    streams: Sequence[int]
+    """The index of each record's stream."""
+    steps: Sequence[int]
+    """The number of each record among those of its stream, from 1."""
+    records: NewRecords
+    """In the order of their positions."""
+    given_ids: Sequence[bytes] = ()
+
+    def each(self) -> Iterator[Append]:
+        """The same by streams, each as an append of its own."""
+        records = list(zip(*self.records, strict=True))
+        for index, (stream_id, expected) in enumerate(zip(self.stream_ids, self.expected_versions, strict=True)):
+            own = [record for record, stream in zip(records, self.streams, strict=True) if stream == index]
+            columns = NewRecords(*(list(column) for column in zip(*own, strict=True))) if own else NO_RECORDS
+            yield Append(stream_id, expected, columns, self.given_ids)
 
 
 @dataclass(frozen=True, slots=True)

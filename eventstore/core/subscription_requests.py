@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eventstore.core.checkpoints import Claimed, ParkedEvent, Poll, SubscriptionRow
+from eventstore.core.checkpoints import Claimed, Examined, ParkedEvent, Poll, SubscriptionRow
 from eventstore.core.requests import Request
 
 
@@ -136,6 +136,11 @@ class Probe(Request[None]):
 @dataclass(frozen=True, slots=True)
 class InRecovery(Request[bool]):
     """Find out if the server is a standby, where nothing can be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examine(Request[Examined]):
+    """Find out how the log and its subscriptions are, and who holds others back, by one short look."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from eventstore.core import deadlines
-from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore
+from eventstore.core.asynchronous import AsyncBatchStore, AsyncFollowableStore, AsyncRequestSnapshotStore
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, NO_DEADLINE, checked_timeout
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already, waited_for_transactions
 from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
-from eventstore.event import Event
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import AsyncEventStore
-from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -59,7 +57,7 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
         return connection
 
 
-class _TransactionStore(AsyncRequestStore):
+class _TransactionStore(AsyncBatchStore):
     in_transaction = True
 
     def __init__(self, store: AsyncInMemoryEventStore, transaction: Transaction, own: OwnTransaction) -> None:
@@ -71,9 +69,8 @@ class _TransactionStore(AsyncRequestStore):
         self._transaction = transaction
         self._callbacks: list[Callable[[], object]] = []
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        self._own.streams |= {stream_id}
-        return await super().append(stream_id, events, expected_version)
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        self._own.streams |= {*stream_ids}
 
     @property
     def categories(self) -> dict[str, type[Any]]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from operator import attrgetter
 from typing import Protocol
 
 from eventstore.codec.record import EPOCH, Record
-from eventstore.core.checkpoints import Claimed, ParkedEvent, Poll, SubscriptionRow
+from eventstore.core.checkpoints import Claimed, Examined, ParkedEvent, Poll, SubscriptionRow
+from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
+    Examine,
     Heartbeat,
     InRecovery,
     ListDropped,
@@ -48,6 +50,8 @@ class _Row:
     failed: bool = False
     error: str | None = None
     error_position: int | None = None
+    error_since: float | None = None
+    moved_at: float = field(default_factory=time.monotonic)
 
 
 def in_partition(stream_id: str, number: int, of: int) -> bool:
@@ -63,8 +67,14 @@ def _first_error(rows: Iterable[_Row]) -> _Row:
 class MemoryCheckpoints:
     """All methods are to be called with the engine's lock held."""
 
-    def __init__(self, log: Sequence[Record], safe_position: Callable[[int], int | None]) -> None:
+    def __init__(
+        self,
+        log: Sequence[Record],
+        safe_position: Callable[[int], int | None],
+        blocking_sessions: Callable[[], list[BlockingSession]],
+    ) -> None:
         self._log = log
+        self._blocking_sessions = blocking_sessions
         self._safe_position = safe_position
         self._rows: dict[str, list[_Row]] = {}
         self._seen: dict[str, float] = {}
@@ -89,6 +99,7 @@ class MemoryCheckpoints:
                 Remove.answered_by(self._remove),
                 Probe.answered_by(self._probe),
                 InRecovery.answered_by(self._in_recovery),
+                Examine.answered_by(self._examine),
             ]
         )
         """Which method answers which request; in a transaction what it changes is changed at its commit."""
@@ -105,6 +116,8 @@ class MemoryCheckpoints:
     def _note_error(self, request: NoteError, _: HoldsClaims | None) -> None:
         if request.name in self._rows:
             row = self._rows[request.name][request.partition]
+            if row.error_position != request.position:
+                row.error_since = time.monotonic()
             row.error, row.error_position, row.failed = request.error, request.position, request.failed
 
     def _list_parked_streams(self, request: ListParkedStreams, _: HoldsClaims | None) -> frozenset[str]:
@@ -120,6 +133,10 @@ class MemoryCheckpoints:
         self._parked.pop(request.name, None)
         self._dropped.pop(request.name, None)
         return self._rows.pop(request.name, None) is not None
+
+    def _examine(self, _: Examine, __: HoldsClaims | None) -> Examined:
+        highest, subscriptions = self._log[-1].position if self._log else 0, self._list(ListSubscriptions(None), None)
+        return Examined(highest, self._safe_position(0), None, None, self._blocking_sessions(), subscriptions)
 
     def _in_recovery(self, _: InRecovery, __: HoldsClaims | None) -> bool:
         return False
@@ -217,6 +234,7 @@ class MemoryCheckpoints:
 
     def _row(self, name: str) -> SubscriptionRow:
         rows = self._rows[name]
+        now = time.monotonic()
         position = min(row.position for row in rows)
         troubled = _first_error(rows)
         index = bisect_right(self._log, position, key=_position)
@@ -230,10 +248,13 @@ class MemoryCheckpoints:
             position,
             self._log[-1].position if self._log else 0,
             behind,
-            time.monotonic() - self._seen[name] if name in self._seen else None,
+            now - self._seen[name] if name in self._seen else None,
             any(row.failed for row in rows),
             troubled.error,
             troubled.error_position,
             len(self._parked.get(name, {})),
             None,
+            now - min(row.moved_at for row in rows if row.position == position),
+            None if troubled.error_since is None else now - troubled.error_since,
+            any((name, number) in self._claimed for number in range(len(rows))),
         )

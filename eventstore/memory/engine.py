@@ -16,6 +16,7 @@ from eventstore.core.appending import answered_without_storing
 from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
     Append,
+    AppendMany,
     AppendMark,
     AppendReply,
     ConfirmCommits,
@@ -93,13 +94,18 @@ class MemoryEngine:
         self._holders: dict[str, Transaction] = {}
         self._open: set[Transaction] = set()
         self.wakeups = WakeUps()
-        self.checkpoints = MemoryCheckpoints(self._log, lambda after: self._safe_position(SafePosition(after), None))
+        self.checkpoints = MemoryCheckpoints(
+            self._log,
+            lambda after: self._safe_position(SafePosition(after), None),
+            lambda: self._blocking(ListBlockingSessions(), None),
+        )
         self._answers = {
             **self.checkpoints.answers,
             **dict(
                 [
                     Append.answered_by(self._append),
                     AppendMark.answered_by(self._append_mark),
+                    AppendMany.answered_by(self._append_many),
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
                     ReadFromSnapshot.answered_by(self._read_from_snapshot),
@@ -155,18 +161,24 @@ class MemoryEngine:
     @staticmethod
     def takes_locks(request: Request[Any]) -> bool:
         """Whether a request needs a transaction to hold its locks."""
-        return isinstance(request, (Append, AppendMark))
+        return isinstance(request, (Append, AppendMany, AppendMark))
 
     def try_lock(self, request: Request[Any], transaction: Transaction | None) -> bool:
-        """Take the lock that a request needs, unless another transaction holds it: then its end is to be waited for.
+        """Take the locks that a request needs, unless another transaction holds one: then its end is to be waited for.
 
         A transaction that would wait for one that waits for it fails, as the server's deadlock detection makes it.
         """
         if isinstance(request, AppendMark):
             request = request.append
-        if not isinstance(request, Append):
-            return True
-        stream_id, transaction = request.stream_id, _there(transaction)
+        if isinstance(request, Append):
+            return self._try_lock(request.stream_id, _there(transaction))
+        if isinstance(request, AppendMany):
+            # In one order, so that no two batches wait for each other. One that fails at a deadlock needs no more.
+            there = _there(transaction)
+            return all(there.failed or self._try_lock(stream_id, there) for stream_id in sorted(request.stream_ids))
+        return True
+
+    def _try_lock(self, stream_id: str, transaction: Transaction) -> bool:
         self._check(transaction)
         holder = self._holders.setdefault(stream_id, transaction)
         transaction.waiting_for = None if holder is transaction else stream_id
@@ -207,18 +219,43 @@ class MemoryEngine:
             transaction.bound = self._last_position
         stream = self._stream(request.stream_id, transaction)
         last, count = len(stream), len(request.records.event_ids)
-        if request.expected_version != last or request.given_ids:
+        if request.expected_version != last or request.given_ids or _is_retired(stream):
             known = self._with_ids(request.records.event_ids, stream, transaction)
-            if (reply := answered_without_storing(request, last, known)) is not None:
-                return Retired(last, stream[-1].position) if _refuses(reply) and _is_retired(stream) else reply
-        if _is_retired(stream):
-            return Retired(last, stream[-1].position)
+            if (reply := _settled(request, stream, known)) is not None:
+                return reply
         for version, new in enumerate(zip(*request.records, strict=True), last + 1):
             self._last_position += 1
             transaction.records.append(Record(request.stream_id, version, self._last_position, *new))
         if count:
             return Stored(last + count, self._last_position)
         return Stored(last, stream[-1].position if stream else 0)
+
+    def _append_many(self, request: AppendMany, given: Transaction | None) -> Sequence[AppendReply | None]:
+        transaction = _there(given)
+        if transaction.failed:
+            return [Conflict(None)] * len(request.stream_ids)
+        if transaction.bound is None:
+            transaction.bound = self._last_position
+        settled: list[AppendReply | None] = []
+        for append in request.each():
+            stream = self._stream(append.stream_id, transaction)
+            known = self._with_ids(append.records.event_ids, stream, transaction)
+            settled.append(_settled(append, stream, known))
+        if not all(reply is None or isinstance(reply, Stored) for reply in settled):
+            return settled
+        lasts = [self._stream(stream_id, transaction) for stream_id in request.stream_ids]
+        replies = [
+            reply or Stored(len(stream), stream[-1].position if stream else 0)
+            for reply, stream in zip(settled, lasts, strict=True)
+        ]
+        versions = [reply.version if isinstance(reply, Stored) else 0 for reply in replies]
+        for index, step, new in zip(request.streams, request.steps, zip(*request.records, strict=True), strict=True):
+            if settled[index] is None:
+                self._last_position += 1
+                version = versions[index] + step
+                transaction.records.append(Record(request.stream_ids[index], version, self._last_position, *new))
+                replies[index] = Stored(version, self._last_position)
+        return replies
 
     def _with_ids(
         self, ids: Sequence[bytes], stream: Sequence[Record], transaction: Transaction
@@ -248,7 +285,7 @@ class MemoryEngine:
     def _read_from_snapshot(self, request: ReadFromSnapshot, transaction: Transaction | None) -> Sequence[Record]:
         """No snapshot is beside the events in memory."""
         if request.event_id is None:
-            page = ReadStream(request.stream_id, 0, sys.maxsize, False, request.limit, from_closing=True)  # noqa: FBT003
+            page = ReadStream(request.stream_id, 0, sys.maxsize, False, request.limit, from_closing=True)
             return self._read_stream(page, transaction)
         found = ReadPageAndFind(request.stream_id, 0, request.limit, request.event_id)
         return self._read_page_and_find(found, transaction)
@@ -357,8 +394,12 @@ def _is_retired(stream: Sequence[Record]) -> bool:
     return bool(stream) and stream[-1].event_type == TOMBSTONE
 
 
-def _refuses(reply: AppendReply) -> bool:
-    return not isinstance(reply, Stored)
+def _settled(append: Append, stream: Sequence[Record], known: list[tuple[int, int, bytes]]) -> AppendReply | None:
+    """The reply to an append that must not store anything; None if its events are to be stored now."""
+    reply = answered_without_storing(append, len(stream), known)
+    if _is_retired(stream) and not isinstance(reply, Stored):
+        return Retired(len(stream), stream[-1].position)
+    return reply
 
 
 def _loaded_from(stream: Sequence[Record]) -> int:

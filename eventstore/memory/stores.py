@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from eventstore.core import deadlines
-from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
+from eventstore.core.blocking import BatchStore, FollowableStore, RequestSnapshotStore
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, NO_DEADLINE, checked_timeout
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already, waited_for_transactions
 from eventstore.core.requests import Request
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
-from eventstore.event import Event
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
 from eventstore.store import EventStore
-from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
 
@@ -62,7 +60,7 @@ class InMemoryEventStore(FollowableStore):
         return connection
 
 
-class _TransactionStore(RequestStore):
+class _TransactionStore(BatchStore):
     in_transaction = True
 
     def __init__(self, store: InMemoryEventStore, transaction: Transaction, own: OwnTransaction) -> None:
@@ -74,9 +72,8 @@ class _TransactionStore(RequestStore):
         self._transaction = transaction
         self._callbacks: list[Callable[[], object]] = []
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        self._own.streams |= {stream_id}
-        return super().append(stream_id, events, expected_version)
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        self._own.streams |= {*stream_ids}
 
     @property
     def categories(self) -> dict[str, type[Any]]:

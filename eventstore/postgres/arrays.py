@@ -12,7 +12,7 @@ import psycopg
 from psycopg.adapt import AdaptersMap, Buffer, Dumper
 from psycopg.pq import Format
 
-BYTEA, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_ = 17, 21, 23, 25, 1184, 2950
+BYTEA, INT2, INT4, INT8, TEXT, TIMESTAMPTZ, UUID_ = 17, 21, 23, 20, 25, 1184, 2950
 """The types of elements, by the numbers that pg_type has for them everywhere."""
 
 _HEAD = struct.Struct(">iiIii").pack

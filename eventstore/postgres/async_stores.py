@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
 from eventstore.core import deadlines
-from eventstore.core.asynchronous import AsyncFollowableStore, AsyncRequestSnapshotStore, AsyncRequestStore, run
+from eventstore.core.asynchronous import AsyncBatchStore, AsyncFollowableStore, AsyncRequestSnapshotStore, run
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline, checked_timeout, within
 from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
@@ -28,7 +28,7 @@ from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.async_connections import CallersPool, Connections, Loan, OwnPool, Pool
-from eventstore.postgres.failures import Warnings, check_connection, resolve
+from eventstore.postgres.failures import Warnings, check_connection, resolve, unavailable
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import DEFAULT_SCHEMA, WORKERS_PATIENCE
@@ -179,10 +179,20 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
     def listening(self) -> AbstractContextManager[object]:
         return self._announcements.listening()
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        version = await super().append(stream_id, events, expected_version)
+    async def execute_apart(self, request: Request[R]) -> R:
+        """As PostgresEventStore.execute_apart."""
+        server = self.connections.server()
+        if server is None:
+            return await self.execute(request)
+        try:
+            connection = await AsyncConnection.connect(server.conninfo, **server.options_of_one(self._deadline()))
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        async with connection:
+            return await execute(connection, request, self.statements)
+
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's
         self.announce()
-        return version
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:
@@ -217,7 +227,7 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
         return AsyncPostgresTransaction(self, connection)
 
 
-class AsyncPostgresTransaction(AsyncRequestStore):
+class AsyncPostgresTransaction(AsyncBatchStore):
     """The store in one transaction: what ``transaction()`` and ``bind`` give."""
 
     in_transaction = True
@@ -284,9 +294,12 @@ class _Transaction(AsyncPostgresTransaction):
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._log.callbacks.append(callback)
 
-    async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        self.own.streams |= {stream_id}
-        return self._log.note(stream_id, await super().append(stream_id, events, expected_version), events)
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        self.own.streams |= {*stream_ids}
+
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:
+        for stream_id, version, events in appends:
+            self._log.note(stream_id, version, events)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncPostgresTransaction, None]:

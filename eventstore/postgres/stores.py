@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -16,7 +16,7 @@ from psycopg.adapt import AdaptersMap
 from psycopg.rows import TupleRow, tuple_row
 
 from eventstore.core import deadlines
-from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore, run
+from eventstore.core.blocking import BatchStore, FollowableStore, RequestSnapshotStore, run
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline, checked_timeout, within
 from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
@@ -28,7 +28,7 @@ from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.connections import CallersPool, Connections, Loan, OwnPool, Pool
-from eventstore.postgres.failures import Warnings, check_connection, resolve
+from eventstore.postgres.failures import Warnings, check_connection, resolve, unavailable
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.transactions import OnAnotherConnection, commits
@@ -204,10 +204,20 @@ class PostgresEventStore(_PoolClient, FollowableStore):
     def listening(self) -> AbstractContextManager[object]:
         return self._announcements.listening()
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        version = super().append(stream_id, events, expected_version)
+    def execute_apart(self, request: Request[R]) -> R:
+        """Carry out a request on a connection of its own, which is closed then: the pool's may all be in use."""
+        server = self.connections.server()
+        if server is None:
+            return self.execute(request)
+        try:
+            connection = psycopg.connect(server.conninfo, **server.options_of_one(self._deadline()))
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        with closing(connection):
+            return execute(connection, request, self.statements)
+
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's
         self.announce()
-        return version
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:
@@ -247,7 +257,7 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         return PostgresTransaction(self, connection)
 
 
-class PostgresTransaction(RequestStore):
+class PostgresTransaction(BatchStore):
     """A store in one transaction. ``transaction()`` and ``bind()`` of PostgresEventStore return it."""
 
     in_transaction = True
@@ -314,9 +324,12 @@ class _Transaction(PostgresTransaction):
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._log.callbacks.append(callback)
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        self.own.streams |= {stream_id}
-        return self._log.note(stream_id, super().append(stream_id, events, expected_version), events)
+    def _begin_appends(self, stream_ids: Iterable[str]) -> None:
+        self.own.streams |= {*stream_ids}
+
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:
+        for stream_id, version, events in appends:
+            self._log.note(stream_id, version, events)
 
     @contextmanager
     def transaction(self) -> Generator[PostgresTransaction, None, None]:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from eventstore.event import Event
 from eventstore.store import (
+    Appends,
     AsyncEventStore,
     AsyncSnapshotStore,
     Categories,
@@ -55,6 +56,9 @@ class SyncFromAsyncEventStore(EventStore):
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self._thread.run(self._store.append(stream_id, events, expected_version))
+
+    def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
+        return self._thread.run(self._store.append_many(appends))
 
     def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
         return self._thread.run(self._store.close_stream(stream_id, event, expected_version))

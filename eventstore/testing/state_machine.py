@@ -93,6 +93,15 @@ class Model:
         self.log += [Stored(stream_id, version, event) for version, event in enumerate(batch, last + 1)]
         return last + len(batch)
 
+    def append_many(self, appends: Sequence[tuple[str, Sequence[Event], int]]) -> dict[str, int]:
+        """All of them, or none."""
+        before = self.log[:]
+        try:
+            return {stream_id: self.append(stream_id, batch, expected) for stream_id, batch, expected in appends}
+        except EventStoreError:
+            self.log = before
+            raise
+
     def close(self, stream_id: str, event: Event, expected: int) -> int:
         """The promise of EventStore.close_stream."""
         version = self.append(stream_id, [event], expected)
@@ -188,6 +197,25 @@ class StoreMachine(RuleBasedStateMachine):
         self.agree(self.stores, lambda store: store.append(stream_id, batch, expected), expectation)
         if self.open and expectation[0] == "returned":
             outcome(lambda: self.draft.append(stream_id, batch, expected))
+
+    @precondition(lambda self: self.capabilities.transactions)
+    @rule(data=st.data(), names=st.lists(streams, unique=True, max_size=4))
+    def append_many(self, data: st.DataObject, names: list[str]) -> None:
+        """New events, and those of a batch before, at versions that are right or not."""
+        assume(self.held.isdisjoint(names))
+        before = st.sampled_from(self.batches) if self.batches and self.capabilities.idempotency else st.nothing()
+        appends: list[tuple[str, list[Event], int]] = []
+        for name in names:
+            last = len(self.model.stream(name))
+            expected = data.draw(st.one_of(st.just(last), st.just(last), modes, st.just(last + 1)))
+            appends.append(data.draw(st.one_of(st.tuples(st.just(name), batches, st.just(expected)), before)))
+        ids = [event.event_id for _, batch, _ in appends for event in batch]
+        assume(len({name for name, _, _ in appends} - self.held) == len(names) and len(set(ids)) == len(ids))
+        self.batches += appends
+        expectation = outcome(lambda: self.model.append_many(appends))
+        self.agree(self.stores, lambda store: store.append_many(appends), expectation)
+        if self.open and expectation[0] == "returned":
+            outcome(lambda: self.draft.append_many(appends))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

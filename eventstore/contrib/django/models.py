@@ -77,6 +77,9 @@ class Subscription(models.Model):
     error_position: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
     parked: models.BigIntegerField[int, int] = models.BigIntegerField("parked events")
     rebuilt_to: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
+    seconds_unmoved: models.FloatField[float, float] = models.FloatField("seconds since it moved")
+    seconds_failing: models.FloatField[float | None, float | None] = models.FloatField(null=True)
+    at_work: models.BooleanField[bool, bool] = models.BooleanField("at a batch")
 
     class Meta:
         managed = False

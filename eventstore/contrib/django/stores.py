@@ -6,7 +6,7 @@ Errors are the library's, inside and outside of ``atomic()``; Django's and psyco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -22,7 +22,7 @@ from psycopg.pq import TransactionStatus
 from eventstore.aggregate import Aggregate
 from eventstore.contrib.borrowed import execute_borrowed
 from eventstore.contrib.django import conf
-from eventstore.core.blocking import FollowableStore, RequestSnapshotStore, RequestStore
+from eventstore.core.blocking import BatchStore, FollowableStore, RequestSnapshotStore
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, checked_timeout
 from eventstore.core.operations import ConnectionLost
 from eventstore.core.refusals import nothing_stored, transaction_ended, transaction_failed
@@ -140,10 +140,8 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
     def _server(self) -> Server:
         return Server(conf.conninfo(self.using), {})
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        version = super().append(stream_id, events, expected_version)
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's
         self.when_committed(self.announce)
-        return version
 
     def when_committed(self, callback: Callable[[], object]) -> None:
         wrapper = connections[self.using]
@@ -180,7 +178,7 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
         )
 
 
-class DjangoTransaction(RequestStore):
+class DjangoTransaction(BatchStore):
     """The store in a block of its ``transaction()``. Appends through the store itself take part in it as well."""
 
     in_transaction = True
@@ -208,11 +206,10 @@ class DjangoTransaction(RequestStore):
         except ConnectionLost as lost:
             raise transactions.rolled_back(lost) from lost
 
-    def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
-        version = super().append(stream_id, events, expected_version)
-        self._last = stream_id, tuple(event.event_id for event in events)
+    def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:
+        for stream_id, _, events in appends:
+            self._last = stream_id, tuple(event.event_id for event in events)
         self._store.when_committed(self._store.announce)
-        return version
 
     @property
     def categories(self) -> dict[str, type[Any]]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from eventstore.core.requests import Request
-from eventstore.postgres.statements import events, rebuild, sessions, snapshots, subscriptions
+from eventstore.postgres.statements import events, health, rebuild, sessions, snapshots, subscriptions
 from eventstore.postgres.statements.schema import MAX_SCHEMA_BYTES, check_not_reserved, check_schema, for_schema
 from eventstore.postgres.statements.statement import Statement, optional_value, statement
 
@@ -33,6 +33,7 @@ _STATEMENTS: tuple[Statement[Any], ...] = (
     *subscriptions.STATEMENTS,
     *rebuild.STATEMENTS,
     *sessions.STATEMENTS,
+    *health.STATEMENTS,
 )
 
 

@@ -6,6 +6,7 @@ from eventstore.codec.record import Row
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    AppendMany,
     AppendMark,
     AppendReply,
     ConfirmCommits,
@@ -20,7 +21,7 @@ from eventstore.core.requests import (
     SessionsGone,
     Stored,
 )
-from eventstore.postgres.arrays import BYTEA, INT2, INT4, TEXT, TIMESTAMPTZ, UUID_, array
+from eventstore.postgres.arrays import BYTEA, INT2, INT4, INT8, TEXT, TIMESTAMPTZ, UUID_, array
 from eventstore.postgres.statements.statement import Parameters, Rows, names, nothing, optional_value, statement
 
 _EVENTS = """
@@ -38,7 +39,8 @@ _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_versi
 
 _CLOSING = """
     coalesce((
-        SELECT version FROM {schema}.events WHERE stream_id = %(stream_id)b AND closing ORDER BY version DESC LIMIT 1
+        SELECT version FROM {schema}.events WHERE stream_id || ''::text = %(stream_id)b AND closing
+        ORDER BY version DESC LIMIT 1
     ), 0)
     """
 """Where loads of a stream begin."""
@@ -90,21 +92,41 @@ def _appended(rows: Rows) -> AppendReply:
         length = int.from_bytes(packed[offset + 4 : start], signed=True)
         offset = start + max(length, 0)
         fields.append(packed[start:offset] if length >= 0 else None)
-    version, position = (0 if field is None else int.from_bytes(field, signed=True) for field in fields[:2])
-    if fields[2] == b"stored" or fields[2] == b"repeated":
-        return Stored(version, position, fields[2] == b"repeated")
-    if fields[2] == b"already stored":
-        return AlreadyStored(version, position)
-    if fields[2] == b"retired":
-        return Retired(version, position)
-    return Conflict(None if fields[0] is None else version)
+    version, position = (None if field is None else int.from_bytes(field, signed=True) for field in fields[:2])
+    return _reply(version, position, str(fields[2] or b"", "ascii"))
+
+
+def _each_appended(rows: Rows) -> list[AppendReply | None]:
+    return [None if outcome is None else _reply(version, position, outcome) for version, position, outcome in rows]
+
+
+def _reply(version: int | None, position: int | None, outcome: str) -> AppendReply:
+    if outcome in {"stored", "repeated"}:
+        return Stored(version or 0, position or 0, outcome == "repeated")
+    if outcome == "already stored":
+        return AlreadyStored(version or 0, position or 0)
+    if outcome == "retired":
+        return Retired(version or 0, position or 0)
+    return Conflict(version)
 
 
 def _append(request: Append) -> Parameters:
+    return request.stream_id, request.expected_version, *_columns(request)
+
+
+def _append_many(request: AppendMany) -> Parameters:
+    return (
+        names(request.stream_ids),
+        array(INT8, [version.to_bytes(8, signed=True) for version in request.expected_versions]),
+        array(INT4, [(index + 1).to_bytes(4) for index in request.streams]),
+        array(INT4, [step.to_bytes(4) for step in request.steps]),
+        *_columns(request),
+    )
+
+
+def _columns(request: Append | AppendMany) -> Parameters:
     event_ids, event_types, data, metadata, timestamps, utc_offsets, revisions = request.records
     return (
-        request.stream_id,
-        request.expected_version,
         array(UUID_, event_ids),
         array(TEXT, [event_type.encode() for event_type in event_types]),
         array(BYTEA, data),
@@ -145,6 +167,12 @@ STATEMENTS = (
         parameters=_append_mark,
         reply=_appended,
         conflict=Conflict(None),
+    ),
+    statement(
+        AppendMany,
+        "SELECT version, position, outcome FROM {schema}.append_many(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        parameters=_append_many,
+        reply=_each_appended,
     ),
     # PgBouncer makes up the numbers that its clients know.
     statement(

@@ -69,7 +69,7 @@ STATEMENTS = (
         SaveCheckpoint,
         """
         UPDATE {schema}.subscriptions SET position = %(position)b::bigint, moved_at = pg_catalog.now(),
-            seen_at = pg_catalog.now(), error = NULL, error_position = NULL
+            seen_at = pg_catalog.now(), error = NULL, error_position = NULL, error_since = NULL
         WHERE name = %(name)b AND partition = %(partition)b::integer
         """,
         reply=nothing,
@@ -78,7 +78,10 @@ STATEMENTS = (
         NoteError,
         """
         UPDATE {schema}.subscriptions
-        SET error = %(error)b, error_position = %(position)b::bigint, failed = %(failed)b::boolean
+        SET error = %(error)b, error_position = %(position)b::bigint, failed = %(failed)b::boolean,
+            error_since = CASE
+                WHEN error_position = %(position)b::bigint THEN error_since ELSE pg_catalog.clock_timestamp()
+            END
         WHERE name = %(name)b AND partition = %(partition)b::integer
         """,
         reply=nothing,
@@ -126,7 +129,7 @@ STATEMENTS = (
         ListSubscriptions,
         """
         SELECT name, partitions, position, highest, seconds_behind, seconds_unseen, failed, error, error_position,
-            parked, rebuilt_to
+            parked, rebuilt_to, seconds_unmoved, seconds_failing, at_work
         FROM {schema}.subscription_status WHERE name = coalesce(%(name)b::text, name) ORDER BY name
         """,
         reply=each(SubscriptionRow),

@@ -30,6 +30,10 @@ def new_events(count: int) -> list[Event]:
     return [Event(event_type=MARK) for _ in range(count)]
 
 
+class Interrupted(Exception):
+    """What a signal raises, wherever the program is: the outcome of a call is unknown then."""
+
+
 class RolledBack(Exception):
     """What leaves a transaction's block so that nothing of it is stored."""
 
@@ -60,7 +64,7 @@ class Recorder:
         self._history.write("invoked", call=number, parts=called)
         try:
             versions = carry_out()
-        except AppendOutcomeUnknown as error:
+        except (AppendOutcomeUnknown, Interrupted) as error:
             outcome = Outcome("unknown", error=error)
         except (ConcurrencyError, StoreUnavailable, RolledBack) as error:
             outcome = Outcome("failed", error=error)

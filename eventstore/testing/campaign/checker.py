@@ -36,6 +36,10 @@ ANOMALIES = {
     "reader saw what is not there": "events that a reader got and that are not in the table",
     "reader did not reach the end": "a reader that stopped before the last event",
     "reader stalled": "a reader that went on 10 s or more (30 after a crash) after the end of what it waited for",
+    "transaction left open": "a writer's session that was idle in a transaction for 3 s, where no writer rests",
+    "subscription skipped": "events that a subscription's handler never got",
+    "projection skipped": "events that a projection passed without their effect",
+    "projection doubled": "events whose effect is there twice, or of events that are not there",
     "surprise": "an append that ended with another error than the typed ones",
 }
 _EXAMPLES = 5
@@ -110,6 +114,7 @@ class Checker:
             self._check_append(append)
         self._check_real_time()
         lags = self._check_readers()
+        self._check_followers()
         outcomes = Counter(append.outcome for append in self._appends.values())
         return {
             "facts": {
@@ -258,6 +263,27 @@ class Checker:
             if lag >= _STALLED_SECONDS[crashed]:
                 self._found("reader stalled", f"{lag:.1f} s")
         return lags
+
+    def _check_followers(self) -> None:
+        """A projection's effects are there exactly once, a subscription's handler was given every event."""
+        for _, lines in self._histories("faults"):
+            self._found_if("transaction left open", [line for line in lines if line.get("number")])
+        stored = {row.position for row in self._rows}
+        counted = {
+            int(position): int(times)
+            for position, times in (
+                line.split("\t") for line in (self._directory / "counted.tsv").read_text().splitlines()
+            )
+        }
+        handled = {line.get("position") for _, lines in self._histories("follower") for line in lines}
+        self._found_if("subscription skipped", sorted(stored - handled))
+        self._found_if("projection skipped", sorted(stored - counted.keys()))
+        doubled = [position for position, times in counted.items() if times != 1 or position not in stored]
+        self._found_if("projection doubled", doubled)
+
+    def _found_if(self, kind: str, several: Sequence[object]) -> None:
+        if several:
+            self._found(kind, several[:_EXAMPLES], len(several))
 
     def _positions(self, append: Append) -> list[int]:
         ids = (event_id for part in append.parts for event_id in part[2])

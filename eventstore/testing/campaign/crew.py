@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -67,6 +68,18 @@ class Crew:
         process.kill()
         process.communicate()
         self._start(worker)
+        return True
+
+    def interrupt(self) -> bool:
+        """Have a signal raise an exception in a writer that makes one call at a time; whether there was one."""
+        worker = self._random.choice(
+            [each for each in self._workers if each.assignment.role == "writer" and not each.assignment.tasks]
+        )
+        process, history = worker.process, self._path(worker, "0.jsonl")
+        at_work = history.exists() and history.stat().st_size  # Before that, the signal would end it.
+        if process is None or process.poll() is not None or not at_work:
+            return False
+        process.send_signal(signal.SIGUSR1)
         return True
 
     def watch(self) -> None:

@@ -14,16 +14,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL
 
 from eventstore.postgres import migrate
 from eventstore.postgres.embedded import EmbeddedServer
 from eventstore.testing.campaign import checker
 from eventstore.testing.campaign.crew import Crew
 from eventstore.testing.campaign.faults import ALL_THE_WHILE, ON_TURN, Faults
+from eventstore.testing.campaign.followers import MODEL, create_model
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.meanwhile import Holder, Unrelated
 from eventstore.testing.campaign.planted import BUGS, plant
@@ -40,6 +42,9 @@ _SETTINGS = {"deadlock_timeout": "200ms"}
 _PATIENCE = 4
 """How many times as long as it was told a campaign may take to deliver the least number of every fault."""
 _QUIET_SECONDS = 60
+_REST_SECONDS = 4
+_EVENTS = "SELECT position, stream_id, version, event_id FROM eventstore.events"
+_MODEL: LiteralString = f"SELECT position, times FROM {MODEL}"  # noqa: S608 a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +107,20 @@ class Campaign:
             stack.callback(self._log.close)
             server = stack.enter_context(EmbeddedServer(settings=_SETTINGS))
             migrate(server.dsn)
+            create_model(server.dsn)
             unrelated = Unrelated(server.dsn, self._count)
             if self._bug is not None:
                 plant(self._bug, server.dsn)
             proxy = stack.enter_context(Proxy(server.dsn))
             crew = stack.enter_context(Crew(self._directory, self._child()))
-            faults = Faults(server, proxy, self._child(), crew.kill, commits=0.5 if self._bug is None else 0)
+            faults = Faults(
+                server,
+                proxy,
+                self._child(),
+                kill=crew.kill,
+                interrupt=crew.interrupt,
+                commits=0.5 if self._bug is None else 0,
+            )
             stack.callback(faults.close)
             holder_history = History(self._directory / "holder.0001.jsonl")
             stack.callback(holder_history.close)
@@ -118,7 +131,8 @@ class Campaign:
                 with _running(holder.run), _running(unrelated.run):
                     self._deliver(crew, faults, seconds)
                 self._come_to_rest(crew, faults)
-                _dump(server.dsn, self._directory / "events.tsv")
+                _dump(server.dsn, _EVENTS, self._directory / "events.tsv")
+                _dump(server.dsn, _MODEL, self._directory / "counted.tsv")
                 report = self._check(crew, time.monotonic() - began)
                 if self._bug is None or report.caught or report.seconds > self._options.seconds:
                     return report
@@ -153,6 +167,7 @@ class Campaign:
             hire("writer", number, proxied if number % 2 else direct, 0 if number % 3 else _TASKS)
         for number in range(1, self._options.readers + 1):
             hire("reader", number, proxied, 0 if number % 2 else 1)
+        hire("follower", 1, proxied, 0)
 
     def _deliver(self, crew: Crew, faults: Faults, seconds: float) -> None:
         """Deliver faults until the time is up; without a planted bug also until there are enough of each."""
@@ -180,12 +195,15 @@ class Campaign:
         return [kind for kind in (*ON_TURN, *ALL_THE_WHILE) if self._counts[kind] < self._options.minimum]
 
     def _come_to_rest(self, crew: Crew, faults: Faults) -> None:
-        """Writers finish; then what is left of them in the server; then the readers, which come to the end."""
+        """Writers finish; then what is left of them in the server; then who follows them comes to the end."""
+        time.sleep(_REST_SECONDS)  # What a writer has forgotten is still there, and nothing else is.
+        self._log.write("left open", kind="left open", number=faults.left_open())
         crew.finish("writer")
         deadline = time.monotonic() + _QUIET_SECONDS
         others = (
             "SELECT count(*) FROM pg_stat_activity"
-            " WHERE application_name LIKE 'campaign-%' AND application_name NOT LIKE 'campaign-reader-%'"
+            " WHERE application_name LIKE 'campaign-%'"
+            " AND application_name NOT SIMILAR TO 'campaign-(reader|follower)-%'"
         )
         while faults.query(others):
             if time.monotonic() > deadline:
@@ -193,6 +211,7 @@ class Campaign:
                 break
             time.sleep(0.02)
         crew.finish("reader")
+        crew.finish("follower")
 
     def _check(self, crew: Crew, seconds: float) -> Report:
         # On its own, so that nothing of this package can have a part in the verdict.
@@ -228,9 +247,9 @@ def _running(work: Callable[[threading.Event], None]) -> Generator[None, None, N
         thread.join(_QUIET_SECONDS)
 
 
-def _dump(dsn: str, path: Path) -> None:
-    """The whole table, by the server's own COPY."""
-    statement = "COPY (SELECT position, stream_id, version, event_id FROM eventstore.events) TO STDOUT"
-    with psycopg.connect(dsn) as connection, path.open("wb") as file, connection.cursor().copy(statement) as rows:
+def _dump(dsn: str, query: LiteralString, path: Path) -> None:
+    """What a query returns, by the server's own COPY."""
+    copy = SQL("COPY ({}) TO STDOUT").format(SQL(query))
+    with psycopg.connect(dsn) as connection, path.open("wb") as file, connection.cursor().copy(copy) as rows:
         for row in rows:
             file.write(row)

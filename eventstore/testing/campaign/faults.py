@@ -15,6 +15,7 @@ import psycopg
 from eventstore.errors import StoreUnavailable
 from eventstore.postgres.embedded import EmbeddedServer
 from eventstore.testing.campaign.appends import AHEAD, MARK
+from eventstore.testing.campaign.followers import MODEL
 from eventstore.testing.proxy import AFTER, BEFORE, PAUSED, STOPPED, Order, Proxy
 
 TERMINATE = "backend terminated"
@@ -31,6 +32,11 @@ CUT_READER = "reader cut"
 CUT_HELD = "held open, cut"
 KILL_WRITER = "writer killed"
 KILL_READER = "reader killed"
+KILL_FOLLOWER = "follower killed"
+INTERRUPT = "writer interrupted"
+CANCEL = "statement cancelled"
+READ_ONLY = "read-only for a while"
+LOCK_MODEL = "read model locked"
 HELD_COMMITTED = "held open, committed"
 HELD_ROLLED_BACK = "held open, rolled back"
 UNRELATED = "unrelated transaction open"
@@ -47,6 +53,11 @@ ON_TURN = {
     CUT_HELD: 1,
     KILL_WRITER: 1,
     KILL_READER: 1,
+    KILL_FOLLOWER: 1,
+    INTERRUPT: 3,
+    CANCEL: 3,
+    READ_ONLY: 1,
+    LOCK_MODEL: 1,
     KILL_BACKEND: 1,
     RESTART: 1,
     KILL_SERVER: 1,
@@ -64,6 +75,7 @@ _TARGET_SECONDS = 3
 _SOON_SECONDS = 2
 """After a first cut, how long the client has to come again."""
 _PAUSES = (0.05, 0.3)
+_MOODS = (0.3, 1.0)
 _PAUSES_OF_CUT = (0.1, 0.5)
 # First those that write, flush or commit just now, then those that do anything.
 _TARGET = """
@@ -72,6 +84,11 @@ _TARGET = """
         random()
     LIMIT 1
     """
+_LEFT_OPEN = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name LIKE 'campaign-writer-%' AND state LIKE 'idle in transaction%'
+        AND state_change < clock_timestamp() - interval '3 seconds'
+    """
 _HOLDING = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'campaign-holder' AND state = 'idle in transaction' AND backend_xid IS NOT NULL
@@ -79,13 +96,20 @@ _HOLDING = """
 
 
 class Faults:
-    """Delivers faults, one at a time. ``kill`` ends a worker of a role and starts it again.
+    """Delivers faults, one at a time. ``kill`` ends a worker of a role and starts it again; ``interrupt`` a call.
 
     ``commits``: the share of cuts that wait for a COMMIT, which is rarer than other messages and more delicate.
     """
 
     def __init__(
-        self, server: EmbeddedServer, proxy: Proxy, random: Random, kill: Callable[[str], bool], commits: float
+        self,
+        server: EmbeddedServer,
+        proxy: Proxy,
+        random: Random,
+        *,
+        kill: Callable[[str], bool],
+        interrupt: Callable[[], bool],
+        commits: float,
     ) -> None:
         self._server = server
         self._proxy = proxy
@@ -100,6 +124,11 @@ class Faults:
             KILL_SERVER: self._kill_server,
             KILL_WRITER: lambda: kill("writer"),
             KILL_READER: lambda: kill("reader"),
+            KILL_FOLLOWER: lambda: kill("follower"),
+            INTERRUPT: interrupt,
+            CANCEL: self._cancel,
+            READ_ONLY: self._read_only,
+            LOCK_MODEL: self._lock_model,
             CUT_READER: self._cut_reader,
             CUT_HELD: self._cut_held,
         }
@@ -125,6 +154,11 @@ class Faults:
                 time.sleep(0.02)
             else:
                 return row and row[0]
+
+    def left_open(self) -> int:
+        """How many sessions of writers are idle in a transaction, and have been for longer than a writer is."""
+        count: int = self.query(_LEFT_OPEN)
+        return count
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -175,6 +209,33 @@ class Faults:
     def _terminate(self) -> bool:
         pid = self._target()
         return pid is not None and self.query(f"SELECT pg_terminate_backend({pid})") is True
+
+    def _cancel(self) -> bool:
+        pid = self._target()
+        return pid is not None and self.query(f"SELECT pg_cancel_backend({pid})") is True
+
+    def _read_only(self) -> bool:
+        """As while the server is switched over: no transaction that begins may write."""
+        self._set_read_only("on")
+        try:
+            return self.query("SHOW default_transaction_read_only") == "on" and self._wait(_MOODS)
+        finally:
+            self._set_read_only("off")
+
+    def _set_read_only(self, value: str) -> None:
+        with psycopg.connect(self._server.dsn, autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}".encode())
+            connection.execute("SELECT pg_reload_conf()")
+
+    def _lock_model(self) -> bool:
+        """Lock the table of the projection, as for a migration: its handler's statements are refused."""
+        with psycopg.connect(self._server.dsn) as connection:
+            connection.execute(f"LOCK TABLE {MODEL} IN EXCLUSIVE MODE".encode())
+            return self._wait(_MOODS)
+
+    def _wait(self, seconds: tuple[float, float]) -> bool:
+        time.sleep(self._random.uniform(*seconds))
+        return True
 
     def _signal(self, pid: int | None, number: int) -> bool:
         if pid is None:

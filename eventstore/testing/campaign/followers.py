@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -17,3 +18,60 @@ MOODS_PARK, ELSEWHERE = "moods-park-events", "effects-elsewhere"
 """The bugs that are planted here."""
 _ATTEMPTS = 2
 """So few that an event would soon be parked if the server's moods were held against it."""
+_CREATE = f"CREATE TABLE IF NOT EXISTS {MODEL} (position bigint PRIMARY KEY, times integer NOT NULL)"
+_IMPATIENT = "SET LOCAL lock_timeout = '20ms'"
+_COUNT = f"INSERT INTO {MODEL} AS old VALUES (%s, 1) ON CONFLICT (position) DO UPDATE SET times = old.times + 1"  # noqa: S608 a constant
+
+
+def create_model(dsn: str) -> None:
+    """Create the table."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(_CREATE)
+
+
+def follow(store: PostgresEventStore, dsn: str, history: History, stop: threading.Event, planted: str | None) -> None:
+    """Follow the log until told to stop, and then to where it ends."""
+    if planted == MOODS_PARK:
+        setattr(following, "passes", _never)  # noqa: B010 no type checker allows it
+    counts = Projection(store, "counts", _counting(dsn, planted), on_failure="park", attempts=_ATTEMPTS)
+    notes = Subscription(store, "notes", lambda event: _note(history, event))
+    history.write("from")
+    threads = [threading.Thread(target=worker.run) for worker in (counts, notes)]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+    for worker in (counts, notes):
+        worker.stop()
+    for thread in threads:
+        thread.join()
+    for worker in (counts, notes):
+        if worker.error is not None:
+            raise worker.error
+        worker.run_until_caught_up()
+    history.write("end")
+
+
+def _never(_: Exception) -> bool:
+    return False
+
+
+def _note(history: History, event: Event) -> None:
+    history.write("handled", position=event.position)
+
+
+def _counting(dsn: str, planted: str | None) -> Callable[[Event, PostgresTransaction], None]:
+    if planted != ELSEWHERE:
+
+        def count(event: Event, transaction: PostgresTransaction) -> None:
+            transaction.connection.execute(_IMPATIENT)
+            transaction.connection.execute(_COUNT, (event.position,))
+
+        return count
+    connections: list[psycopg.Connection[Any]] = []
+
+    def count_elsewhere(event: Event, _: PostgresTransaction) -> None:
+        if not connections or connections[0].broken:
+            connections[:] = [psycopg.connect(dsn, autocommit=True)]
+        connections[0].execute(_COUNT, (event.position,))
+
+    return count_elsewhere

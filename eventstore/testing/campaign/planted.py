@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -10,12 +11,14 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from eventstore import Event, PostgresEventStore, StoreUnavailable
+from eventstore import Event, PostgresEventStore, PostgresTransaction, StoreUnavailable
 from eventstore.codec.record import EVENT_ID, POSITION, VERSION
 from eventstore.core.operations import ConnectionLost
 from eventstore.core.requests import Append, ReadStream, SessionsGone, Stored
 from eventstore.event import new_event_id
 from eventstore.testing.campaign import faults
+from eventstore.testing.campaign.appends import Interrupted
+from eventstore.testing.campaign.followers import ELSEWHERE, MOODS_PARK
 from eventstore.versions import StreamVersion
 
 
@@ -81,6 +84,39 @@ class _TakesEveryRefusalForFinal(PostgresEventStore):
         return True if isinstance(request, SessionsGone) else super().execute(request)
 
 
+class _LeavesTransactionsOpen(PostgresEventStore):
+    """Forgets a transaction whose block a signal has ended."""
+
+    @contextmanager
+    def transaction(self) -> Generator[PostgresTransaction, None, None]:
+        block = super().transaction()
+        store = block.__enter__()
+        try:
+            yield store
+        except Interrupted:
+            _FORGOTTEN.append(block)
+            raise
+        except BaseException as error:
+            if not block.__exit__(type(error), error, error.__traceback__):
+                raise
+        else:
+            block.__exit__(None, None, None)
+
+
+class _TakesACancelForSuccess(PostgresEventStore):
+    """Believes that a statement that was cancelled had been carried out."""
+
+    def execute(self, request: Any) -> Any:
+        try:
+            return super().execute(request)
+        except StoreUnavailable as error:
+            if not isinstance(request, Append) or error.sqlstate != _CANCELLED:
+                raise
+            return Stored(max(request.expected_version, 0) + len(request.records.event_ids), 1)
+
+
+_FORGOTTEN: list[object] = []
+_CANCELLED = "57014"
 _WITHOUT_LOCK = ("append", "_locked text := pg_advisory_xact_lock(", "_locked text := (")
 _END_OF_INSERT = "unnest(_event_types), unnest(_data), unnest(_metadata);"
 
@@ -141,6 +177,25 @@ BUGS = {
         shows_as=["refused, visible"],
         faults=[faults.CUT_STOPPED],
         store=_TakesEveryRefusalForFinal,
+    ),
+    "cancelled-means-done": Bug(
+        shows_as=["acknowledged, lost"],
+        faults=[faults.CANCEL],
+        store=_TakesACancelForSuccess,
+    ),
+    "interrupted-and-forgotten": Bug(
+        shows_as=["transaction left open", "reader stalled"],
+        faults=[faults.INTERRUPT],
+        store=_LeavesTransactionsOpen,
+    ),
+    MOODS_PARK: Bug(
+        shows_as=["projection skipped"],
+        faults=[faults.LOCK_MODEL, faults.READ_ONLY],
+    ),
+    ELSEWHERE: Bug(
+        shows_as=["projection doubled"],
+        faults=[faults.KILL_FOLLOWER],
+        pauses=(0.5, 1.0),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The clients, each a process: writers and readers that use the library as applications do.
+"""The clients, each a process: writers, readers and followers that use the library as applications do.
 
 ``python -m eventstore.testing.campaign.workers '{"role": "writer", …}'``. A worker ends when its standard input does,
 which also happens when the campaign is killed.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,8 @@ from random import Random
 
 from eventstore import AsyncPostgresEventStore, ConcurrencyError, EventStore, ExpectedVersion, StoreUnavailable
 from eventstore.testing.adapters import EventLoopThread, SyncFromAsyncEventStore
-from eventstore.testing.campaign.appends import AHEAD, Outcome, Part, Recorder, carry_out, new_events
+from eventstore.testing.campaign.appends import AHEAD, Interrupted, Outcome, Part, Recorder, carry_out, new_events
+from eventstore.testing.campaign.followers import follow
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.planted import store_for
 
@@ -157,12 +159,25 @@ def main() -> None:
     assignment = Assignment(**json.loads(sys.argv[1]))
     stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
+    if assignment.role == "follower":
+        with store_for(assignment.planted, assignment.dsn) as postgres:
+            history = History(Path(assignment.history))
+            follow(postgres, assignment.dsn, history, stop, assignment.planted)
+        return
     with _store_for(assignment) as store:
         if assignment.role == "reader":
             _read(assignment, store, stop)
+        elif not assignment.tasks:
+            signal.signal(signal.SIGUSR1, _interrupt)  # In this thread, as an application's soft time limit.
+            _write(assignment, store, stop, 0)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         else:
             with ThreadPoolExecutor() as threads:
-                list(threads.map(partial(_write, assignment, store, stop), range(assignment.tasks or 1)))
+                list(threads.map(partial(_write, assignment, store, stop), range(assignment.tasks)))
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise Interrupted
 
 
 def _write(assignment: Assignment, store: EventStore, stop: threading.Event, task: int) -> None:
@@ -170,7 +185,9 @@ def _write(assignment: Assignment, store: EventStore, stop: threading.Event, tas
     history = History(path.with_suffix(f".{task}{path.suffix}"))
     writer = Writer(store, history, Random(f"{assignment.seed} {task}"), assignment.streams)  # noqa: S311 no secrets here
     while not stop.is_set():
-        writer.step()
+        with suppress(Interrupted):  # Around the loop: nothing else is done between two interrupts.
+            while not stop.is_set():
+                writer.step()
     history.write("end")
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from eventstore.testing.contract.appending import AppendingContract
 from eventstore.testing.contract.bad_input import BadInputContract
+from eventstore.testing.contract.batches import BatchesContract
 from eventstore.testing.contract.capabilities import Capabilities
 from eventstore.testing.contract.closing import ClosingContract
 from eventstore.testing.contract.idempotency import IdempotencyContract
@@ -33,6 +34,7 @@ class EventStoreContract(
     IdempotencyContract,
     ClosingContract,
     TransactionsContract,
+    BatchesContract,
     BadInputContract,
     ThreadsContract,
 ):

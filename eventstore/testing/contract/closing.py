@@ -115,6 +115,20 @@ class ClosingContract(Topic):
         assert (caught.stream_id, caught.version, caught.position) == ("s", 3, tombstone.position)
         assert len(store.read("s")) == 3
 
+    def test_a_batch_to_many_streams_is_refused_if_one_of_them_is_retired(self, store: EventStore) -> None:
+        store.append("s", events(2), 0)
+        store.retire("s", reason="done")
+        for expected in (3, ExpectedVersion.ANY):
+            with pytest.raises(StreamRetired, match="'s' was retired at version 3"):
+                store.append_many([("t", events(1), 0), ("s", events(1), expected)])
+        assert store.read("t") == []
+
+    def test_a_batch_to_many_streams_retires_none(self, store: EventStore) -> None:
+        store.append("s", events(2), 0)
+        with pytest.raises(InvalidArgument, match="a tombstone is appended alone"):
+            store.append_many([("t", events(1), 0), ("s", [Tombstone(reason="done")], 2)])
+        assert store.read("t") == []
+
     def test_a_retired_stream_can_be_neither_closed_nor_retired(self, store: EventStore) -> None:
         store.append("s", events(2), 0)
         store.retire("s", reason="done")
