@@ -36,7 +36,8 @@ END
 $eventstore$;
 
 GRANT USAGE ON SCHEMA {schema} TO {reader}, {writer}, {follower}, {operator};
-GRANT SELECT ON {schema}.events, {schema}.log_mark, {schema}.snapshots, {schema}.subscription_status
+GRANT SELECT ON {schema}.events, {schema}.archived_streams, {schema}.log_mark, {schema}.snapshots,
+    {schema}.subscription_status
     TO {reader}, {writer}, {follower}, {operator};
 GRANT EXECUTE ON FUNCTION {schema}.append, {schema}.append_in_transaction, {schema}.append_many TO {writer};
 GRANT EXECUTE ON FUNCTION {schema}.mark_log TO {follower};

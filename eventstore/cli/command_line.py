@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from eventstore import __version__
-from eventstore.cli import arguments
+from eventstore.cli import arguments, operating
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
@@ -24,7 +24,7 @@ from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
 DATABASE_COMMANDS = frozenset(
-    {"import", "mark", "migrate", "parked", "promote", "read", "remove", "roles", "status", "streams"}
+    {"import", "mark", "migrate", "parked", "promote", "read", "remove", "roles", "status", "streams", "verify"}
 )
 """Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
@@ -286,6 +286,7 @@ def _parser() -> _Parser:
     _add_import(
         _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
     )
+    operating.add_commands(lambda name, what, run: _command(commands, name, what, run, database), _dsn)
     _add_events(commands, database)
     _add_following(commands, database)
     return parser
