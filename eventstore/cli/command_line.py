@@ -24,7 +24,20 @@ from eventstore.postgres.dsn import without_passwords
 
 _NOBODY = logging.NullHandler()
 DATABASE_COMMANDS = frozenset(
-    {"import", "mark", "migrate", "parked", "promote", "read", "remove", "roles", "status", "streams", "verify"}
+    {
+        "export",
+        "import",
+        "mark",
+        "migrate",
+        "parked",
+        "promote",
+        "read",
+        "remove",
+        "roles",
+        "status",
+        "streams",
+        "verify",
+    }
 )
 """Those with ``--dsn`` and ``--schema``."""
 _FAILED, _USAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
@@ -66,7 +79,7 @@ def _give_up_output() -> None:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = _parser()
+    parser = _parser(exact="--exact" in (sys.argv[1:] if argv is None else argv))
     try:
         args = parser.parse_args(argv)
     except SystemExit as ended:  # argparse's way to say that it has said everything
@@ -115,6 +128,10 @@ def _read(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
+    if args.exact:
+        from eventstore.cli import exact  # noqa: PLC0415
+
+        return exact.import_exactly(_dsn(args), args.schema, args.file)
     from eventstore.cli import importing, rows  # noqa: PLC0415
 
     columns = rows.Columns(args.stream, args.type, args.timestamp)
@@ -239,7 +256,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(cleaned(without_passwords(message)))
 
 
-def _parser() -> _Parser:
+def _parser(*, exact: bool) -> _Parser:
     parser = _Parser(
         prog="eventstore",
         description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it, on a server of its own.",
@@ -283,9 +300,8 @@ def _parser() -> _Parser:
     promote.add_argument("--apply", action="store_true", help="set it")
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
-    _add_import(
-        _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
-    )
+    imported = _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
+    (operating.add_exact_import if exact else _add_import)(imported)
     operating.add_commands(lambda name, what, run: _command(commands, name, what, run, database), _dsn)
     _add_events(commands, database)
     _add_following(commands, database)
@@ -386,6 +402,11 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         "--no-prepare",
         action="store_true",
         help="use no prepared statements, for a PgBouncer before 1.21 in transaction mode",
+    )
+    command.add_argument(
+        "--exact",
+        action="store_true",
+        help="import a file of `eventstore export` instead, as it was; the other options are not for that",
     )
 
 
