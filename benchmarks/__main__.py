@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from benchmarks import appending, following, loading, network, sizes
+from benchmarks import appending, commands, following, loading, network, privacy, sizes
 from eventstore.postgres import migrate
 from eventstore.postgres.embedded import EmbeddedServer
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--large", type=int, default=10_000_000, help="events of the large store (default: %(default)s)"
     )
-    names = "append, network, load, snapshot, log, other, large, follow, size"
+    names = "append, network, commands, load, snapshot, log, other, large, follow, size, privacy"
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {names}")
     args = parser.parse_args()
     with (
@@ -41,6 +41,7 @@ def main() -> None:
         groups: dict[str, Callable[[], None]] = {
             "append": partial(appending.beside_others, pool, server.dsn, args.rounds),
             "network": partial(network.beside_others, server.dsn, args.rounds),
+            "commands": partial(commands.beside_others, pool, server.dsn, args.rounds),
             "load": partial(loading.beside_others, pool, server.dsn, args.rounds),
             "snapshot": partial(loading.with_snapshot, pool, args.rounds, args.size),
             "log": partial(loading.whole_log, pool, server.dsn, args.rounds, args.size),
@@ -48,6 +49,7 @@ def main() -> None:
             "large": partial(appending.large_store, pool, args.rounds, args.large),
             "follow": partial(_follow, pool, server.dsn, args.size),
             "size": partial(sizes.on_disk, pool),
+            "privacy": partial(privacy.beside_plain, pool, server.dsn, args.rounds, args.size),
         }
         unknown = set(args.groups) - set(groups)
         if unknown:

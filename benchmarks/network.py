@@ -28,23 +28,23 @@ def beside_others(dsn: str, rounds: int) -> None:
     with (
         tempfile.TemporaryDirectory() as directory,
         closing(UmaDb(Path(directory))) as uma,
-        _distant(partial(socket.create_connection, uma.address), MILLISECOND) as port_of_uma,
-        _distant(partial(connected_to, dsn), MILLISECOND) as port,
+        distant(partial(socket.create_connection, uma.address), MILLISECOND) as port_of_uma,
+        distant(partial(connected_to, dsn), MILLISECOND) as port,
     ):
         uma.reach_through(port_of_uma)
-        distant = make_conninfo(dsn, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
+        far = make_conninfo(dsn, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
         works = [
             ("1 event, 1 thread", 1, 5, False),
             (f"1 event, {THREADS} threads", 1, 5, True),
             ("10 events at once", 10, 5, False),
         ]
         title = "Appending over a network of 1 ms there and back: the speed as a multiple of"
-        with ConnectionPool(distant, min_size=THREADS, max_size=THREADS, kwargs={"autocommit": True}) as pool:
-            compare(title, works, pool=pool, dsn=distant, uma=uma, rounds=rounds)
+        with ConnectionPool(far, min_size=THREADS, max_size=THREADS, kwargs={"autocommit": True}) as pool:
+            compare(title, works, pool=pool, dsn=far, uma=uma, rounds=rounds)
 
 
 @contextmanager
-def _distant(connect: Callable[[], socket.socket], seconds: float) -> Iterator[int]:
+def distant(connect: Callable[[], socket.socket], seconds: float) -> Iterator[int]:
     """A port of this machine that leads to a server which is so many seconds away, there and back."""
     listener = socket.create_server(("127.0.0.1", 0))
     # A process of its own, which takes no time from the contenders' interpreter.

@@ -20,6 +20,7 @@ from eventstore.errors import (
     EventAlreadyStored,
     EventsLockError,
     EventStoreError,
+    ForgottenSubject,
     InvalidArgument,
     InvalidOperation,
     NewerRevision,
@@ -30,6 +31,7 @@ from eventstore.errors import (
     StoreRefused,
     StoreUnavailable,
     StreamRetired,
+    SubjectKeyError,
     SubscriptionBehind,
     SubscriptionFailed,
     UnknownEventType,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
     from eventstore.store import AsyncEventStore, AsyncSnapshotStore
     from eventstore.subscriptions.asynchronous import AsyncProjection, AsyncSubscription
+    from eventstore.subscriptions.batches import batched
     from eventstore.subscriptions.blocking import Projection, Subscription
     from eventstore.subscriptions.inline import async_inline, inline
 
@@ -80,6 +83,7 @@ __all__ = [
     "EventStoreError",
     "EventsLockError",
     "ExpectedVersion",
+    "ForgottenSubject",
     "InMemoryEventStore",
     "InMemorySnapshotStore",
     "InvalidArgument",
@@ -102,6 +106,7 @@ __all__ = [
     "StoreUnavailable",
     "StreamRetired",
     "StreamVersion",
+    "SubjectKeyError",
     "Subscription",
     "SubscriptionBehind",
     "SubscriptionFailed",
@@ -110,6 +115,7 @@ __all__ = [
     "Tombstone",
     "UnknownEventType",
     "async_inline",
+    "batched",
     "handles",
     "inline",
     "register_type",
@@ -133,6 +139,7 @@ _LAZY = {
     "Projection": "eventstore.subscriptions.blocking",
     "Subscription": "eventstore.subscriptions.blocking",
     "async_inline": "eventstore.subscriptions.inline",
+    "batched": "eventstore.subscriptions.batches",
     "inline": "eventstore.subscriptions.inline",
 }
 """Names whose modules take long to import, for those who need them only."""

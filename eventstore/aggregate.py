@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from enum import Enum
 from functools import cache, cached_property, partial
 from hashlib import blake2b
 from itertools import chain
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
 from eventstore.codec.annotations import is_class_variable, own_annotations
+from eventstore.codec.personal import early_marks, marks_of
 from eventstore.codec.registry import described_fields, learn, reachable
 from eventstore.codec.showing import represented
 from eventstore.codec.upcasting import revision_of
@@ -28,7 +30,12 @@ A = TypeVar("A", bound="Aggregate[Any]")
 S = TypeVar("S", bound="Aggregate[Any]")
 E = TypeVar("E", bound=Event)
 
-_INTERNAL = frozenset({"id", "_version", "_event_id", "_pending_events", "_unconfirmed", "_diverged", "__orig_class__"})
+_INTERNAL = frozenset(
+    {
+        *("id", "_version", "_event_id", "_pending_events", "_unconfirmed", "_diverged", "_subjects", "_unopened"),
+        "__orig_class__",
+    }
+)
 _RESERVED = _INTERNAL | {"version", "pending"}
 
 
@@ -124,6 +131,10 @@ class Aggregate(Generic[A]):
         self._pending_events: list[Event] = []
         self._unconfirmed: list[Unconfirmed] = []
         self._diverged = False
+        self._subjects: set[str] = set()
+        """Whose personal data its events held."""
+        self._unopened = False
+        """Whether some of it could not be opened, so that there are placeholders in the state."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -140,6 +151,7 @@ class Aggregate(Generic[A]):
                 )
             cls._defaults |= _own_defaults(base)
             cls._handlers |= _own_handlers(base)
+        early_marks(cls)
 
     def __repr__(self) -> str:
         """Where it stands, and its public state; long values are cut."""
@@ -147,7 +159,10 @@ class Aggregate(Generic[A]):
         if self._pending_events:
             shown["pending"] = len(self._pending_events)
         shown |= {name: value for name, value in self.__dict__.items() if name != "id" and not name.startswith("_")}
-        return f"{type(self).__name__}({', '.join(f'{name}={represented(value)}' for name, value in shown.items())})"
+        marks = early_marks(type(self))
+        personal = shown if marks is None else marks.personal  # A log or a traceback is no place for it.
+        texts = (f"{n}={'<personal>' if n in personal else represented(value)}" for n, value in shown.items())
+        return f"{type(self).__name__}({', '.join(texts)})"
 
     @property
     def version(self) -> StreamVersion:
@@ -246,6 +261,9 @@ class Aggregate(Generic[A]):
         for last in chain([first], events):
             apply(last)
             version += 1
+            if "_subjects" in last.__dict__:  # It held something sealed.
+                self._subjects |= last.__dict__["_subjects"]
+                self._unopened = self._unopened or bool(last.sealed)
         self._version, self._event_id = StreamVersion(version, last.position), last.event_id
         return version - before
 
@@ -271,6 +289,7 @@ class Aggregate(Generic[A]):
         made = type(self).__new__(type(self))
         made._begin(self.id)
         made._version, made._event_id = self._version, self._event_id
+        made._subjects, made._unopened = set(self._subjects), self._unopened
         state = {name: value for name, value in self.__dict__.items() if name not in _INTERNAL}
         made.__dict__.update(copied(state, {}))
         return made
@@ -304,7 +323,10 @@ def _schema(cls: Any, category: str, snapshot_version: int) -> str:
     revisions = sorted(_revisions_of(cls._handlers))
     ignored = [f"ignored {name}" for name in sorted(cls.ignored)]
     defaults = [f"{name}{_written_default(make)}" for name, make in sorted(cls._defaults.items())]
-    text = "\n".join([f"{category} {snapshot_version}", *defaults, *ignored, *revisions, *described_fields(cls)])
+    personal = sorted(_personal_fields({cls, *cls._handlers}))
+    text = "\n".join(
+        [f"{category} {snapshot_version}", *defaults, *ignored, *revisions, *personal, *described_fields(cls)]
+    )
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -318,6 +340,15 @@ def _revisions_of(classes: Iterable[type[Event]]) -> set[str]:
         if event_class is not Event:  # Below that is all that the process has imported.
             found |= _revisions_of(event_class.__subclasses__())
     return found
+
+
+def _personal_fields(classes: Iterable[type]) -> set[str]:
+    """What of a class and of its events is personal: a snapshot from before it was marked is not sealed."""
+    return {f"personal {each.__name__}.{name}" for cls in classes for each in reachable(cls) for name in _marked(each)}
+
+
+def _marked(cls: type) -> Iterable[str]:
+    return () if issubclass(cls, Enum) else marks_of(cast("type[Any]", cls)).personal
 
 
 def _written_default(make: Callable[[], Any]) -> str:

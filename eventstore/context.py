@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from eventstore import codec
@@ -16,7 +16,8 @@ from eventstore.names import check_name
 
 __all__ = ["causing"]
 
-CORRELATION_ID, CAUSATION_ID = "correlation_id", "causation_id"
+CORRELATION_ID: Final = "correlation_id"
+CAUSATION_ID: Final = "causation_id"
 
 
 class _Cause:

@@ -195,6 +195,29 @@ class RevisionError(EventStoreError):
         super().__init__(f"{cls.__module__}.{cls.__qualname__}: {reason}")
 
 
+class ForgottenSubject(EventStoreError):
+    """Personal data of a subject that was forgotten can't be stored. Nothing was sent. ``subject`` is its text."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        super().__init__(
+            f"the subject {subject!r} was forgotten, and nothing personal of it can be stored again: leave its "
+            "personal fields at their placeholders, or record it under a new subject"
+        )
+
+
+class SubjectKeyError(EventStoreError):
+    """The key of a subject can't be used: it is wrapped by another key-encryption key, or damaged.
+
+    ``subject`` is the subject's text, or empty if the error concerns all of them.
+    """
+
+    def __init__(self, subject: str, reason: str) -> None:
+        self.subject = subject
+        self.reason = reason
+        super().__init__(f"the key of subject {subject!r} can't be used: {reason}" if subject else reason)
+
+
 class EventsLockError(EventStoreError):
     """A lock file, or a sample in it, can't be used. ``subject`` is the file or the class."""
 

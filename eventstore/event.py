@@ -21,6 +21,7 @@ from typing import Any, ClassVar, dataclass_transform
 from uuid import UUID
 
 from eventstore.codec.annotations import add_annotations, described, is_class_variable, own_annotations
+from eventstore.codec.personal import Personal, check_event_marks, check_personal_metadata, early_marks
 from eventstore.codec.record import Record, envelope_of
 from eventstore.codec.showing import represented
 from eventstore.codec.upcasting import check_revision
@@ -35,8 +36,12 @@ _RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
 ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position", "revision"})
 """The attributes that every event has beside its own fields."""
 
-_RESERVED = ENVELOPE | {"data", "_data", "_fields", "_record", "_id_given", "_caused", "aggregate_id", "sealed", "tags"}
-"""What a class of events can't define. The last two are for later versions of the library."""
+_RESERVED = (
+    ENVELOPE
+    | {"data", "_data", "_fields", "_record", "_id_given", "_caused", "aggregate_id", "sealed", "tags"}
+    | {"_sealed", "_subjects", "_personal_metadata"}
+)
+"""What a class of events can't define. `tags` is for later versions of the library."""
 
 
 def new_event_id() -> UUID:
@@ -136,6 +141,9 @@ class Event(_KeywordFields):
     ``class OrderShipped(Event, revision=2, formerly=["OrderDispatched"])`` declares that the fields have changed once,
     so that older events need an upcaster, and that the class had another name.
 
+    ``class OrderShipped(Event, personal_metadata={"ip": Personal()})`` declares keys of ``metadata`` that are sealed,
+    as fields with ``Annotated[..., Personal(...)]`` are.
+
     ``Event(event_type="OrderShipped", data={...})`` makes an event without a class.
 
     Args:
@@ -183,6 +191,7 @@ class Event(_KeywordFields):
     )
 
     _fields: ClassVar[Mapping[str, dataclasses.Field[Any]] | None] = None
+    _personal_metadata: ClassVar[Mapping[str, Personal]] = {}
 
     def __init__(
         self,
@@ -205,9 +214,18 @@ class Event(_KeywordFields):
             revision = 1 if cls is None else cls.revision
         self.__dict__["revision"] = check_revision("revision", revision)
 
-    def __init_subclass__(cls, *, revision: int = 1, formerly: Iterable[str] = (), **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        revision: int = 1,
+        formerly: Iterable[str] = (),
+        personal_metadata: Mapping[str, Personal] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init_subclass__(**kwargs)
         _make_event_class(cls, revision, formerly)
+        if personal_metadata is not None:
+            cls._personal_metadata = check_personal_metadata(cls, personal_metadata)
 
     @property
     def data(self) -> dict[Any, Any]:
@@ -217,6 +235,16 @@ class Event(_KeywordFields):
             return data
         attributes = self.__dict__
         return {name: attributes[name] for name in self._fields}
+
+    @property
+    def sealed(self) -> tuple[str, ...]:
+        """The paths to the fields that show placeholders, such as ``email`` or ``lines[0].name``; usually empty.
+
+        They could not be opened: their subject was forgotten, or the store has no subject keys. In an event without a
+        class, a Sealed stands there instead.
+        """
+        found: tuple[str, ...] = self.__dict__.get("_sealed", ())
+        return found
 
     @property
     def aggregate_id(self) -> str:
@@ -243,7 +271,11 @@ class Event(_KeywordFields):
             fields = {"event_type": self.event_type, "data": self.data}
         else:
             fields = {name: value for name, value in self.data.items() if self._fields[name].repr}
-        shown = ", ".join(f"{name}={represented(value)}" for name, value in fields.items())
+        marks = early_marks(type(self))
+        personal = fields if marks is None else marks.personal  # A log or a traceback is no place for it.
+        shown = ", ".join(
+            f"{name}={'<personal>' if name in personal else represented(value)}" for name, value in fields.items()
+        )
         return f"{type(self).__name__}({shown})"
 
 
@@ -298,6 +330,7 @@ def _make_event_class(cls: type[Event], revision: int, formerly: Iterable[str]) 
                 f"{cls.__qualname__}.{field.name}: every field of an event is stored and given to its constructor; "
                 "make a computed one a property"
             )
+    check_event_marks(cls)
     event_type = cls.__dict__.get("event_type", cls.__name__)
     cls.revision = claim_event_type(cls, event_type, revision, formerly)
     cls.event_type = event_type

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Self, cast
 from uuid import UUID
 
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import store_log as _log
 from eventstore.errors import InvalidArgument
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore, EventStore
@@ -103,6 +103,7 @@ class LogCursor:
             "the log does not have the event that the cursor saw at position %d: reading resumes above position %d",
             self.position,
             found.position,
+            extra={"position": found.position},
         )
         return found
 

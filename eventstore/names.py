@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import cast
+from uuid import UUID
 
 from eventstore.errors import InvalidArgument
 
 MAX_NAME_BYTES = 255
 """The longest name, in bytes of UTF-8. The database holds the same limit."""
+
+MAX_SUBJECT_BYTES = 200
+"""The longest subject, in bytes of UTF-8: it is a part of a stream id."""
 
 
 def check_name(what: str, name: object) -> str:
@@ -43,3 +47,14 @@ def check_category(name: object) -> str:
     if "-" in category:
         raise InvalidArgument(f"category {category!r} must not contain '-', which ends it in a stream id")
     return category
+
+
+def check_subject(what: str, subject: object) -> str:
+    """Return the text that a subject is known by. Raises InvalidArgument unless it is a UUID, a str or an int."""
+    if isinstance(subject, bool) or not isinstance(subject, (UUID, str, int)):
+        raise InvalidArgument(f"{what} must be a UUID, a str or an int, not {type(subject).__name__}")
+    text = check_name(what, str(subject))
+    size = len(text.encode())
+    if size > MAX_SUBJECT_BYTES:
+        raise InvalidArgument(f"{what} has {size} bytes in UTF-8; at most {MAX_SUBJECT_BYTES} are possible")
+    return text

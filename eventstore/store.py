@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
+from eventstore.errors import InvalidOperation
 from eventstore.event import Event
 from eventstore.tombstone import closing, tombstone
 from eventstore.versions import ExpectedVersion, StreamVersion
@@ -59,6 +60,9 @@ class Snapshot:
 
 class _KnownToRepositories:
     """What repositories need of a store, blocking or async, besides its methods."""
+
+    subject_keys: Any = None
+    """The keys of personal data, if the store has any."""
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -115,6 +119,7 @@ class EventStore(_KnownToRepositories, ABC):
             EventAlreadyStored: the stream holds one of the event ids at another place.
             StreamRetired: the stream is retired.
             SerializationError: a value can't be stored.
+            ForgottenSubject: an event holds personal data of a subject that was forgotten.
             InvalidArgument: an argument is invalid.
             StoreUnavailable: nothing was stored; the same call may succeed later.
             AppendOutcomeUnknown: the answer was lost, and whether the events are stored could not be found out.
@@ -311,6 +316,37 @@ class EventStore(_KnownToRepositories, ABC):
         block. Its own ``transaction()`` is a savepoint.
         """
 
+    def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:  # noqa: ARG002 the interface's
+        """Forget a subject of personal data, and return the version of the SubjectForgotten event that says so.
+
+        Its key is destroyed, so that its personal data reads as placeholders. The snapshots of every stream in which it
+        occurs are deleted, and it never gets another key. Other processes may still read for ``key_ttl`` seconds. In a
+        ``transaction()`` it is forgotten when the block is committed. Forgetting it again only makes sure of all that.
+
+        >>> keys = InMemorySubjectKeys()
+        >>> store = InMemoryEventStore(subject_keys=keys)
+        >>> class CustomerMoved(Event):
+        ...     customer_id: Annotated[int, Subject]
+        ...     street: Annotated[str, Personal("(erased)")]
+        >>> _ = store.append("Customer-7", [CustomerMoved(customer_id=7, street="Long Lane 1")], 0)
+        >>> _ = store.forget(7, reason="Art. 17, ticket 4711")
+        >>> store.read("Customer-7")[0].street
+        '(erased)'
+
+        Args:
+            subject: a UUID, a str or an int; a UUID and its text are one subject.
+            reason: why, as it stands in the log and in the key store; nothing personal.
+
+        Raises:
+            InvalidArgument: ``subject`` is invalid.
+            InvalidOperation: the store has no subject keys; or they are in another database, and the store is bound to
+                your transaction, whose commit it does not see.
+            StoreUnavailable: the store or the key store could not be reached. Forget it again.
+        """
+        raise InvalidOperation(
+            f"a {type(self).__name__} has no subject keys, so it can't forget anybody: use another store"
+        )
+
     @abstractmethod
     def bind(self, connection: Any) -> EventStore:
         """Return the same store in your transaction on a connection. It neither commits nor rolls back."""
@@ -422,6 +458,12 @@ class AsyncEventStore(_KnownToRepositories, ABC):
     @abstractmethod
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:
         """As EventStore.transaction; the store that it gives is for one task at a time."""
+
+    async def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:  # noqa: ARG002 the interface's
+        """As EventStore.forget."""
+        raise InvalidOperation(
+            f"a {type(self).__name__} has no subject keys, so it can't forget anybody: use another store"
+        )
 
     @abstractmethod
     def bind(self, connection: Any) -> AsyncEventStore:

@@ -26,6 +26,14 @@ CREATE INDEX events_position ON {schema}.events (position);
 CREATE INDEX events_event_id ON {schema}.events (event_id);
 CREATE INDEX events_closing ON {schema}.events ((stream_id || ''), version) WHERE closing;
 
+-- What follows the key in the msgpack map: an id begins with its length, so that whoever looks for its bytes finds no other's.
+CREATE INDEX events_correlation_id ON {schema}.events
+    (substring(metadata FROM position('\xae636f7272656c6174696f6e5f6964'::bytea IN metadata) + 15 FOR 40))
+    WHERE position('\xae636f7272656c6174696f6e5f6964'::bytea IN metadata) > 0;
+CREATE INDEX events_causation_id ON {schema}.events
+    (substring(metadata FROM position('\xac636175736174696f6e5f6964'::bytea IN metadata) + 13 FOR 40))
+    WHERE position('\xac636175736174696f6e5f6964'::bytea IN metadata) > 0;
+
 COMMENT ON SEQUENCE {schema}.event_positions IS
     'Draws positions. CACHE 1 is part of the protocol: a transaction that registered with last_value n draws only numbers above '
     'n. Its oid distinguishes this store''s advisory locks from those of other stores in the same database.';
@@ -53,6 +61,10 @@ COMMENT ON COLUMN {schema}.events.metadata IS 'A msgpack map: what is known abou
 COMMENT ON CONSTRAINT events_stream_version ON {schema}.events IS
     'Optimistic concurrency rests on this. The advisory lock only spares the loser of a race an aborted transaction.';
 COMMENT ON INDEX {schema}.events_position IS 'For readers of the whole log.';
+COMMENT ON INDEX {schema}.events_correlation_id IS
+    'For traces: the first 40 bytes after the key correlation_id in the metadata. Events without that key are not in it.';
+COMMENT ON INDEX {schema}.events_causation_id IS
+    'For traces: the first 40 bytes after the key causation_id in the metadata. Events without that key are not in it.';
 COMMENT ON INDEX {schema}.events_event_id IS
     'Finds repeated appends that expected no version. Event ids rise with time, so new ones share the same pages.';
 COMMENT ON INDEX {schema}.events_closing IS 'Where loads of a stream begin: at its newest closing event. Has few entries. The concatenation keeps the planner from taking '

@@ -37,9 +37,10 @@ $eventstore$;
 
 GRANT USAGE ON SCHEMA {schema} TO {reader}, {writer}, {follower}, {operator};
 GRANT SELECT ON {schema}.events, {schema}.archived_streams, {schema}.log_mark, {schema}.snapshots,
-    {schema}.subscription_status
+    {schema}.subscription_status, {schema}.subject_streams
     TO {reader}, {writer}, {follower}, {operator};
-GRANT EXECUTE ON FUNCTION {schema}.append, {schema}.append_in_transaction, {schema}.append_many TO {writer};
+GRANT EXECUTE ON FUNCTION {schema}.append, {schema}.append_in_transaction, {schema}.append_many, {schema}.append_personal,
+    {schema}.append_personal_in_transaction TO {writer};
 GRANT EXECUTE ON FUNCTION {schema}.mark_log TO {follower};
 GRANT INSERT, UPDATE, DELETE ON {schema}.snapshots TO {writer};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.subscriptions, {schema}.parked_events TO {follower}, {operator};

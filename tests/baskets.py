@@ -146,5 +146,5 @@ def snapshot_in(store: SnapshotStore, aggregate_id: str, cls: type[Aggregate[Any
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     assert {record.levelno for record in caplog.records} <= {logging.WARNING}
-    assert {record.name for record in caplog.records} <= {"eventstore"}
+    assert {record.name for record in caplog.records} <= {"eventstore.repository"}
     return caplog.messages

@@ -24,8 +24,8 @@ FLOORS = [
     ["aggregate", "store"],
     ["core"],
     ["memory", "postgres", "repository", "async_repository", "log_cursor", "storage", "subscriptions", "eventlock"],
-    ["eventstore"],
-    ["health"],
+    ["eventstore", "privacy"],
+    ["health", "tracing"],
     ["cli", "testing"],
     ["contrib", "__main__"],
 ]
@@ -100,6 +100,14 @@ def test_no_module_outside_of_contrib_imports_a_framework(module: str) -> None:
 
 PURE = ["event", "context", "codec.encoding", "codec.decoding", "aggregate"]
 PURE += ["core.records", "core.operations", "core.repositories", "core.loading", "core.cache", "core.checkpoints"]
+PURE += [
+    "core.personal_data",
+    "core.forgetting",
+    "core.sealed_snapshots",
+    "core.wrapping",
+    "codec.personal",
+    "codec.sealing",
+]
 PURE += ["core.requests", "core.subscription_requests", "core.refusals"]
 PURE += ["subscriptions.following", "subscriptions.managing", "subscriptions.rebuilding", "subscriptions.options"]
 PURE += ["memory.checkpoints"]

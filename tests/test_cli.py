@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import io
 import json
 import os
 import subprocess
 import sys
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,7 @@ import pytest
 from psycopg import sql
 
 import eventstore
-from eventstore import Event, PostgresEventStore, register_type
+from eventstore import Event, PostgresEventStore
 from eventstore.cli import main, progress, reading
 from eventstore.cli.progress import Progress
 
@@ -213,57 +211,12 @@ def test_a_stream_that_does_not_exist(run: Callable[..., tuple[int, str, str]], 
     assert run("read", "Order-1", "--json") == (1, "", expected)
 
 
-class Color(enum.Enum):
-    RED = "#f00"
-
-
-class Size(enum.IntFlag):
-    S = 1
-    M = 2
-
-
-@dataclasses.dataclass
-class Money:
-    amount: Decimal
-    currency: str
-
-
-VALUES: list[tuple[Any, Any]] = [
-    (None, None),
-    (2**70, 2**70),
-    (0.1, 0.1),
-    (float("nan"), "NaN"),
-    (float("-inf"), "-Infinity"),
-    ("Zoë\n", "Zoë\n"),
-    (b"\xff\x00", "/wA="),
-    (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-    (Decimal("12.50"), "12.50"),
-    (datetime(2024, 5, 1, 12, tzinfo=AMSTERDAM), "2024-05-01T12:00:00+02:00"),
-    (date(2024, 5, 1), "2024-05-01"),
-    (time(12, 30), "12:30:00"),
-    (timedelta(days=1, microseconds=500_000), "PT86400.5S"),
-    (-timedelta(seconds=1), "-PT1S"),
-    (timedelta(), "PT0S"),
-    ((1, (2, 3)), [1, [2, 3]]),
-    ({3, 1, 2}, [1, 2, 3]),
-    (frozenset({"b", "a"}), ["a", "b"]),
-    (Color.RED, "RED"),
-    (Size.S | Size.M, "S|M"),
-    (Size(0), 0),
-    (Money(Decimal("1.10"), "EUR"), {"amount": "1.10", "currency": "EUR"}),
-    ({"a": {"b": [{}]}}, {"a": {"b": [{}]}}),
-    ({1: "one", UUID(int=2): (True,)}, [[1, "one"], ["00000000-0000-0000-0000-000000000002", [True]]]),
-]
-
-
 def test_read_as_json_shows_every_part_of_an_event(
     store: PostgresEventStore, run: Callable[..., tuple[int, str, str]]
 ) -> None:
-    for cls in (Color, Size, Money):
-        register_type(cls)
     event = Event(
         event_type="Tried",
-        data={"values": [value for value, _ in VALUES]},
+        data={"price": Decimal("12.50"), "more": (1,)},
         metadata={"user": UUID(int=3)},
         timestamp=datetime(2024, 5, 1, tzinfo=UTC),
     )
@@ -279,8 +232,8 @@ def test_read_as_json_shows_every_part_of_an_event(
         "event_type": "Tried",
         "revision": 1,
         "timestamp": "2024-05-01T00:00:00+00:00",
-        "data": {"values": [shown for _, shown in VALUES]},
-        "metadata": {"user": str(UUID(int=3))},
+        "data": {"price": {"$decimal": "12.50"}, "more": {"$tuple": [1]}},
+        "metadata": {"user": {"$uuid": str(UUID(int=3))}},
     }
 
 

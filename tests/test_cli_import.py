@@ -204,7 +204,7 @@ BAD_ROWS = {
 def complaint_about(path: Path) -> str:
     source = rows.Source(path, "Case", rows.Columns("case", "did", "at"), None)
     with pytest.raises(EventStoreError) as raised, source.open() as file:
-        list(source.rows(file))
+        source.check(list(source.rows(file)))
     return str(raised.value)
 
 

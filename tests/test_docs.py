@@ -15,9 +15,11 @@ import eventstore
 import eventstore.context
 import eventstore.health
 import eventstore.postgres
+import eventstore.privacy
 import eventstore.storage
 import eventstore.subscriptions
 import eventstore.testing
+import eventstore.tracing
 from eventstore import EventStoreError
 from eventstore import event_types as events_module
 
@@ -29,9 +31,11 @@ DOCUMENTED = [
     eventstore.context,
     eventstore.health,
     eventstore.postgres,
+    eventstore.privacy,
     eventstore.storage,
     eventstore.subscriptions,
     eventstore.testing,
+    eventstore.tracing,
 ]
 
 

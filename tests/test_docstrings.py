@@ -6,14 +6,14 @@ import doctest
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Annotated, Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 import eventstore
-from eventstore import context, health, postgres, subscriptions, testing
+from eventstore import context, health, postgres, privacy, subscriptions, testing, tracing
 from eventstore import event_types as events_module
 from eventstore.codec import registry
 
@@ -35,7 +35,7 @@ USED_BY_EVERYBODY = {
 }
 PUBLIC: dict[str, Any] = {
     name: getattr(module, name)
-    for module in (eventstore, context, health, postgres, subscriptions, testing)
+    for module in (eventstore, context, health, postgres, privacy, subscriptions, testing, tracing)
     for name in module.__all__
 }
 
@@ -51,7 +51,8 @@ def names(dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[di
     """What the examples can use: every public name, the classes of the README, a database."""
     monkeypatch.setattr(events_module, "_event_classes", {})
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
-    found = {**PUBLIC, "Any": Any, "Enum": Enum, "dsn": dsn, "schema": schema, "uuid4": uuid4, "__name__": "__main__"}
+    found = {**PUBLIC, "Annotated": Annotated, "Any": Any, "Enum": Enum, "UUID": UUID, "uuid4": uuid4}
+    found |= {"dsn": dsn, "schema": schema, "keys_schema": "eventstore_keys", "__name__": "__main__"}
     code = README.read_text().partition("```python\n")[2].partition("\nstore = ")[0]
     exec(compile(code, "README.md", "exec", dont_inherit=True), found)  # noqa: S102 it is our own
     yield found

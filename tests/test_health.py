@@ -432,7 +432,7 @@ def test_status_prints_metrics_even_of_a_store_that_is_gone(
     assert main(["status", "--prometheus", "--fail", "--dsn", "postgresql://127.0.0.1:1/nothing"]) == 1
 
 
-@pytest.mark.parametrize("option", ["--max-seconds=-1", "--max-seconds=nan", "--max-lag=x"])
+@pytest.mark.parametrize("option", ["--max-seconds=0", "--max-seconds=nan", "--max-lag=x"])
 def test_status_refuses_an_invalid_limit(option: str, status: Callable[..., tuple[int, str, str]]) -> None:
     code, _, complaint = status(option)
     assert code == 2

@@ -12,10 +12,10 @@ from uuid import UUID
 import msgpack
 import pytest
 
-from eventstore import DeserializationError, Event, SerializationError
+from eventstore import DeserializationError, Event, InMemoryEventStore, SerializationError
 from eventstore.cli.reading import as_json_line, as_line
 from eventstore.codec import decode, encode
-from eventstore.codec.showing import LINE, PAGE, SUMMARY, cleaned, cleaned_json, json_of, jsonable, represented
+from eventstore.codec.showing import LINE, PAGE, SUMMARY, cleaned, cleaned_json, json_of, represented
 from eventstore.codec.values import MAX_COLLISIONS
 
 ATTACKS = [
@@ -55,6 +55,13 @@ class Point:
     hidden: int = field(default=1, repr=False)
 
 
+def stored(event: Event) -> list[Event]:
+    """The event as it is read from a store."""
+    store = InMemoryEventStore()
+    store.append("s", [event], 0)
+    return store.read("s")
+
+
 @pytest.mark.parametrize("limits", [SUMMARY, LINE, PAGE], ids=["summary", "line", "page"])
 @pytest.mark.parametrize("value", HUGE.values(), ids=list(HUGE))
 def test_what_is_huge_is_cut_with_a_note(value: Any, limits: Any) -> None:
@@ -73,15 +80,13 @@ def test_the_repr_of_an_event_is_cut_with_a_note(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", HUGE.values(), ids=list(HUGE))
-def test_read_shows_hostile_text_as_a_line_and_as_json(value: Any) -> None:
-    event = Event(event_type="Huge", data={"v": value})
-    assert as_line(event).isprintable()
-    json.loads(as_json_line(event))
+def test_read_shows_what_is_huge_as_a_line(value: Any) -> None:
+    assert as_line(Event(event_type="Huge", data={"v": value})).isprintable()
 
 
 def test_json_for_programs_keeps_integers_of_any_size() -> None:
-    assert json.loads(as_json_line(Event(event_type="E", data={"n": 10**5000})))["data"] == {"n": hex(10**5000)}
-    assert jsonable({"n": 2**2000, "many": [1] * 50_000}) == {"n": 2**2000, "many": [1] * 50_000}
+    (event,) = stored(Event(event_type="E", data={"n": 10**5000}))
+    assert json.loads(as_json_line(event))["data"] == {"n": {"$int": hex(10**5000)}}
 
 
 @pytest.mark.parametrize(
@@ -108,11 +113,11 @@ def test_what_is_left_of_a_cut_value_looks_as_ever() -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_nothing_that_a_terminal_would_obey_is_left(attack: str) -> None:
-    event = Event(event_type=f"a{attack}", data={attack: attack, "set": {attack}}, metadata={"by": attack})
+    (event,) = stored(Event(event_type=f"a{attack}", data={attack: attack, "set": {attack}}, metadata={"by": attack}))
     assert as_line(event).isprintable()
     line = as_json_line(event)
     assert line.isprintable()
-    assert json.loads(line)["data"] == {attack: attack, "set": [attack]}
+    assert json.loads(line)["data"] == {attack: attack, "set": {"$set": [attack]}}
     assert json_of({attack: attack}, PAGE, indent=2).replace("\n", "").isprintable()
     assert cleaned(attack).isprintable()
 
@@ -121,7 +126,7 @@ def test_what_is_harmless_stays_as_it_is() -> None:
     text = "Zoë says: 日本 — “ok” \\n 🎉"
     assert cleaned(text) == text
     assert cleaned_json(json.dumps(text, ensure_ascii=False)) == json.dumps(text, ensure_ascii=False)
-    assert jsonable(timedelta(seconds=90.5)) == "PT90.5S"
+    assert json_of(timedelta(seconds=90.5), PAGE) == '"PT90.5S"'
 
 
 # --- values with one hash ---------------------------------------------------------------------------------------------

@@ -35,11 +35,14 @@ from eventstore import (
 from eventstore.cli import main
 from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.requests import ReadLog, SafePosition
+from eventstore.core.subscription_requests import ListSubscriptions
 from eventstore.postgres import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from eventstore.core.checkpoints import SubscriptionRow
+    from eventstore.core.requests import Operation
     from eventstore.postgres.embedded import EmbeddedServer
 
 _numbers = count(1)
@@ -186,7 +189,7 @@ def test_a_standby_notices_that_nobody_marks_the_log_any_more(
 ) -> None:
     store.append("s", events(), 0)
     store.mark_log()
-    assert eventually(lambda: bool(replica.read("s")))
+    assert eventually(lambda: marked(replica))
     execute(primary, "UPDATE {}.log_mark SET marked_at = marked_at - interval '1 minute'", schema_of(store))
 
     def refused() -> bool:
@@ -208,7 +211,7 @@ def test_a_standby_that_is_behind_another_is_asked_again_instead_of_believed(
     """Behind one address there may be several: one says how far to read, another one is read."""
     store.append("s", events(), 0)
     store.mark_log()
-    assert eventually(lambda: bool(replica.read("s")))
+    assert eventually(lambda: marked(replica))
     with paused(standby) as resume:
         store.append("s", events(), 1)
         upto = store.mark_log()
@@ -337,7 +340,7 @@ def test_a_follower_waits_for_a_standby_that_is_behind_the_end_that_it_is_to_rea
 ) -> None:
     store.append("s", events(), 0)
     store.mark_log()
-    assert eventually(lambda: marked(replica) and bool(replica.read("s")))
+    assert eventually(lambda: marked(replica))
     seen: list[int] = []
     with paused(standby) as resume:
         store.append("s", events(), 1)
@@ -394,6 +397,27 @@ def test_the_command_line_refuses_what_is_no_time_between_marks(capsys: pytest.C
     for wrong in ("0", "-1", "soon", "nan", "inf"):
         assert cli.main(["mark", "--dsn", "postgresql://", "--every", wrong]) == 2
         assert f"{wrong!r} is not a number of seconds above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["status"], ["streams"], ["read", "s"]], ids=" ".join)
+def test_the_command_line_reads_on_a_standby(
+    command: list[str],
+    store: PostgresEventStore,
+    replica: PostgresEventStore,
+    standby: EmbeddedServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store.append("s", events(), 0)
+    Subscription(store, "w", lambda _: None).run_until_caught_up()
+    assert eventually(lambda: len(replica.read("s")) == 1 and replica.carry_out(statuses_of("w")) != [])
+    assert cli.main([command[0], "--dsn", standby.dsn, "--schema", schema_of(store), *command[1:]]) == 0
+    shown = capsys.readouterr()
+    assert shown.out
+    assert shown.err == ""
+
+
+def statuses_of(name: str) -> Operation[list[SubscriptionRow]]:
+    return repeated(ListSubscriptions(name))
 
 
 def test_a_store_is_verified_on_a_standby_but_for_its_schema(

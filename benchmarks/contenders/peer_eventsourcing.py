@@ -36,9 +36,9 @@ class Order(Aggregate):
 
 
 class Eventsourcing:
-    """An application with its defaults."""
+    """An application with its defaults, but for the settings that are given."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, **settings: str) -> None:
         server = conninfo_to_dict(dsn)
         self._application: Application[UUID] = Application(
             env={
@@ -48,6 +48,7 @@ class Eventsourcing:
                 "POSTGRES_PORT": str(server["port"]),
                 "POSTGRES_USER": str(server["user"]),
                 "POSTGRES_PASSWORD": "",
+                **settings,
             }
         )
 
@@ -67,6 +68,12 @@ class Eventsourcing:
                 self._application.save(order)
         self._application.save(order)
         return order.id
+
+    def command(self, order_id: UUID) -> None:
+        """Load an order, add a line to it, and save it."""
+        order: Order = self._application.repository.get(order_id)
+        order.add(**values())
+        self._application.save(order)
 
     def load(self, order_id: UUID) -> Any:
         return self._application.repository.get(order_id)

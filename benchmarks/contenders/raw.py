@@ -20,6 +20,7 @@ INSERT = (
     "INSERT INTO raw_events (version, timestamp, utc_offset, event_id, stream_id, event_type, data, metadata)"
     " VALUES (%b, %b, %b, %b, %b, %b, %b, %b)"
 )
+INSERT_EVENT = INSERT.replace("raw_events", "eventstore.events")
 COPY = (
     "COPY raw_events (version, timestamp, utc_offset, event_id, stream_id, event_type, data, metadata)"
     " FROM STDIN (FORMAT BINARY)"
@@ -34,7 +35,7 @@ PAGE = (
     " utc_offset FROM eventstore.events WHERE position > %b ORDER BY position LIMIT 1000"
 )
 EMPTY = b"\x80"
-_STRICT = _LEVELS[False, False]
+_STRICT = _LEVELS[False, False, False]
 """What the library decodes with: registered classes only, and no look for keys that share a hash."""
 
 
@@ -72,7 +73,7 @@ class State:
 
     def added(self, event: Any) -> None:
         self.lines += 1
-        self.total += event.price
+        self.total += Decimal(event.price)  # Its own events have it as text.
 
 
 class Raw:
@@ -107,6 +108,13 @@ class Raw:
                 event.__dict__["version"] = row[1]
                 handlers[row[4]](event)
         return state
+
+    def command(self, order_id: str) -> None:
+        """Load an order and insert a line at the next version, with the unique constraint as the only guard."""
+        state = self.load(order_id)
+        row = (state.lines + 1, datetime.now(UTC), 0, uuid4(), f"Order-{order_id}", "LineAdded", packed(0), EMPTY)
+        with self._pool.connection() as connection:
+            connection.execute(INSERT_EVENT, row, prepare=True)
 
     def load_little(self, order_id: str) -> int:
         """Only type and data, unpacked."""

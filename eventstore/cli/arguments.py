@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
+import re
 import threading
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -52,27 +52,33 @@ def seconds(text: str) -> float:
     return number
 
 
+def moment(text: str) -> datetime:
+    """``2h`` ago, or a time in ISO 8601; without an offset it is UTC."""
+    ago = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    try:
+        if ago is None:
+            found = datetime.fromisoformat(text)
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither like 30s, 10m, 2h, 3d or 1w, nor a time such as 2026-05-01T12:00"
+        ) from None
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like user=ann")
+    return name, value
+
+
 def positive(text: str) -> int:
     if count(text) < 1:
         raise argparse.ArgumentTypeError("it must be at least 1")
     return int(text)
-
-
-def duration(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of at least 0")
-    return number
-
-
-def moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time in ISO 8601") from None
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no offset: end it with one, such as +01:00 or Z")
-    return moment

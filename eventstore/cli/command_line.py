@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from eventstore import __version__
-from eventstore.cli import arguments, operating
+from eventstore.cli import arguments, operating, subject_commands, watching_options
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
@@ -26,6 +26,7 @@ _NOBODY = logging.NullHandler()
 DATABASE_COMMANDS = frozenset(
     {
         "export",
+        "find",
         "import",
         "mark",
         "migrate",
@@ -36,6 +37,8 @@ DATABASE_COMMANDS = frozenset(
         "roles",
         "status",
         "streams",
+        "tail",
+        "trace",
         "verify",
     }
 )
@@ -47,14 +50,17 @@ class _NoDatabase(EventStoreError):
     """No database was named."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command with these arguments (the process's own) and return its exit code."""
+def main(argv: Sequence[str] | None = None, *, subject_keys: object = None) -> int:
+    """Run one command with these arguments (the process's own) and return its exit code.
+
+    ``subject_keys`` are the keys of personal data, where a framework knows them.
+    """
     # Whoever meets a lost connection says so; the pool's own log lines would only come on top.
     logging.getLogger("psycopg").addHandler(_NOBODY)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):  # whoever calls this may have put anything there
         reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is not a reason to fail
     try:
-        code = _run(argv)
+        code = _run(argv, subject_keys)
         sys.stdout.flush()
     except BrokenPipeError:
         _give_up_output()
@@ -78,7 +84,7 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, subject_keys: object) -> int:
     parser = _parser(exact="--exact" in (sys.argv[1:] if argv is None else argv))
     try:
         args = parser.parse_args(argv)
@@ -87,6 +93,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.command is None:
         parser.print_help(sys.stderr)
         return _USAGE
+    args.subject_keys = subject_keys
     code: int = args.run(args)
     return code
 
@@ -179,6 +186,38 @@ def _streams(args: argparse.Namespace) -> int:
 
     prefix = f"{args.category}-" if args.category else args.prefix
     return streams.run(_dsn(args), args.schema, prefix, after=args.after, limit=args.limit, as_json=args.json)
+
+
+def _which(args: argparse.Namespace) -> Any:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.Which(args.category, args.type, args.since, args.from_position)
+
+
+def _tail(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.tail(_dsn(args), args.schema, _which(args), args.limit, follow=args.follow, as_json=args.json)
+
+
+def _find(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.find(
+        _dsn(args),
+        args.schema,
+        _which(args),
+        args.limit,
+        metadata=args.metadata,
+        data=args.data,
+        as_json=args.json,
+    )
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from eventstore.cli import watching  # noqa: PLC0415
+
+    return watching.trace(_dsn(args), args.schema, args.id, as_json=args.json)
 
 
 def _run_workers(args: argparse.Namespace) -> int:
@@ -300,11 +339,19 @@ def _parser(*, exact: bool) -> _Parser:
     promote.add_argument("--apply", action="store_true", help="set it")
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
+    watching_options.add_tail(
+        _command(commands, "tail", "print the newest events, and those that come", _tail, database)
+    )
+    watching_options.add_find(
+        _command(commands, "find", "print the events with certain values in their metadata or data", _find, database)
+    )
+    watching_options.add_trace(_command(commands, "trace", "print what caused what, as a tree", _trace, database))
     imported = _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
     (operating.add_exact_import if exact else _add_import)(imported)
     operating.add_commands(lambda name, what, run: _command(commands, name, what, run, database), _dsn)
     _add_events(commands, database)
     _add_following(commands, database)
+    subject_commands.add(commands, database, _dsn)
     return parser
 
 
@@ -338,11 +385,8 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 def _add_read(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Print the events of one stream, one on each line: version, timestamp, type, data. With --json, print one JSON "
-        "object on each line, with everything. Types that JSON lacks: UUIDs and Decimals are text, dates and times "
-        "text in ISO 8601, "
-        "timedeltas ISO 8601 durations in seconds, bytes base64, NaN and the infinities text; tuples and sets are "
-        "arrays, Enums their names, dataclasses objects, and a dict with keys that are not text an array of "
-        "[key, value] pairs."
+        "object on each line, with everything and nothing lost: what JSON lacks is an object with one key that says "
+        'what it is, such as {"$uuid": "..."}. The documentation\'s page on the format describes it.'
     )
     command.add_argument("stream", metavar="STREAM", help="the stream's id, such as Order-1a2b")
     command.add_argument(
@@ -459,7 +503,7 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
     )
     status.add_argument(
         "--max-seconds",
-        type=arguments.duration,
+        type=arguments.seconds,
         default=60.0,
         metavar="S",
         help="how old the oldest event may be that is not handled (default: %(default)g)",

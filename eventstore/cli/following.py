@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
 from eventstore.cli.modules import object_named
 from eventstore.cli.progress import Progress
-from eventstore.cli.telling import complain, log_to_stderr
+from eventstore.cli.telling import complain, log_to_stderr, stopping_at_signals
 from eventstore.codec.showing import cleaned, cleaned_json
 from eventstore.core.checkpoints import ParkedEvent, SubscriptionStatus
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import store_log, subscription_log
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
 from eventstore.health import Health, check
@@ -188,7 +185,7 @@ def run(targets: Sequence[str]) -> int:
             worker.stop()
 
     threads = [threading.Thread(target=work, args=(worker,), name=worker.name) for worker in workers]
-    with _stopping_at_signals(stop):
+    with stopping_at_signals(stop):
         complain(f"running {', '.join(worker.name for worker in workers)}; Ctrl-C ends it")
         for thread in threads:
             thread.start()
@@ -201,19 +198,6 @@ def run(targets: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-@contextmanager
-def _stopping_at_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def mark(dsn: str, schema: str, every: float) -> int:
     """Mark how far standbys may read the log, again and again, until a signal comes. An outage only delays it."""
     log_to_stderr()
@@ -221,13 +205,13 @@ def mark(dsn: str, schema: str, every: float) -> int:
     complain(f"marking the log of schema {schema!r} every {every:g} s; Ctrl-C ends it")
     with (
         PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False, timeout=_PATIENCE) as store,
-        _stopping_at_signals(stopped.set),
+        stopping_at_signals(stopped.set),
     ):
         while not stopped.wait(every):
             try:
                 store.mark_log()
             except StoreUnavailable as error:
-                _log.warning("the log is not marked: %s; the next attempt follows", cleaned(str(error)))
+                store_log.warning("the log is not marked: %s; the next attempt follows", cleaned(str(error)))
                 stopped.wait(_PAUSE)
     return 0
 
@@ -269,7 +253,13 @@ def retry(target: str, positions: Sequence[int]) -> int:
             if isinstance(error, EventStoreError):
                 outcome = f"the event at position {position} was not handled: {error}"
             else:
-                _log.error("subscription %s: %s", cleaned(worker.name), cleaned(outcome), exc_info=error)
+                subscription_log.error(
+                    "subscription %s: %s",
+                    cleaned(worker.name),
+                    cleaned(outcome),
+                    exc_info=error,
+                    extra={"subscription": worker.name, "position": position},
+                )
         else:
             outcome = f"handled the event at position {position}"
         print(cleaned(f"{worker.name}: {outcome}"))

@@ -2,7 +2,7 @@
 
 An event's id follows from its row and the row's place in its stream, so what a stream holds already is recognised; and
 each append names the version that it belongs at, so that nothing is stored twice or elsewhere, whoever else is writing.
-The rows are appended one after the other, some hundred in a transaction: positions follow the order of the file.
+Some hundred rows are appended at once, in a transaction: positions follow the order of the file.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from itertools import groupby
-from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,7 +20,7 @@ from psycopg.sql import SQL, Identifier
 from eventstore.cli.progress import Progress
 from eventstore.cli.rows import Row, RowError, Source
 from eventstore.codec.showing import cleaned
-from eventstore.errors import ConcurrencyError
+from eventstore.errors import ConcurrencyError, InvalidArgument, SerializationError
 from eventstore.postgres import PostgresEventStore
 from eventstore.postgres.failures import translated
 from eventstore.postgres.stores import PostgresTransaction
@@ -118,10 +116,11 @@ class _Import:
             try:
                 with self._store.transaction() as transaction:
                     missing = self._missing(rows, transaction)
-                    for stream_id, each in groupby(missing, key=attrgetter("stream_id")):
-                        run = list(each)
-                        transaction.append(stream_id, [row.event for row in run], run[0].number - 1)
+                    transaction.append_many([(row.stream_id, [row.event], row.number - 1) for row in missing])
                 return len(missing)
+            except (SerializationError, InvalidArgument, RecursionError):
+                self._source.check(rows)  # One of them: it says which, and on which line.
+                raise
             except ConcurrencyError:
                 # Another writer was faster. If its event stands where a row belongs, the next look says so.
                 if attempt == _ATTEMPTS:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 
 from eventstore.cli.telling import complain
-from eventstore.codec.showing import LINE, cleaned, cleaned_json, json_of, jsonable
+from eventstore.codec.showing import LINE, cleaned, json_of
+from eventstore.core.lines import json_line
 from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
 from eventstore.store import EventStore
@@ -67,15 +67,4 @@ def as_line(event: Event) -> str:
 
 def as_json_line(event: Event) -> str:
     """All of an event as one JSON object."""
-    record = {
-        "event_id": str(event.event_id),
-        "stream_id": event.stream_id,
-        "version": event.version,
-        "position": event.position,
-        "event_type": event.event_type,
-        "revision": event.revision,
-        "timestamp": event.timestamp.isoformat(),
-        "data": jsonable(event.data),
-        "metadata": jsonable(event.metadata),
-    }
-    return cleaned_json(json.dumps(record, ensure_ascii=False, allow_nan=False))
+    return json_line(event.__dict__["_record"])

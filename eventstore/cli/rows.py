@@ -1,4 +1,4 @@
-"""Rows of CSV and JSON Lines files as events, one by one: every row is checked before it goes anywhere."""
+"""Rows of CSV and JSON Lines files as events, one by one."""
 
 from __future__ import annotations
 
@@ -102,9 +102,18 @@ class Source:
         # not part of it: rows of other streams may come and go.
         content = json.dumps([stream_id, event_type, number, moment.isoformat(), data], sort_keys=True)
         event = Event(event_type=event_type, data=data, timestamp=moment, event_id=uuid5(_NAMESPACE, content))
-        encode_events([event])  # what can't be stored is found here, where its line is known
         self.counts[stream_id] = number
         return Row(line, stream_id, number, event)
+
+    def check(self, rows: Iterable[Row]) -> None:
+        """Raise RowError for the first of these rows whose event can't be stored."""
+        for row in rows:
+            try:
+                encode_events([row.event])
+            except EventStoreError as error:
+                raise RowError(self.path, row.line, str(error)) from error
+            except RecursionError:
+                raise RowError(self.path, row.line, _TOO_DEEP) from None
 
     def _moment(self, text: str) -> datetime:
         try:

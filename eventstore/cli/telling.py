@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from logging import LogRecord
+from types import FrameType
 
 from eventstore.codec.showing import cleaned
 from eventstore.postgres.dsn import without_passwords
@@ -32,3 +36,18 @@ def log_to_stderr() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(CleanFormatter())
         logger.addHandler(handler)
+
+
+@contextmanager
+def stopping_at_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
+    """A block in which Ctrl-C and SIGTERM call a function instead of ending the program."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

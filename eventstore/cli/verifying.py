@@ -159,6 +159,8 @@ def _replayed(checks: Checks, cls: type[Aggregate[Any]], snapshot: Snapshot) -> 
     try:
         rows = checks.replayed_rows(f"{cls.category}-{snapshot.aggregate_id}", snapshot.version)
         aggregate = cls.from_events(snapshot.aggregate_id, decode_each(rows, strict=False))
+        if aggregate._subjects:  # Its state holds personal data, which is sealed here.
+            return None
         return compare_states(snapshot, snapshot_of(aggregate))
     except EventStoreError as error:
         where = f"of {snapshot.aggregate_type} {snapshot.aggregate_id}, at version {snapshot.version}"

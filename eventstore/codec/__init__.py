@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.codec.decoding import Unregistered, completed, decode, unregistered
+from eventstore.codec.decoding import SealedFound, Unregistered, completed, decode, unregistered
 from eventstore.codec.encoding import encode
 from eventstore.codec.format import EMPTY_MAP, MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES
 
@@ -13,6 +13,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_VALUES",
     "UNCOUNTED_BYTES",
+    "SealedFound",
     "Unregistered",
     "completed",
     "decode",

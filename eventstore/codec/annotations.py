@@ -62,12 +62,16 @@ def is_class_variable(annotation: Any) -> bool:
     return annotation is ClassVar or get_origin(annotation) is ClassVar
 
 
-def resolved(cls: type, annotation: Any) -> Any:
-    """Return what an annotation of a class's own body means. Raises whatever an unknown name in it raises."""
+def resolved(cls: type, annotation: Any, *, include_extras: bool = False) -> Any:
+    """Return what an annotation of a class's own body means. Raises whatever an unknown name in it raises.
+
+    ``include_extras`` keeps what Annotated adds.
+    """
     # A field may have the name of its type (`date: date | None = None`), so only the classes in the body count.
     inner = {name: value for name, value in vars(cls).items() if isinstance(value, type)}
     namespace = vars(sys.modules.get(cls.__module__, SimpleNamespace())) | inner
-    return typing.get_type_hints(SimpleNamespace(__annotations__={"it": annotation}), namespace)["it"]
+    holder = SimpleNamespace(__annotations__={"it": annotation})
+    return typing.get_type_hints(holder, namespace, include_extras=include_extras)["it"]
 
 
 def described(cls: type, annotation: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
+from itertools import product
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from eventstore.codec.format import (
     FROZENSET,
     HARMLESS_BYTES,
     MAX_DEPTH,
+    SEALED,
     SET,
     TIME,
     TIMEDELTA,
@@ -36,6 +38,7 @@ from eventstore.codec.upcasting import UpcastFailed, revision_of, upcast
 from eventstore.codec.values import (
     MAX_COLLISIONS,
     MICROSECOND,
+    Sealed,
     check_hashes,
     default_of,
     fixed_zone,
@@ -43,6 +46,10 @@ from eventstore.codec.values import (
     uuid_of,
 )
 from eventstore.errors import DeserializationError, NewerRevision, RevisionError
+
+
+class SealedFound(Exception):
+    """Something in the bytes is sealed, and the reader did not ask for what stands for it."""
 
 
 class Unregistered(NamedTuple):
@@ -63,9 +70,10 @@ _WITH_OFFSET = struct.Struct(">qi")
 class _Level:
     """How deep a payload stands in others. Each level is a call of the parser in C, whose recursion must end."""
 
-    def __init__(self, below: _Level | None, *, lenient: bool, wary: bool) -> None:
+    def __init__(self, below: _Level | None, *, lenient: bool, wary: bool, sealed: bool) -> None:
         self.below = below
         self.lenient = lenient
+        self.sealed = sealed
         # timestamp=3: msgpack's own, which other writers may use, is a datetime in UTC.
         self._options: dict[str, Any] = {"ext_hook": self._from_extension, "strict_map_key": False, "timestamp": 3}
         if wary:  # Slower, as every map is made here then.
@@ -75,7 +83,7 @@ class _Level:
         return untyped_msgpack.unpackb(packed, **self._options)
 
     def _from_extension(self, code: int, payload: bytes) -> Any:
-        reader = _READERS.get(code)
+        reader = EXTENSION_READERS.get(code)
         if reader is not None:
             return reader(payload)
         container_reader = _CONTAINER_READERS.get(code)
@@ -86,10 +94,10 @@ class _Level:
         return container_reader(payload, self.below)
 
 
-def _outermost(*, lenient: bool, wary: bool) -> _Level:
+def _outermost(*, lenient: bool, wary: bool, sealed: bool) -> _Level:
     level = None
     for _ in range(MAX_DEPTH + 2):
-        level = _Level(level, lenient=lenient, wary=wary)
+        level = _Level(level, lenient=lenient, wary=wary, sealed=sealed)
     return cast("_Level", level)
 
 
@@ -207,7 +215,14 @@ def _read_dataclass(payload: bytes, level: _Level) -> Any:
     return found
 
 
-_READERS: dict[int, Callable[[bytes], Any]] = {
+def _read_sealed(payload: bytes, level: _Level) -> Sealed:
+    if not level.sealed:
+        raise SealedFound("it is sealed, and the key of its subject is missing")
+    subject, _ = level.unpack(payload)
+    return Sealed(str(subject))
+
+
+EXTENSION_READERS: dict[int, Callable[[bytes], Any]] = {
     UUID_: _read_uuid,
     BIG_INT: lambda payload: int.from_bytes(payload, "big", signed=True),
     DECIMAL: lambda payload: Decimal(payload.decode("ascii")),
@@ -222,26 +237,29 @@ _CONTAINER_READERS: dict[int, Callable[[bytes, _Level], Any]] = {
     FROZENSET: lambda payload, level: _read_set(payload, level, frozenset),
     ENUM: _read_enum,
     DATACLASS: _read_dataclass,
+    SEALED: _read_sealed,
 }
 
 
 _LEVELS = {
-    (lenient, wary): _outermost(lenient=lenient, wary=wary) for lenient in (False, True) for wary in (False, True)
+    (lenient, wary, sealed): _outermost(lenient=lenient, wary=wary, sealed=sealed)
+    for lenient, wary, sealed in product((False, True), repeat=3)
 }
 
 
-def decode(packed: bytes, *, lenient: bool = False) -> dict[Any, Any]:
-    """The dict that ``encode`` gave these bytes for. Raises DeserializationError.
+def decode(packed: bytes, *, lenient: bool = False, sealed: bool = False) -> dict[Any, Any]:
+    """The dict that ``encode`` gave these bytes for. Raises DeserializationError, and SealedFound.
 
-    ``lenient`` reads members and dataclasses of classes that are not registered here as Unregistered.
+    ``lenient`` reads members and dataclasses of classes that are not registered here as Unregistered. ``sealed`` reads
+    personal values as Sealed.
     """
     try:
         wary = False
         if len(packed) > HARMLESS_BYTES:
             check_size(packed)
             wary = _is_suspicious(packed)
-        value: dict[Any, Any] = _LEVELS[lenient, wary].unpack(packed)
-    except (NewerRevision, RevisionError):
+        value: dict[Any, Any] = _LEVELS[lenient, wary, sealed].unpack(packed)
+    except (NewerRevision, RevisionError, SealedFound):
         raise
     except UpcastFailed as error:
         raise DeserializationError("msgpack", str(error)) from (error.__cause__ or error)

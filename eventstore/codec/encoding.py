@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
@@ -25,6 +25,7 @@ from eventstore.codec.format import (
     FROZENSET,
     HARMLESS_BYTES,
     MAX_DEPTH,
+    SEALED,
     SET,
     TIME,
     TIMEDELTA,
@@ -35,7 +36,7 @@ from eventstore.codec.format import (
 )
 from eventstore.codec.registry import registered_class, registered_name
 from eventstore.codec.upcasting import chain_of, revision_of
-from eventstore.codec.values import IMMUTABLE, MAX_COLLISIONS, MICROSECOND, check_hashes
+from eventstore.codec.values import IMMUTABLE, MAX_COLLISIONS, MICROSECOND, Sealed, check_hashes
 from eventstore.errors import RevisionError, SerializationError
 from eventstore.versions import StreamVersion
 
@@ -53,6 +54,15 @@ _pack_int = struct.Struct(">i").pack
 _HASHED = frozenset({dict, set, frozenset})
 _REFUSED_IN_PACKING = frozenset({str, datetime, time})
 """Types of which packing refuses some values (no UTF-8, an odd time zone), without knowing where they stand."""
+
+
+class Ciphertext:
+    """A personal value that is encrypted: it takes its place in what is encoded. ``payload`` is that of code 13."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
 
 
 class _Refused(Exception):
@@ -94,6 +104,11 @@ def _check(value: Any, depth: int, plain: frozenset[type] = IMMUTABLE) -> None:
         raise
 
 
+def _check_unless(plain: frozenset[type], value: Any) -> None:
+    if type(value) not in plain:
+        _check(value, 0, plain)
+
+
 def _check_hashes(members: Collection[Any]) -> None:
     try:
         check_hashes(members)
@@ -132,7 +147,7 @@ def _parts_of_other(value: Any) -> Iterable[tuple[str, Any]]:
             raise _Refused(f"{value!r} is not found by its name")
     elif dataclasses.is_dataclass(cls):
         return _fields_of(value)
-    elif cls is not StreamVersion:
+    elif cls is not StreamVersion and cls is not Ciphertext:
         raise _Refused(_advice(cls))
     return ()
 
@@ -156,6 +171,8 @@ def _fields_of(value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _advice(kind: type) -> str:
+    if kind is Sealed:
+        return "it is sealed: read the event by a store that has the subject's key, or leave the value out"
     for base in (str, int, float, bytes, dict, list, tuple, set, UUID, Decimal, datetime, date):
         if issubclass(kind, base):
             return f"a {kind.__qualname__} would come back as a {base.__name__}: convert it to one"
@@ -236,25 +253,36 @@ _WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     tuple: (TUPLE, lambda value: _pack(list(value))),
     set: (SET, lambda value: _pack(list(value))),
     frozenset: (FROZENSET, lambda value: _pack(list(value))),
+    Ciphertext: (SEALED, lambda value: value.payload),
 }
 
 
 def encode(subject: str, value: dict[Any, Any]) -> bytes:
     """A dict as bytes. Raises SerializationError, which names ``subject`` and the path of what can't be stored."""
+    return packed_value(subject, (), value)
+
+
+def packed_value(subject: str, steps: Sequence[Any], value: Any) -> bytes:
+    """Any value as bytes. ``steps`` lead to it from the beginning of the paths that errors name."""
     try:
-        _check(value, 0)
+        _check_unless(IMMUTABLE, value)
         try:
             packed = _pack(value)
         except (_Refused, UnicodeEncodeError):
-            _check(value, 0, IMMUTABLE - _REFUSED_IN_PACKING)
+            _check_unless(IMMUTABLE - _REFUSED_IN_PACKING, value)
             raise
         if len(packed) > HARMLESS_BYTES:
             check_size(packed)
     except _Refused as refused:
-        path = "".join(reversed(refused.path)).removeprefix(".")
+        outer = [_written(dict, step) for step in steps]
+        path = "".join([*outer, *reversed(refused.path)]).removeprefix(".")
         raise SerializationError(subject, path, refused.reason) from None
     except RevisionError:
         raise
     except Exception as error:  # also what a time zone or a property of the application's raises
         raise SerializationError(subject, "", str(error) or type(error).__name__) from error
     return packed
+
+
+EXTENSION_WRITERS: dict[type, Callable[[Any], bytes]] = {kind: write for kind, (_, write) in _WRITERS.items()}
+"""How values of the types that have an extension type of their own become its payload."""

@@ -22,7 +22,7 @@ HARMLESS_BYTES = 2048
 MAX_COPIED = 2 * MAX_BYTES
 """How many bytes the containers among the extension types may have in total; nested ones count again."""
 
-BIG_INT, DECIMAL, UUID_, DATETIME, DATE, TIME, TIMEDELTA, TUPLE, SET, FROZENSET, ENUM, DATACLASS = range(1, 13)
+BIG_INT, DECIMAL, UUID_, DATETIME, DATE, TIME, TIMEDELTA, TUPLE, SET, FROZENSET, ENUM, DATACLASS, SEALED = range(1, 14)
 
 EMPTY_MAP = b"\x80"
 
@@ -49,3 +49,8 @@ def check_size(packed: bytes) -> None:
         raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     if weight.copied > MAX_COPIED:
         raise ValueError(f"its nested tuples, sets and dataclasses have {weight.copied:,} bytes in all")
+
+
+def key_of_map(name: str) -> bytes:
+    """A short key of a map, as msgpack has it."""
+    return bytes([0xA0 + len(name)]) + name.encode()

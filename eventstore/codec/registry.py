@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, overload
 
 from eventstore.codec.annotations import described, is_class_variable, own_annotations, resolved
+from eventstore.codec.personal import note_type
 from eventstore.codec.upcasting import chain_of, declare_revision, revision_of
 from eventstore.errors import DuplicateType, InvalidArgument
 from eventstore.names import check_name, check_names
@@ -96,6 +97,8 @@ def register_type(
         claim(_classes, cls, (name, *registration.formerly))
         declare_revision(cls, revision)
         _names[cls] = registration
+        if not isinstance(cls, enum.EnumMeta):
+            note_type(cls)
     return cls
 
 

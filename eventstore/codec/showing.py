@@ -6,7 +6,6 @@ was cut, and characters that a terminal or browser would obey are escaped.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import enum
 import json
@@ -20,15 +19,13 @@ from typing import Any, NamedTuple, cast
 class Limits(NamedTuple):
     """How much of a value is shown."""
 
-    values: int | None
-    """How many values in all; None: all of them."""
-    characters: int | None
-    """Of one text; None: all of them."""
+    values: int
+    """How many values in all."""
+    characters: int
+    """Of one text."""
     depth: int
 
 
-COMPLETE = Limits(None, None, 100)
-"""For programs that read what is written. Only what is nested more deeply than JSON parsers allow is cut."""
 PAGE = Limits(10_000, 100_000, 100)
 """For whoever looks at one event."""
 LINE = Limits(1_000, 10_000, 50)
@@ -65,13 +62,13 @@ def _json_escaped(found: re.Match[str]) -> str:
 
 
 def json_of(value: Any, limits: Limits, *, indent: int | None = None) -> str:
-    """A stored value as one clean JSON text for people: bytes are only counted. The help of `read` says how."""
-    return cleaned_json(json.dumps(jsonable(value, limits, readable=True), ensure_ascii=False, indent=indent))
+    """A stored value as one clean JSON text for people, of which types are not seen and bytes are only counted.
 
-
-def jsonable(value: Any, limits: Limits = COMPLETE, *, readable: bool = False) -> Any:
-    """A stored value as JSON can say it; the help of ``eventstore read`` says how. ``readable``: without any bytes."""
-    return _Jsonable(limits, readable=readable).of(value, 0)
+    UUIDs and Decimals are text, dates and times text in ISO 8601, timedeltas ISO 8601 durations in seconds, NaN and the
+    infinities text; tuples and sets are arrays, Enums their names, dataclasses objects, and a dict with keys that are
+    not text an array of [key, value] pairs. ``typed_json`` is the form for programs.
+    """
+    return cleaned_json(json.dumps(_Jsonable(limits).of(value, 0), ensure_ascii=False, indent=indent))
 
 
 class _Room:
@@ -79,7 +76,7 @@ class _Room:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.left = math.inf if limits.values is None else limits.values
+        self.left = limits.values
 
     def shares(self, values: Collection[Any]) -> Iterable[Any]:
         """The values that there is room for, each of which takes some."""
@@ -91,7 +88,7 @@ class _Room:
 
     def text(self, text: str) -> str:
         most = self.limits.characters
-        return text if most is None or len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+        return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
     def is_too_deep(self, depth: int) -> bool:
         return depth > self.limits.depth
@@ -114,10 +111,6 @@ def _long(number: int) -> str:
 
 
 class _Jsonable(_Room):
-    def __init__(self, limits: Limits, *, readable: bool) -> None:
-        super().__init__(limits)
-        self._readable = readable
-
     def of(self, value: Any, depth: int) -> Any:  # noqa: PLR0911, C901 one branch a kind
         match value:
             case enum.Enum():  # before the plain types: it may be an int or a str as well
@@ -127,15 +120,15 @@ class _Jsonable(_Room):
             case None | bool() | float():
                 return value
             case int():
-                return value if not _is_long(value) else _long(value) if self._readable else hex(value)
+                return value if not _is_long(value) else _long(value)
             case str():
                 return self.text(value)
             case date() | time():
                 return value.isoformat()
             case timedelta():
-                return _duration(value)
+                return duration(value)
             case bytes():
-                return f"<{len(value):,} bytes>" if self._readable else base64.b64encode(value).decode()
+                return f"<{len(value):,} bytes>"
             case dict() | list() | tuple() | set() | frozenset():
                 return self._container(cast("Collection[Any]", value), depth + 1)
             case _ if dataclasses.is_dataclass(value):
@@ -161,7 +154,7 @@ class _Jsonable(_Room):
         return [*items, _more(missing)] if missing else items
 
 
-def _duration(value: timedelta) -> str:
+def duration(value: timedelta) -> str:
     """ISO 8601, in seconds: ``PT90.5S``, ``-PT1S``."""
     microseconds = abs(value) // timedelta(microseconds=1)
     seconds = f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06}".rstrip("0").rstrip(".")
@@ -186,7 +179,7 @@ def _fits(value: Any, room: _Room, depth: int) -> bool:
     if isinstance(value, int):
         return not _is_long(value)
     if isinstance(value, (str, bytes)):
-        return len(value) <= cast("int", room.limits.characters)
+        return len(value) <= room.limits.characters
     return all(_fits(part, room, depth + 1) for part in _parts(value))
 
 
@@ -210,7 +203,7 @@ class _Represented(_Room):
         if isinstance(value, int) and _is_long(value):
             return _long(value)
         if isinstance(value, (str, bytes)):
-            most = cast("int", self.limits.characters)
+            most = self.limits.characters
             return repr(value) if len(value) <= most else f"{value[:most]!r}… ({len(value):,} in all)"
         if isinstance(value, dict):
             return self._joined("{", cast("dict[Any, Any]", value), "}", ": ", depth + 1)

@@ -26,6 +26,29 @@ compares each of them with all others: 100,000 of them, one megabyte, would take
 MICROSECOND = timedelta(microseconds=1)
 """A number times this is made in half the time of ``timedelta(microseconds=number)``."""
 
+
+class Sealed:
+    """Stands for a personal value that could not be opened, in the data that upcasters and plain events have.
+
+    Its subject was forgotten, or the store that read it has no keys. An upcaster passes it on as it is, to whichever
+    field the value belongs to now. ``subject`` says whose it is.
+    """
+
+    __slots__ = ("subject",)
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+
+    def __repr__(self) -> str:
+        return "<sealed>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sealed) and self.subject == other.subject
+
+    def __hash__(self) -> int:
+        return hash(self.subject)
+
+
 _UNKNOWN = SafeUUID.unknown
 _set_int, _set_safety = (UUID.__dict__[name].__set__ for name in ("int", "is_safe"))
 
@@ -45,7 +68,7 @@ def copied(value: Any, copies: dict[int, Any]) -> Any:
         value: the value; what it holds more than once, itself included, is copied once.
         copies: the copy of each object by its ``id``; an empty dict to begin with.
     """
-    kind: Any = type(value)
+    kind = cast("type[object]", type(value))
     if kind in IMMUTABLE:
         return value
     if kind is dict:

@@ -14,9 +14,11 @@ from flask.cli import with_appcontext
 
 from eventstore.aggregate import Aggregate
 from eventstore.contrib import commands
+from eventstore.core.arguments import check_instance
 from eventstore.core.blocking import FollowableStore
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, checked_timeout
 from eventstore.core.requests import Request
+from eventstore.core.subject_keys import SubjectKeys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.event import Event
@@ -54,6 +56,9 @@ class _OfApp:
             _check_positive(config, "EVENTSTORE_SNAPSHOT_FREQUENCY")
         _check_positive(config, "EVENTSTORE_POOL_SIZE")
         self.timeout = checked_timeout(config["EVENTSTORE_TIMEOUT"], "EVENTSTORE_TIMEOUT")
+        self.subject_keys: SubjectKeys | None = config.setdefault("EVENTSTORE_SUBJECT_KEYS", None)
+        if self.subject_keys is not None:
+            check_instance("EVENTSTORE_SUBJECT_KEYS", self.subject_keys, SubjectKeys)
         self.schema: str = check_schema(config["EVENTSTORE_SCHEMA"])
         self.frequency: int | None = config["EVENTSTORE_SNAPSHOT_FREQUENCY"]
         if config["EVENTSTORE_DSN"] not in {None, "", MEMORY}:
@@ -80,9 +85,17 @@ class _OfApp:
 
     def _made(self) -> _Stores:
         if self._config["EVENTSTORE_DSN"] == MEMORY:
-            return _Stores(InMemoryEventStore(timeout=self.timeout), InMemorySnapshotStore())
+            memory = InMemoryEventStore(timeout=self.timeout, subject_keys=self.subject_keys)
+            return _Stores(memory, InMemorySnapshotStore())
         notify, size = bool(self._config["EVENTSTORE_NOTIFY"]), self._config["EVENTSTORE_POOL_SIZE"]
-        store = PostgresEventStore.connect(self.dsn, self.schema, notify=notify, max_size=size, timeout=self.timeout)
+        store = PostgresEventStore.connect(
+            self.dsn,
+            self.schema,
+            notify=notify,
+            max_size=size,
+            timeout=self.timeout,
+            subject_keys=self.subject_keys,
+        )
         snapshots = PostgresSnapshotStore(store.connections, self.schema, timeout=self.timeout)  # An app has one pool.
         store.statements.migrate_with = snapshots.statements.migrate_with = "flask eventstore migrate"
         return _Stores(store, snapshots)
@@ -104,7 +117,8 @@ class FlaskEventStore(FollowableStore):
     The settings in ``app.config`` are EVENTSTORE_DSN (by default the environment's; "memory:" for tests),
     EVENTSTORE_SCHEMA ("eventstore"), EVENTSTORE_POOL_SIZE (10 connections for each process),
     EVENTSTORE_SNAPSHOT_FREQUENCY (100 versions; None: no snapshots), EVENTSTORE_NOTIFY (False: workers in other
-    processes poll) and EVENTSTORE_TIMEOUT (60 seconds for a call; None: no bound).
+    processes poll), EVENTSTORE_TIMEOUT (60 seconds for a call; None: no bound) and EVENTSTORE_SUBJECT_KEYS (a
+    SubjectKeys for personal data; None: there are no keys).
     """
 
     strict = False
@@ -190,6 +204,11 @@ class FlaskEventStore(FollowableStore):
         return self.store.timeout
 
     @property
+    def subject_keys(self) -> SubjectKeys | None:  # type: ignore[override] # they are the current app's
+        """The keys of personal data."""
+        return self.store.subject_keys
+
+    @property
     def categories(self) -> dict[str, type[Any]]:
         return self.store.categories
 
@@ -240,4 +259,4 @@ def _of(app: flask.Flask) -> _OfApp:
 @with_appcontext
 def _command(context: click.Context, arguments: tuple[str, ...]) -> None:
     of_app = _of(flask.current_app)
-    context.exit(commands.run(arguments, lambda: of_app.dsn, of_app.schema, {}))
+    context.exit(commands.run(arguments, lambda: of_app.dsn, of_app.schema, {}, lambda: of_app.subject_keys))

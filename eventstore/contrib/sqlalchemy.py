@@ -88,12 +88,14 @@ class SessionEventStore(_SessionClient, BatchStore):
     """
 
     in_transaction = True
+    sees_commit = False
 
     def __init__(self, store: PostgresEventStore, host: Host) -> None:
         super().__init__(host, store.statements)
         self._store = store
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self._announces = False
 
     def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from eventstore.codec.sealing import Keys
 from eventstore.codec.showing import represented
 from eventstore.core import deadlines
 from eventstore.core.operations import ConnectionLost, attempts, check_number
+from eventstore.core.personal_data import is_personal, subjects_of
 from eventstore.core.records import encode_events, given_ids
 from eventstore.core.refusals import WaitedInVain, waited_for
 from eventstore.core.requests import (
@@ -23,14 +25,17 @@ from eventstore.core.requests import (
     Retired,
     SessionsGone,
     Stored,
+    SubjectGone,
     ask,
 )
 from eventstore.core.sessions import BlockingSession
+from eventstore.core.subject_keys import AnySubjectKeys, ciphers
 from eventstore.errors import (
     AppendOutcomeUnknown,
     ConcurrencyError,
     EventAlreadyStored,
     EventStoreError,
+    ForgottenSubject,
     InvalidArgument,
     StoreUnavailable,
     StreamRetired,
@@ -57,7 +62,12 @@ _REFUSALS = (Conflict, AlreadyStored, Retired)
 
 
 def append(
-    stream_id: str, events: Sequence[Event], expected_version: int, *, in_transaction: bool = False
+    stream_id: str,
+    events: Sequence[Event],
+    expected_version: int,
+    *,
+    in_transaction: bool = False,
+    subject_keys: AnySubjectKeys | None = None,
 ) -> Operation[StreamVersion]:
     """EventStore.append.
 
@@ -66,8 +76,13 @@ def append(
     before it waited for the stream's lock.
     """
     events = _checked_append(stream_id, events, expected_version)
-    request = _marked(Append(stream_id, int(expected_version), encode_events(events), given_ids(events)), events)
+    subjects, keys = yield from _sealing(events, subject_keys)
+    request = _marked(
+        Append(stream_id, int(expected_version), encode_events(events, keys), given_ids(events), subjects), events
+    )
     (reply,) = yield from _answered(request, [stream_id], in_transaction=in_transaction)
+    if isinstance(reply, SubjectGone):
+        raise ForgottenSubject(subjects[reply.number - 1])
     return _version_of(stream_id, expected_version, reply)
 
 
@@ -83,6 +98,22 @@ def _marked(request: Append, events: Sequence[Event]) -> Append | AppendMark:
             f"{request.expected_version}: events that it does not carry would be missing from loads"
         )
     return AppendMark(request, tombstone) if tombstone or closing else request
+
+
+def _sealing(
+    events: Iterable[Event], subject_keys: AnySubjectKeys | None
+) -> Operation[tuple[Sequence[str], Keys | None]]:
+    """Whose personal data events hold, and the keys to seal it with; a subject that was forgotten has none."""
+    subjects = subjects_of(events)
+    if not subjects or subject_keys is None:
+        return (), None if subject_keys is None else {}
+    keys = yield from ciphers(subject_keys, subjects, create=True)
+    return [subject for subject in subjects if keys[subject] is not None], keys
+
+
+def are_personal(appends: Appends) -> bool:
+    """Whether a batch may hold personal data."""
+    return any(is_personal(event) for _, events, _ in appends for event in events if isinstance(event, Event))  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
 
 
 def append_many(appends: Appends, *, in_transaction: bool = False) -> Operation[dict[str, StreamVersion]]:
@@ -164,7 +195,8 @@ def _version_of(stream_id: str, expected_version: int, reply: AppendReply | None
     if isinstance(reply, AlreadyStored):
         raise EventAlreadyStored(stream_id, reply.version, reply.position)
     if not isinstance(reply, Stored):
-        raise ConcurrencyError(stream_id, expected_version, None if reply is None else reply.version)
+        actual = reply.version if isinstance(reply, Conflict) else None
+        raise ConcurrencyError(stream_id, expected_version, actual)
     return StreamVersion(reply.version, reply.position, repeated=reply.repeated)
 
 

@@ -6,18 +6,24 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from inspect import isawaitable
 from typing import Any, TypeVar
 from uuid import UUID
 
-from eventstore.core import appending, operations
+from eventstore.codec.record import Row
+from eventstore.codec.sealing import Keys
+from eventstore.core import appending, forgetting, operations
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, within
+from eventstore.core.forgetting import Forgotten
 from eventstore.core.operations import LogReader
 from eventstore.core.own_transactions import check_not_held
 from eventstore.core.records import decode_each, decode_events
 from eventstore.core.requests import Call, Operation, Pause, Request, WithTransaction
+from eventstore.core.subject_keys import AsyncSubjectKeys
 from eventstore.core.wakeups import WakeUps
 from eventstore.event import Event
+from eventstore.names import check_subject
 from eventstore.store import (
     Appends,
     AsyncEventStore,
@@ -94,10 +100,16 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
     """Whether it is one transaction, which somebody commits later."""
     strict: bool
     """Whether events of unknown types are refused on reading."""
+    subject_keys: AsyncSubjectKeys | None = None
+    """The keys of personal data; None: it reads as placeholders, and can't be appended."""
+    sees_commit: bool = True
+    """Whether it knows when what was appended is committed: not in your own transaction."""
 
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         self._begin_appends([stream_id])
-        operation = appending.append(stream_id, events, expected_version, in_transaction=self.in_transaction)
+        operation = appending.append(
+            stream_id, events, expected_version, in_transaction=self.in_transaction, subject_keys=self.subject_keys
+        )
         version = await self.carry_out(operation)
         self._end_appends([(stream_id, version, events)])
         return version
@@ -122,25 +134,27 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
     ) -> list[Event]:
         operation = operations.read(stream_id, from_version, to_version, limit, backwards=backwards)
         records = await self.carry_out(operation)
-        return decode_events(records, strict=self.strict)
+        return decode_events(records, strict=self.strict, keys=await self._keys_of(records))
 
     async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
         records = await self.carry_out(operations.read_page(stream_id, from_version, limit))
-        return decode_each(records, strict=self.strict)
+        return decode_each(records, strict=self.strict, keys=await self._keys_of(records))
 
     async def _read_from_snapshot(
         self, stream_id: str, key: SnapshotKey, limit: int, event_id: UUID | None
     ) -> SnapshotAndEvents:
         operation = operations.read_from_snapshot(stream_id, key, limit, event_id)
         snapshot, found, records = await self.carry_out(operation)
-        return SnapshotAndEvents(snapshot, found, decode_each(records, strict=self.strict))
+        return SnapshotAndEvents(
+            snapshot, found, decode_each(records, strict=self.strict, keys=await self._keys_of(records))
+        )
 
     async def _read_page_and_find(
         self, stream_id: str, from_version: int, limit: int, event_id: UUID
     ) -> tuple[bool, Iterable[Event]]:
         operation = operations.read_page_and_find(stream_id, from_version, limit, event_id)
         found, records = await self.carry_out(operation)
-        return found, decode_each(records, strict=self.strict)
+        return found, decode_each(records, strict=self.strict, keys=await self._keys_of(records))
 
     def read_all(
         self,
@@ -167,8 +181,36 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
 
     async def _events(self, pages: LogReader) -> AsyncIterator[Event]:
         while page := await self.carry_out(pages.next_page()):
-            for event in pages.events(page):
+            for event in pages.events(page, await self._keys_of(page)):
                 yield event
+
+    async def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        if self.in_transaction:
+            return await self.carry_out(forgetting.forget(self, subject, reason))
+        check_subject("subject", subject)
+        async with self.transaction() as transaction:
+            return await transaction.forget(subject, reason)
+
+    def destroy_after_commit(self, forgotten: Forgotten) -> None:
+        """Destroy a subject's key once this transaction is committed."""
+        self.when_committed(partial(self._committed_forgetting.append, forgotten))
+
+    @property
+    def _committed_forgetting(self) -> list[Forgotten]:
+        found: list[Forgotten] = vars(self).setdefault("_forgotten", [])
+        return found
+
+    async def finish_forgetting(self) -> None:
+        """Destroy the keys of subjects that a transaction which is committed has forgotten. Raises StoreUnavailable."""
+        if self.subject_keys is not None and self._committed_forgetting:
+            await self.carry_out(forgetting.destroy(self.subject_keys, self._committed_forgetting))
+
+    async def _keys_of(self, records: Sequence[Row]) -> Keys | None:
+        """The keys that some records need to be decoded; None without a key store."""
+        if self.subject_keys is None:
+            return None
+        operation = forgetting.keys_of(records, self.subject_keys, committed=not self.in_transaction)
+        return await self.carry_out(operation)
 
 
 class AsyncBatchStore(AsyncRequestStore):
@@ -176,6 +218,8 @@ class AsyncBatchStore(AsyncRequestStore):
 
     async def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
         appends = appending.checked_appends(appends)
+        if appending.are_personal(appends):  # Their subjects are noted with each append.
+            return await super().append_many(appends)
         self._begin_appends(stream_id for stream_id, _, _ in appends)
         operation = appending.append_many(appends, in_transaction=self.in_transaction)
         versions = await self.carry_out(operation)
@@ -195,13 +239,13 @@ class AsyncFollowableStore(AsyncBatchStore):
         """As FollowableStore.announce; returns at once."""
         self.wakeups.wake()
 
-    async def mark_log(self) -> int:
-        """As FollowableStore.mark_log."""
-        return await self.carry_out(operations.mark_log())
-
     async def execute_apart(self, request: Request[R]) -> R:
         """As FollowableStore.execute_apart."""
         return await self.execute(request)
+
+    async def mark_log(self) -> int:
+        """As FollowableStore.mark_log."""
+        return await self.carry_out(operations.mark_log())
 
     def listening(self) -> AbstractContextManager[object]:
         """As FollowableStore.listening."""

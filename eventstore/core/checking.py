@@ -100,7 +100,7 @@ def _unreadable(record: Row, where: str) -> Iterator[Finding]:
         if packed == codec.EMPTY_MAP:
             continue
         try:
-            codec.decode(packed, lenient=True)
+            codec.decode(packed, lenient=True, sealed=True)
         except DeserializationError as error:
             yield Finding(kind, where, error.reason)
     try:

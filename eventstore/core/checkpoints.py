@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import NamedTuple
 
 from eventstore.core.sessions import BlockingSession
@@ -168,3 +169,8 @@ class Claimed(NamedTuple):
     partition: int
     partitions: int
     position: int
+
+
+def partition_of(stream_id: str, partitions: int) -> int:
+    """The partition that a stream belongs to, as partition_of in the database says."""
+    return sha256(stream_id.encode()).digest()[0] % partitions

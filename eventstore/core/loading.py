@@ -12,10 +12,12 @@ from eventstore.aggregate import Aggregate, stream_id_of
 from eventstore.codec.showing import cleaned
 from eventstore.core.cache import AggregateCache
 from eventstore.core.commands import Command
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import repository_log as _log
 from eventstore.core.requests import Call, Operation, ask
+from eventstore.core.sealed_snapshots import keys_to_take, keys_to_use, subjects_of_snapshot
 from eventstore.core.signals import raised_by_a_signal
 from eventstore.core.snapshots import aggregate_from, snapshot_of
+from eventstore.core.subject_keys import are_remembered
 from eventstore.errors import AccessDenied, AggregateNotFound, InvalidArgument, SchemaError, SnapshotError
 from eventstore.event import Event, detached
 from eventstore.store import Snapshot, SnapshotAndEvents, SnapshotKey
@@ -88,6 +90,8 @@ class Loading(Generic[A]):
         """A copy of a cached aggregate, which may have been changed elsewhere since."""
         if self._cache is None or (kept := self._cache.take(aggregate_id)) is None:
             return None
+        if kept._subjects and not are_remembered(kept._subjects, self._store.subject_keys):
+            return None  # Somebody whose data it holds may have been forgotten.
         lent = _copy_of(kept)
         if lent is not None:
             self._cache.put(kept)
@@ -110,6 +114,7 @@ class Loading(Generic[A]):
                 raise
             return
         kept._version = aggregate.version
+        kept._subjects |= aggregate._subjects
         store.when_committed(partial(self._cache.put, kept))
 
     def _catch_up(self, store: Any, stream_id: str, aggregate: A, command: Command | None = None) -> Operation[bool]:
@@ -140,9 +145,11 @@ class Loading(Generic[A]):
         In between: whether there was a snapshot that is void, and whether the stream shows that the command was done.
         """
         if self._cache is not None and (kept := self._cache.take(aggregate_id)) is not None:
-            done, events = yield from self._page(self._store, stream_id, kept.version - 1, command)
-            if _leads_to(events, kept):
-                return kept, False, done, events
+            keys = yield from keys_to_use(sorted(kept._subjects), self._store.subject_keys)
+            if keys is not None:  # Nobody whose data it holds was forgotten.
+                done, events = yield from self._page(self._store, stream_id, kept.version - 1, command)
+                if _leads_to(events, kept):
+                    return kept, False, done, events
         if self._snapshots is None:
             done, events = yield from self._page(self._store, stream_id, 0, command)
             return self._type(aggregate_id), False, done, events
@@ -150,14 +157,23 @@ class Loading(Generic[A]):
         events = iter(found)
         if snapshot is None:
             return self._type(aggregate_id), False, done, events
+        keys = yield from keys_to_use(subjects_of_snapshot(snapshot), self._store.subject_keys)
+        if keys is None:  # It is sealed for somebody who was forgotten, or this process has no keys.
+            done, events = yield from self._page(self._store, stream_id, 0, command)
+            return self._type(aggregate_id), False, done, events
         try:
-            aggregate = aggregate_from(self._type, aggregate_id, snapshot)
+            aggregate = aggregate_from(self._type, aggregate_id, snapshot, keys)
         except SnapshotError as error:
-            _log.warning("%s; the events are replayed and it is replaced", cleaned(str(error)))
+            text = cleaned(str(error))
+            _log.warning("%s; the events are replayed and it is replaced", text, extra={"stream_id": stream_id})
         else:
             if _leads_to(events, aggregate):
                 return aggregate, False, done, events
-            _log.warning("the snapshot of %s is not of its stream as it is now; it is replaced", cleaned(stream_id))
+            _log.warning(
+                "the snapshot of %s is not of its stream as it is now; it is replaced",
+                cleaned(stream_id),
+                extra={"stream_id": stream_id},
+            )
         done, events = yield from self._page(self._store, stream_id, 0, command)
         return self._type(aggregate_id), True, done, events
 
@@ -178,7 +194,12 @@ class Loading(Generic[A]):
         except Exception as error:  # a snapshot is only a shorter way: no error of its store stops a load
             if raised_by_a_signal(error) or (beside and not isinstance(error, (AccessDenied, SchemaError))):
                 raise
-            _log.warning("no snapshot of %s could be loaded", cleaned(stream_id), exc_info=True)
+            _log.warning(
+                "no snapshot of %s could be loaded",
+                cleaned(stream_id),
+                exc_info=True,
+                extra={"stream_id": stream_id},
+            )
         before = max(snapshot.version - 1, 0) if snapshot is not None else 0
         done, events = yield from self._page(self._store, stream_id, before, command)
         first = next(events, None)
@@ -192,13 +213,19 @@ class Loading(Generic[A]):
         if self._snapshots is None or aggregate._diverged:
             return
         try:
-            snapshot = snapshot_of(aggregate)
-            yield from ask(Call(lambda: self._snapshots.save(snapshot)))
+            keys = yield from keys_to_take(aggregate, self._store.subject_keys)
+            if keys is not None:
+                snapshot = snapshot_of(aggregate, keys)
+                yield from ask(Call(lambda: self._snapshots.save(snapshot)))
         except Exception as error:  # a snapshot is only a shorter way: failing to write one never fails the save
             if raised_by_a_signal(error):
                 raise
             _log.warning(
-                "no snapshot of %s %s could be stored", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
+                "no snapshot of %s %s could be stored",
+                aggregate.category,
+                cleaned(str(aggregate.id)),
+                exc_info=True,
+                extra={"stream_id": f"{aggregate.category}-{aggregate.id}"},
             )
 
 
@@ -210,7 +237,11 @@ def _copy_of(aggregate: A) -> A | None:
         if raised_by_a_signal(error):
             raise
         _log.warning(
-            "%s %s can't be copied, so it is not cached", aggregate.category, cleaned(str(aggregate.id)), exc_info=True
+            "%s %s can't be copied, so it is not cached",
+            aggregate.category,
+            cleaned(str(aggregate.id)),
+            exc_info=True,
+            extra={"stream_id": f"{aggregate.category}-{aggregate.id}"},
         )
         return None
 

@@ -1,4 +1,7 @@
-"""The library's log. What a handler raised is in it with a traceback, of which no line can pass for a record."""
+"""The library's log. What a handler raised is in it with a traceback, of which no line can pass for a record.
+
+Each record has what its message names as attributes as well, by ``extra``: docs/seeing.md lists them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import logging
 import traceback
 
 from eventstore.codec.showing import cleaned
-
-log = logging.getLogger("eventstore")
 
 
 def _clean_traceback(record: logging.LogRecord) -> bool:
@@ -18,4 +19,15 @@ def _clean_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-log.addFilter(_clean_traceback)
+def _logger(name: str) -> logging.Logger:
+    log = logging.getLogger(f"eventstore.{name}")
+    log.addFilter(_clean_traceback)  # One of a logger above does not see what comes from here.
+    return log
+
+
+store_log = _logger("store")
+"""Connections, retries, and how far the log may be read."""
+repository_log = _logger("repository")
+"""Snapshots and cached aggregates."""
+subscription_log = _logger("subscription")
+"""Handlers, workers and rebuilds."""

@@ -12,9 +12,10 @@ from uuid import UUID
 
 from eventstore import codec
 from eventstore.codec.record import DATA, EVENT_ID, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row
+from eventstore.codec.sealing import Keys
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import store_log as _log
 from eventstore.core.records import decode_each
 from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import (
@@ -74,7 +75,7 @@ def attempts() -> Iterator[Operation[None]]:
 
 def _waited(seconds: float) -> Operation[None]:
     if seconds > FIRST_PAUSE:
-        _log.info("the connection was lost: the next attempt is in %.1f s", seconds)
+        _log.info("the connection was lost: the next attempt is in %.1f s", seconds, extra={"delay": seconds})
     if seconds:
         yield from ask(Pause(seconds))
 
@@ -226,9 +227,9 @@ class LogReader:
             self._after = records[-1][POSITION] if full else self.upto
         return records
 
-    def events(self, page: Sequence[Row]) -> Iterator[Event]:
+    def events(self, page: Sequence[Row], keys: Keys | None) -> Iterator[Event]:
         """The events of a page, decoded lazily: one that is released at once never reaches the garbage collector."""
-        return decode_each(page, strict=self._strict)
+        return decode_each(page, strict=self._strict, keys=keys)
 
 
 def check_event_types(event_types: EventTypes) -> list[str]:

@@ -6,11 +6,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict
 
 from eventstore import codec
+from eventstore.codec.personal import marks_of
 from eventstore.codec.record import EVENT_TYPE, REVISION, STREAM_ID, VERSION, Row, timestamp_parts
 from eventstore.codec.registry import learn
+from eventstore.codec.sealing import fill_metadata, fill_placeholders, sealed_paths
 from eventstore.codec.upcasting import UpcastFailed, upcast
 from eventstore.codec.values import copied, is_required
 from eventstore.context import current_metadata
+from eventstore.core.personal_data import is_personal, metadata_of, opened_parts, sealed_parts
 from eventstore.errors import (
     DeserializationError,
     InvalidArgument,
@@ -25,10 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from dataclasses import Field
 
+    from eventstore.codec.sealing import Keys
+
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
-_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_caused", "_closing", "_data", "__orig_class__"}
+_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_caused", "_closing", "_data", "_sealed", "_subjects"}
+_OWN |= {"__orig_class__"}
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
 _NEW_ID = frozenset({"_record", "_id_given"})
@@ -58,16 +64,16 @@ class NewRecords(NamedTuple):
 NO_RECORDS = NewRecords([], [], [], [], [], [], [])
 
 
-def encode_events(events: Iterable[Event]) -> NewRecords:
-    """Encode events by columns.
+def encode_events(events: Iterable[Event], keys: Keys | None = None) -> NewRecords:
+    """Encode events by columns. Personal data is sealed by the ``keys``.
 
-    Raises SerializationError for a value that can't be stored, and InvalidArgument for an object that is not an event,
-    or for an event that appears twice.
+    Raises SerializationError for a value that can't be stored, InvalidArgument for an object that is not an event, or
+    for an event that appears twice, and ForgottenSubject; InvalidOperation for personal data without keys.
     """
     records = NewRecords([], [], [], [], [], [], [])
     caused = current_metadata()
     for event in events:
-        _encode_event(event, records, caused)
+        _encode_event(event, records, caused, keys)
     if len(set(records.event_ids)) != len(records.event_ids):
         raise InvalidArgument("this append contains the same event twice: append each event once")
     size = sum(map(len, records.data)) + sum(map(len, records.metadata))
@@ -81,7 +87,7 @@ def given_ids(events: Iterable[Event]) -> list[bytes]:
     return [event.event_id.bytes for event in events if not _NEW_ID.isdisjoint(event.__dict__)]
 
 
-def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] | None) -> None:
+def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] | None, keys: Keys | None) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
     cls: Any = type(event)
@@ -93,15 +99,14 @@ def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] |
         raise SerializationError(event_type, name, "it is not a field of the class, and would be lost")
     else:
         revision = cls.revision
-    # Made when it is first asked for: not there, it is empty.
-    metadata: dict[Any, Any] | None = attributes.get("metadata")
-    if caused is not None and "_caused" not in attributes:
-        metadata = {**caused, **(metadata or {})}
+    data, metadata = event.data, metadata_of(event, caused)
+    if "_sealed" in attributes or is_personal(event):
+        data, metadata = sealed_parts(event, metadata, keys)
     timestamp, utc_offset = timestamp_parts(event.timestamp)
     event_ids, event_types, encoded_data, encoded_metadata, timestamps, utc_offsets, revisions = records
     event_ids.append(event.event_id.bytes)
     event_types.append(event_type)
-    encoded_data.append(codec.encode(event_type, event.data))
+    encoded_data.append(codec.encode(event_type, data))
     encoded_metadata.append(codec.encode(f"metadata of {event_type}", metadata) if metadata else codec.EMPTY_MAP)
     timestamps.append(timestamp)
     utc_offsets.append(utc_offset)
@@ -145,13 +150,15 @@ def _checked_revision(event: Event) -> int:
     return revision
 
 
-def decode_events(records: Iterable[Row], *, strict: bool) -> list[Event]:
+def decode_events(records: Iterable[Row], *, strict: bool, keys: Keys | None = None) -> list[Event]:
     """Raises what ``decode_each`` does."""
-    return list(decode_each(records, strict=strict))
+    return list(decode_each(records, strict=strict, keys=keys))
 
 
-def decode_each(records: Iterable[Row], *, strict: bool) -> Iterator[Event]:
+def decode_each(records: Iterable[Row], *, strict: bool, keys: Keys | None = None) -> Iterator[Event]:
     """Makes events without calling their classes: history is not validated again.
+
+    ``keys`` are those of all subjects in the records; None in a program without a key store.
 
     Raises DeserializationError for what can't be read; if ``strict``, UnknownEventType for types without a class.
     """
@@ -179,12 +186,40 @@ def decode_each(records: Iterable[Row], *, strict: bool) -> Iterator[Event]:
                     attributes = codec.completed(attributes, fields)
             if metadata != empty:
                 attributes["metadata"] = decode(metadata, lenient=cls is Event)
+        except codec.SealedFound:
+            attributes = _with_sealed(record, cls, keys)
         except (DeserializationError, ValueError) as error:
             raise _unreadable(record, error) from _cause_of(error)
         attributes["_record"] = record
         event = new(cls)
         assign(event, "__dict__", attributes)
         yield event
+
+
+def _with_sealed(record: Row, cls: type[Event], keys: Keys | None) -> dict[str, Any]:
+    """The attributes of an event that holds sealed values. Raises DeserializationError."""
+    try:
+        data, metadata = opened_parts(record, keys)
+        revision = record[REVISION]
+        attributes: dict[str, Any]
+        if cls is Event:
+            values = codec.decode(data.packed, lenient=True, sealed=True)
+            attributes = {"_data": values, "event_type": record[EVENT_TYPE], "revision": revision}
+            sealed = sealed_paths(values)
+        else:
+            attributes = _older(cls, data.packed, revision, sealed=True)
+            sealed = fill_placeholders(marks_of(cls), attributes)
+            if revision != cls.revision:
+                attributes["revision"] = revision
+        if metadata.packed != codec.EMPTY_MAP:
+            attributes["metadata"] = codec.decode(metadata.packed, lenient=cls is Event, sealed=True)
+            sealed += fill_metadata(cls._personal_metadata, attributes["metadata"])
+    except (DeserializationError, ValueError) as error:
+        raise _unreadable(record, error) from _cause_of(error)
+    if sealed:
+        attributes["_sealed"] = tuple(sealed)
+    attributes["_subjects"] = data.subjects | metadata.subjects
+    return attributes
 
 
 def _unreadable(record: Row, error: DeserializationError | ValueError) -> DeserializationError:
@@ -205,37 +240,42 @@ def _cause_of(error: DeserializationError | ValueError) -> BaseException | None:
 def decoded_data(event_type: str, revision: int, data: bytes) -> dict[Any, Any]:
     """The data of an event as its class has it now, or as it was stored if its type has no class here.
 
+    Personal values are placeholders, or Sealed without a class.
+
     Raises DeserializationError, RevisionError.
     """
     cls = event_class(event_type)
     if cls is None:
-        return codec.decode(data, lenient=True)
+        return codec.decode(data, lenient=True, sealed=True)
     learn(cls)
     try:
-        return _older(cls, data, revision)
+        values = _older(cls, data, revision, sealed=True)
+        fill_placeholders(marks_of(cls), values)
     except ValueError as error:
         raise DeserializationError(event_type, str(error), revision=revision) from (error.__cause__ or error)
+    return values
 
 
-def _older(cls: type[Event], data: bytes, revision: int) -> dict[str, Any]:
+def _older(cls: type[Event], data: bytes, revision: int, *, sealed: bool = False) -> dict[str, Any]:
     """The fields of an event that an older revision of its class stored."""
     if revision > cls.revision:
         raise NewerRevision(cls.event_type, revision, cls.revision, "msgpack")
     fields = cls._fields or {}
     try:
-        values = codec.decode(data)
+        values = codec.decode(data, sealed=sealed)
     except NewerRevision:
         raise
     except DeserializationError:
-        return _without_gone_types(cls, data, revision)
+        return _without_gone_types(cls, data, revision, sealed=sealed)
     return codec.completed(upcast(cls, values, revision), fields)
 
 
-def _without_gone_types(cls: type[Event], data: bytes, revision: int) -> dict[str, Any]:
+def _without_gone_types(cls: type[Event], data: bytes, revision: int, *, sealed: bool = False) -> dict[str, Any]:
     """As ``_older``, of data that holds a type that this program lacks: an upcaster, or the class, may not need it."""
-    attributes = codec.completed(upcast(cls, codec.decode(data, lenient=True), revision), cls._fields or {})
+    values = codec.decode(data, lenient=True, sealed=sealed)
+    attributes = codec.completed(upcast(cls, values, revision), cls._fields or {})
     if any(codec.unregistered(attributes)):
-        codec.decode(data)  # Says which one.
+        codec.decode(data, sealed=sealed)  # Says which one.
     return attributes
 
 

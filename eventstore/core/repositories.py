@@ -15,6 +15,7 @@ from eventstore.aggregate import Aggregate, stream_id_of
 from eventstore.context import with_metadata
 from eventstore.core.commands import Command
 from eventstore.core.loading import Loading
+from eventstore.core.personal_data import subjects_of
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
 from eventstore.core.signals import raised_by_a_signal
 from eventstore.errors import ConcurrencyError, EventAlreadyStored, InvalidArgument
@@ -191,6 +192,7 @@ class RepositoryOperations(Loading[A]):
     def _mark_stored(self, store: Any, aggregate: A, events: Sequence[Event], version: StreamVersion) -> None:
         before = aggregate.version
         aggregate._mark_stored(events, version)
+        aggregate._subjects.update(subjects_of(events))
         self._advance(store, aggregate, before, events)
         store.when_committed(partial(aggregate._confirm, aggregate.version))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 from uuid import UUID
 
 from eventstore.codec.record import Row
@@ -105,7 +105,15 @@ class Retired:
     position: int
 
 
-AppendReply: TypeAlias = Stored | Conflict | AlreadyStored | Retired
+@dataclass(frozen=True, slots=True)
+class SubjectGone:
+    """Nothing of an append was stored, because it holds personal data of a subject that was forgotten."""
+
+    number: int
+    """The place of the subject among those of the append, from 1."""
+
+
+AppendReply: TypeAlias = Stored | Conflict | AlreadyStored | Retired | SubjectGone
 """What became of an append."""
 
 
@@ -118,6 +126,8 @@ class Append(Request[AppendReply]):
     records: NewRecords
     given_ids: Sequence[bytes] = ()
     """Those of the event ids that may have been used before, and are looked for in the stream."""
+    subjects: Sequence[str] = ()
+    """Whose personal data the records hold. It is noted that they occur in the stream, unless one was forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +267,39 @@ class ReadLog(Request[Sequence[Row]]):
     def filtered(self) -> bool:
         """Whether anything is left out."""
         return not (self.event_types is None and self.categories is None and self.partition is None)
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectStreams(Request[list[str]]):
+    """List the streams that hold personal data of a subject."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSnapshotsOf(Request[None]):
+    """Delete the snapshots of all aggregates whose streams hold personal data of a subject."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadByIds(Request[Sequence[Row]]):
+    """Read the rows of events, in whatever streams, by their ids; in the order of their positions."""
+
+    event_ids: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRelated(Request[Sequence[Row]]):
+    """Read rows whose metadata has one of several ids under a key, in the order of their positions; maybe some others.
+
+    ``ids`` are as the codec encodes them.
+    """
+
+    key: Literal["correlation_id", "causation_id"]
+    ids: Sequence[bytes]
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from uuid import UUID
 from eventstore import codec
 from eventstore.aggregate import Aggregate
 from eventstore.codec.registry import described_fields, registered_class, registered_name
+from eventstore.codec.sealing import Keys
 from eventstore.codec.values import IMMUTABLE
+from eventstore.core.sealed_snapshots import opened_state, sealed_attributes
 from eventstore.core.signals import raised_by_a_signal
 from eventstore.errors import SnapshotError
 from eventstore.store import Snapshot
@@ -22,16 +24,22 @@ from eventstore.versions import StreamVersion
 A = TypeVar("A", bound=Aggregate[Any])
 
 
-def snapshot_of(aggregate: Aggregate[Any]) -> Snapshot:
-    """A snapshot of an aggregate without pending events. Raises SerializationError for state that can't be stored."""
+def snapshot_of(aggregate: Aggregate[Any], keys: Keys | None = None) -> Snapshot:
+    """A snapshot of an aggregate without pending events. Raises SerializationError for state that can't be stored.
+
+    With ``keys`` it is sealed under all of them.
+    """
     cls = type(aggregate)
     class_schema = cls.class_schema()  # First: it registers the types that the class mentions.
     attributes = aggregate.snapshot_state()
     held = {cast("str", registered_name(each)): _fingerprint(each) for each in _registered_types(attributes)}
-    state = codec.encode(
-        f"snapshot of {cls.category} {aggregate.id}",
-        {"attributes": attributes, "initial": _initial(cls(aggregate.id)), "types": held},
-    )
+    what = f"snapshot of {cls.category} {aggregate.id}"
+    content: dict[str, Any] = {"attributes": attributes, "initial": _initial(cls(aggregate.id)), "types": held}
+    if keys:
+        event_id = cast("UUID", aggregate._event_id).bytes
+        content["attributes"] = sealed_attributes(what, attributes, event_id, keys)
+        content["subjects"] = sorted(keys)
+    state = codec.encode(what, content)
     unsigned = Snapshot(
         aggregate_type=cls.category,
         aggregate_id=str(aggregate.id),
@@ -44,8 +52,8 @@ def snapshot_of(aggregate: Aggregate[Any]) -> Snapshot:
     return dataclasses.replace(unsigned, checksum=checksum_of(unsigned))
 
 
-def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -> A:
-    """The aggregate that a snapshot holds.
+def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot, keys: Keys | None = None) -> A:
+    """The aggregate that a snapshot holds. ``keys`` are those that it is sealed under.
 
     Raises SnapshotError if the snapshot is damaged, of another aggregate, or was taken when the class, or a class
     whose instances the state holds, had other fields. Whether it belongs to this stream is for its reader to check:
@@ -60,7 +68,7 @@ def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -
         raise SnapshotError(f"{what} is of {snapshot.aggregate_type} {snapshot.aggregate_id}")
     try:
         aggregate = cls(aggregate_id)
-        state = codec.decode(snapshot.state)
+        state = codec.decode(opened_state(snapshot, keys) if keys else snapshot.state)
         if state["initial"] != _initial(aggregate):
             raise SnapshotError(f"{what} was taken when a new {cls.__name__} had other attributes")
         for name, fingerprint in state["types"].items():
@@ -74,6 +82,7 @@ def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot) -
             raise
         raise SnapshotError(f"{what} can't be used: {error}") from error
     aggregate._version, aggregate._event_id = StreamVersion(snapshot.version), snapshot.event_id
+    aggregate._subjects |= set(keys or ())
     return aggregate
 
 

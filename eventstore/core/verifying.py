@@ -103,7 +103,7 @@ class Verification:
         before = self._troubles.get(key) or Trouble(*key, 0, row[POSITION], str(error))
         self._troubles[key] = Trouble(*key, before.events + 1, before.first_position, before.first_error)
         with suppress(DeserializationError):  # Damaged bytes name nothing.
-            self._note_missing(codec.decode(row[DATA], lenient=True), row[POSITION])
+            self._note_missing(codec.decode(row[DATA], lenient=True, sealed=True), row[POSITION])
 
     def _note_missing(self, value: Any, position: int) -> None:
         for each in codec.unregistered(value):

@@ -13,6 +13,7 @@ from eventstore.core.deadlines import DEFAULT_TIMEOUT, NO_DEADLINE, checked_time
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already, waited_for_transactions
 from eventstore.core.requests import Request
+from eventstore.core.subject_keys import AsyncSubjectKeys, checked_keys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
@@ -24,9 +25,16 @@ R = TypeVar("R")
 class AsyncInMemoryEventStore(AsyncFollowableStore):
     """InMemoryEventStore in async."""
 
-    def __init__(self, *, strict: bool = False, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: AsyncSubjectKeys | None = None,
+    ) -> None:
         self._engine = MemoryEngine()
         self.strict = strict
+        self.subject_keys = checked_keys(subject_keys, AsyncSubjectKeys)
         self.timeout = checked_timeout(timeout)
 
     def __repr__(self) -> str:
@@ -49,6 +57,7 @@ class AsyncInMemoryEventStore(AsyncFollowableStore):
                 store = _TransactionStore(self, transaction, own)
                 yield store
         store.committed()
+        await store.finish_forgetting()
 
     def bind(self, connection: Any) -> AsyncEventStore:
         """``connection`` is what this store's ``transaction()`` gave."""
@@ -64,6 +73,7 @@ class _TransactionStore(AsyncBatchStore):
         self._own = own
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self._store = store
         self._engine = store._engine
         self._transaction = transaction

@@ -7,12 +7,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from operator import attrgetter
 from typing import Protocol
 
 from eventstore.codec.record import EPOCH, Record
-from eventstore.core.checkpoints import Claimed, Examined, ParkedEvent, Poll, SubscriptionRow
+from eventstore.core.checkpoints import Claimed, Examined, ParkedEvent, Poll, SubscriptionRow, partition_of
 from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import (
     Claim,
@@ -56,7 +55,7 @@ class _Row:
 
 def in_partition(stream_id: str, number: int, of: int) -> bool:
     """Whether a stream belongs to a partition, as partition_of in the database says."""
-    return sha256(stream_id.encode()).digest()[0] % of == number
+    return partition_of(stream_id, of) == number
 
 
 def _first_error(rows: Iterable[_Row]) -> _Row:

@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
+from eventstore.codec.format import key_of_map
 from eventstore.codec.record import Record
 from eventstore.core.appending import answered_without_storing
+from eventstore.core.forgetting import SUBJECTS
 from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
     Append,
@@ -22,12 +24,15 @@ from eventstore.core.requests import (
     ConfirmCommits,
     Conflict,
     DeleteSnapshot,
+    DeleteSnapshotsOf,
     ListBlockingSessions,
     LoadSnapshot,
     MarkLog,
+    ReadByIds,
     ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
+    ReadRelated,
     ReadStream,
     Request,
     Retired,
@@ -35,6 +40,8 @@ from eventstore.core.requests import (
     SaveSnapshot,
     SessionsGone,
     Stored,
+    SubjectGone,
+    SubjectStreams,
 )
 from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import BeginRebuild
@@ -68,6 +75,8 @@ class Transaction:
     """The checkpoints and parked events that it holds."""
     on_commit: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     """What it changes of them."""
+    subject_streams: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Subjects of personal data that it has appended, each with the stream. They can't be forgotten until it ends."""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -78,6 +87,7 @@ class Savepoint:
     records: int
     locks: frozenset[str]
     bound: int | None
+    subject_streams: int
 
 
 class MemoryEngine:
@@ -90,6 +100,7 @@ class MemoryEngine:
         self._log: list[Record] = []
         self._streams: dict[str, list[Record]] = {}
         self._event_ids: set[bytes] = set()
+        self._subject_streams: dict[str, set[str]] = {}
         self._last_position = 0
         self._holders: dict[str, Transaction] = {}
         self._open: set[Transaction] = set()
@@ -114,8 +125,12 @@ class MemoryEngine:
                     ReadLog.answered_by(self._read_log),
                     BeginRebuild.answered_by(self._begin_rebuild),
                     ListBlockingSessions.answered_by(self._blocking),
+                    ReadByIds.answered_by(self._read_by_ids),
+                    ReadRelated.answered_by(self._read_related),
                     SessionsGone.answered_by(self._sessions_gone),
                     ConfirmCommits.answered_by(self._confirm_commits),
+                    SubjectStreams.answered_by(self._subject_streams_of),
+                    DeleteSnapshotsOf.answered_by(self._delete_snapshots_of),
                 ]
             ),
         }
@@ -138,6 +153,8 @@ class MemoryEngine:
                 self._log.append(record)
             else:
                 insort(self._log, record, key=_position)
+        for subject, stream_id in transaction.subject_streams:
+            self._subject_streams.setdefault(subject, set()).add(stream_id)
         for change in transaction.on_commit:
             change()
         self._end(transaction)
@@ -150,10 +167,13 @@ class MemoryEngine:
 
     def savepoint(self, transaction: Transaction) -> Savepoint:
         self._check(transaction)
-        return Savepoint(len(transaction.records), frozenset(transaction.locks), transaction.bound)
+        return Savepoint(
+            len(transaction.records), frozenset(transaction.locks), transaction.bound, len(transaction.subject_streams)
+        )
 
     def rollback_to(self, savepoint: Savepoint, transaction: Transaction) -> None:
         del transaction.records[savepoint.records :]
+        del transaction.subject_streams[savepoint.subject_streams :]
         transaction.bound = savepoint.bound
         self._release(transaction, transaction.locks - savepoint.locks)
         transaction.failed = False
@@ -171,7 +191,8 @@ class MemoryEngine:
         if isinstance(request, AppendMark):
             request = request.append
         if isinstance(request, Append):
-            return self._try_lock(request.stream_id, _there(transaction))
+            there = _there(transaction)
+            return not self._is_forgetting(request, there) and self._try_lock(request.stream_id, there)
         if isinstance(request, AppendMany):
             # In one order, so that no two batches wait for each other. One that fails at a deadlock needs no more.
             there = _there(transaction)
@@ -180,6 +201,8 @@ class MemoryEngine:
 
     def _try_lock(self, stream_id: str, transaction: Transaction) -> bool:
         self._check(transaction)
+        if self._is_recorded(stream_id, transaction):
+            return False
         holder = self._holders.setdefault(stream_id, transaction)
         transaction.waiting_for = None if holder is transaction else stream_id
         if holder is transaction:
@@ -190,6 +213,17 @@ class MemoryEngine:
                 self._fail(transaction)
                 return True
         return False
+
+    def _is_forgetting(self, request: Append, transaction: Transaction) -> bool:
+        """Whether another transaction is about to forget a subject whose personal data an append holds."""
+        return any(self._holders.get(f"{SUBJECTS}{s}") not in {None, transaction} for s in request.subjects)
+
+    def _is_recorded(self, stream_id: str, transaction: Transaction) -> bool:
+        """Whether another transaction has appended personal data of the subject that an append forgets."""
+        if not stream_id.startswith(SUBJECTS):
+            return False
+        subject = stream_id.removeprefix(SUBJECTS)
+        return any(subject == each for t in self._open - {transaction} for each, _ in t.subject_streams)
 
     @staticmethod
     def stop_waiting(transaction: Transaction | None) -> None:
@@ -215,6 +249,9 @@ class MemoryEngine:
         transaction = _there(given)
         if transaction.failed:
             return Conflict(None)
+        for number, subject in enumerate(request.subjects, 1):
+            if self._stream(f"{SUBJECTS}{subject}", transaction):
+                return SubjectGone(number)
         if transaction.bound is None:
             transaction.bound = self._last_position
         stream = self._stream(request.stream_id, transaction)
@@ -227,6 +264,7 @@ class MemoryEngine:
             self._last_position += 1
             transaction.records.append(Record(request.stream_id, version, self._last_position, *new))
         if count:
+            transaction.subject_streams += [(subject, request.stream_id) for subject in request.subjects]
             return Stored(last + count, self._last_position)
         return Stored(last, stream[-1].position if stream else 0)
 
@@ -324,6 +362,13 @@ class MemoryEngine:
                 found.append(record)
         return found
 
+    def _read_by_ids(self, request: ReadByIds, _: Transaction | None) -> list[Record]:
+        return [record for record in self._log if record.event_id in request.event_ids]
+
+    def _read_related(self, request: ReadRelated, _: Transaction | None) -> list[Record]:
+        after = [key_of_map(request.key) + each for each in request.ids]
+        return [each for each in self._log if any(found in each.metadata for found in after)][: request.limit]
+
     def _blocking(self, request: ListBlockingSessions, transaction: Transaction | None) -> list[BlockingSession]:
         others = self._open - {transaction}
         highest = self._log[-1].position if self._log else 0
@@ -345,6 +390,14 @@ class MemoryEngine:
 
     def _confirm_commits(self, _: ConfirmCommits, __: Transaction | None) -> None:
         pass
+
+    def _subject_streams_of(self, request: SubjectStreams, transaction: Transaction | None) -> list[str]:
+        own = transaction.subject_streams if transaction else []
+        there = self._subject_streams.get(request.subject, set())
+        return sorted(there | {stream_id for subject, stream_id in own if subject == request.subject})
+
+    def _delete_snapshots_of(self, _: DeleteSnapshotsOf, __: Transaction | None) -> None:
+        """Snapshots in memory stand by themselves. Those of the subject are sealed by its key."""
 
     def _stream(self, stream_id: str, transaction: Transaction | None) -> Sequence[Record]:
         committed = self._streams.get(stream_id, [])

@@ -13,6 +13,7 @@ from eventstore.core.deadlines import DEFAULT_TIMEOUT, NO_DEADLINE, checked_time
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already, waited_for_transactions
 from eventstore.core.requests import Request
+from eventstore.core.subject_keys import SubjectKeys, checked_keys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument
 from eventstore.memory.engine import MemoryEngine, MemorySnapshots, Transaction
@@ -25,12 +26,19 @@ class InMemoryEventStore(FollowableStore):
     """A store that lives as long as the object.
 
     With ``strict``, events of unknown types are refused on reading. ``timeout`` is the number of seconds that an append
-    waits for open transactions, None for as long as it takes.
+    waits for open transactions, None for as long as it takes. ``subject_keys`` are the keys of personal data.
     """
 
-    def __init__(self, *, strict: bool = False, timeout: float | None = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: SubjectKeys | None = None,
+    ) -> None:
         self._engine = MemoryEngine()
         self.strict = strict
+        self.subject_keys = checked_keys(subject_keys, SubjectKeys)
         self.timeout = checked_timeout(timeout)
 
     def __repr__(self) -> str:
@@ -52,6 +60,7 @@ class InMemoryEventStore(FollowableStore):
             store = _TransactionStore(self, transaction, own)
             yield store
         store.committed()
+        store.finish_forgetting()
 
     def bind(self, connection: Any) -> EventStore:
         """``connection`` is what this store's ``transaction()`` gave."""
@@ -67,6 +76,7 @@ class _TransactionStore(BatchStore):
         self._own = own
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self._store = store
         self._engine = store._engine
         self._transaction = transaction

@@ -22,6 +22,7 @@ from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
 from eventstore.core.requests import Call, Request, SessionsGone
+from eventstore.core.subject_keys import AsyncSubjectKeys, checked_keys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
@@ -100,7 +101,7 @@ async def _cancel(connection: AsyncConnection[Any], late: OutOfTime) -> None:
         raise unanswered() from error
 
 
-class _PoolClient:
+class PoolClient:
     """What the stores have in common: a schema, and connections to where it is."""
 
     def __init__(
@@ -138,7 +139,7 @@ class _PoolClient:
         await self.close()
 
 
-class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
+class AsyncPostgresEventStore(PoolClient, AsyncFollowableStore):
     """PostgresEventStore in async, over a psycopg_pool.AsyncConnectionPool."""
 
     def __init__(
@@ -149,9 +150,11 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
         strict: bool = False,
         notify: bool = False,
         timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: AsyncSubjectKeys | None = None,
     ) -> None:
         super().__init__(pool, schema, timeout=timeout)
         self.strict = strict
+        self.subject_keys = checked_keys(subject_keys, AsyncSubjectKeys)
         self._announcements = Announcements(self.connections.server, self.statements, notify=notify)
 
     @classmethod
@@ -165,9 +168,11 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
         max_size: int = 10,
         prepare: bool = True,
         timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: AsyncSubjectKeys | None = None,
     ) -> Self:
         """A store with at most ``max_size`` connections of its own, for each event loop that uses it."""
-        return cls(OwnPool(dsn, max_size, prepare=prepare), schema, strict=strict, notify=notify, timeout=timeout)
+        pool = OwnPool(dsn, max_size, prepare=prepare)
+        return cls(pool, schema, strict=strict, notify=notify, timeout=timeout, subject_keys=subject_keys)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -210,6 +215,7 @@ class AsyncPostgresEventStore(_PoolClient, AsyncFollowableStore):
                 raise
         if store.has_appended:
             self.announce()
+        await store.finish_forgetting()
 
     async def _begin(self, loan: Loan) -> AsyncConnection[Any]:
         connection = await loan.take(self._deadline())
@@ -231,11 +237,13 @@ class AsyncPostgresTransaction(AsyncBatchStore):
     """The store in one transaction: what ``transaction()`` and ``bind`` give."""
 
     in_transaction = True
+    sees_commit = False
 
     def __init__(self, store: AsyncPostgresEventStore, connection: AsyncConnection[Any]) -> None:
         self._store = store
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self.statements = store.statements.in_transaction
         self._connection = connection
 
@@ -279,6 +287,7 @@ class AsyncPostgresTransaction(AsyncBatchStore):
 class _Transaction(AsyncPostgresTransaction):
     """The store in a transaction of its own."""
 
+    sees_commit = True
     own: OwnTransaction
 
     def __init__(self, store: AsyncPostgresEventStore, loan: Loan, connection: AsyncConnection[Any]) -> None:
@@ -336,7 +345,7 @@ class _Transaction(AsyncPostgresTransaction):
         return await execute(self._connection, request, self.statements)
 
 
-class AsyncPostgresSnapshotStore(_PoolClient, AsyncRequestSnapshotStore):
+class AsyncPostgresSnapshotStore(PoolClient, AsyncRequestSnapshotStore):
     """PostgresSnapshotStore in async."""
 
     @classmethod

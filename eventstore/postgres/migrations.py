@@ -41,10 +41,14 @@ class Migration:
         return sha256(self.text.encode()).hexdigest()
 
 
-def migrations() -> list[Migration]:
+_SUBJECT_KEYS = "subject_keys"
+"""The directory of sql/ for the keys of subjects."""
+
+
+def migrations(directory: str = "") -> list[Migration]:
     """The files of sql/ in their order. Number 0 is the table that records the others; it is run every time."""
     found: list[Migration] = []
-    for file in sql_directory().iterdir():
+    for file in (sql_directory() / directory if directory else sql_directory()).iterdir():
         match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
         if match:
             found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
@@ -75,10 +79,24 @@ def migrate(
         AccessDenied: the role may not create the schema.
         InvalidArgument: ``schema`` is not a valid name, or the DSN is malformed.
     """
+    return _migrated(dsn_or_connection, schema, migrations(), triggers=triggers)
+
+
+def migrate_subject_keys(dsn_or_connection: str | Connection[Any], schema: str = "eventstore_keys") -> list[str]:
+    """Create the schema of a PostgresSubjectKeys, or bring it up to date. Return the names of the files applied.
+
+    The arguments and errors are those of ``migrate``. The schema must not be that of an event store.
+    """
+    return _migrated(dsn_or_connection, schema, migrations(_SUBJECT_KEYS))
+
+
+def _migrated(
+    dsn_or_connection: str | Connection[Any], schema: str, files: list[Migration], *, triggers: bool = True
+) -> list[str]:
     with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
         cursor.execute(LOCK)
         with fixed_search_path(cursor):
-            steps = missing_steps(cursor, schema, triggers=triggers)
+            steps = missing_steps(cursor, schema, triggers=triggers, files=files)
             for _, text in steps:
                 for statement in statements_in(text):
                     cursor.execute(statement.encode())
@@ -145,9 +163,11 @@ def connected(dsn: str) -> Connection[Any]:
     return connection
 
 
-def missing_steps(cursor: Cursor[Any], schema: str, *, triggers: bool) -> list[tuple[str, str]]:
+def missing_steps(
+    cursor: Cursor[Any], schema: str, *, triggers: bool, files: list[Migration] | None = None
+) -> list[tuple[str, str]]:
     """What is to be run, each with the name of its file; none is named where the file is run every time."""
-    first, *files = migrations()
+    first, *files = migrations() if files is None else files
     steps: list[tuple[str, str]] = []
     exists, recorded = _state(cursor, schema)
     if not exists:

@@ -22,6 +22,7 @@ from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.own_transactions import OwnTransaction, own_transaction
 from eventstore.core.refusals import bound_already
 from eventstore.core.requests import Call, Request, SessionsGone
+from eventstore.core.subject_keys import SubjectKeys, checked_keys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import EventStoreError, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
@@ -103,7 +104,7 @@ def _cancel(connection: Connection[Any], late: OutOfTime) -> None:
         raise unanswered() from error
 
 
-class _PoolClient:
+class PoolClient:
     """What the stores have in common: a schema, and connections to its database."""
 
     def __init__(
@@ -141,7 +142,7 @@ class _PoolClient:
         self.close()
 
 
-class PostgresEventStore(_PoolClient, FollowableStore):
+class PostgresEventStore(PoolClient, FollowableStore):
     """A store on PostgreSQL, in one schema. Safe for threads, and after a fork.
 
     >>> with PostgresEventStore.connect(dsn, schema) as store:
@@ -157,6 +158,7 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         notify: wake the subscriptions of other processes, by a NOTIFY that a thread sends after the commits. Those of
             this process are woken in any case.
         timeout: the number of seconds that a call may take, waits included; None: no bound.
+        subject_keys: the keys of personal data. Without them it reads as placeholders, and can't be appended.
 
     Raises:
         InvalidArgument: an argument is invalid.
@@ -170,9 +172,11 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         strict: bool = False,
         notify: bool = False,
         timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: SubjectKeys | None = None,
     ) -> None:
         super().__init__(pool, schema, timeout=timeout)
         self.strict = strict
+        self.subject_keys = checked_keys(subject_keys, SubjectKeys)
         self._announcements = Announcements(self.connections.server, self.statements, notify=notify)
 
     @classmethod
@@ -186,13 +190,15 @@ class PostgresEventStore(_PoolClient, FollowableStore):
         max_size: int = 10,
         prepare: bool = True,
         timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: SubjectKeys | None = None,
     ) -> Self:
         """Return a store with at most ``max_size`` connections of its own. It connects on first use.
 
         Close it, or use it as a context manager. Raises InvalidArgument for a malformed ``dsn``.
         ``prepare=False`` is for a PgBouncer that does not know prepared statements.
         """
-        return cls(OwnPool(dsn, max_size, prepare=prepare), schema, strict=strict, notify=notify, timeout=timeout)
+        pool = OwnPool(dsn, max_size, prepare=prepare)
+        return cls(pool, schema, strict=strict, notify=notify, timeout=timeout, subject_keys=subject_keys)
 
     @property
     def wakeups(self) -> WakeUps:
@@ -234,6 +240,7 @@ class PostgresEventStore(_PoolClient, FollowableStore):
                 raise
         if store.has_appended:
             self.announce()
+        store.finish_forgetting()
 
     def _begin(self, loan: Loan) -> Connection[Any]:
         connection = loan.take(self._deadline())
@@ -261,11 +268,13 @@ class PostgresTransaction(BatchStore):
     """A store in one transaction. ``transaction()`` and ``bind()`` of PostgresEventStore return it."""
 
     in_transaction = True
+    sees_commit = False
 
     def __init__(self, store: PostgresEventStore, connection: Connection[Any]) -> None:
         self._store = store
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self.statements = store.statements.in_transaction
         self._connection = connection
 
@@ -309,6 +318,7 @@ class PostgresTransaction(BatchStore):
 class _Transaction(PostgresTransaction):
     """The store in a transaction of its own."""
 
+    sees_commit = True
     own: OwnTransaction
 
     def __init__(self, store: PostgresEventStore, loan: Loan, connection: Connection[Any]) -> None:
@@ -366,7 +376,7 @@ class _Transaction(PostgresTransaction):
         return execute(self._connection, request, self.statements)
 
 
-class PostgresSnapshotStore(_PoolClient, RequestSnapshotStore):
+class PostgresSnapshotStore(PoolClient, RequestSnapshotStore):
     """Snapshots on PostgreSQL, beside the events or elsewhere. Safe for threads, and after a fork.
 
     The arguments are those of PostgresEventStore.

@@ -21,11 +21,13 @@ from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailabl
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore
 from eventstore.subscriptions import managing
+from eventstore.subscriptions.batches import check_takes_one, takes_batches
 from eventstore.subscriptions.following import (
     SIGN_OFF_SECONDS,
     Elsewhere,
     Follower,
     Handle,
+    HandleBatch,
     InTransaction,
     Wait,
     drop_parked,
@@ -53,7 +55,7 @@ class _Following:
         self,
         store: object,
         name: str,
-        handle: Callable[[Event, Any], object],
+        handle: Callable[[Any, Any], object],
         options: Options,
         *,
         tables: Iterable[object] = (),
@@ -68,8 +70,10 @@ class _Following:
             Settings(**options),
             exactly_once=self._exactly_once,
             strict=self._store.strict,
+            subject_keys=self._store.subject_keys,
             tables=check_tables(tables),
             reads_elsewhere=read_from is not None,
+            batched=takes_batches(handle),
         )
         self._follower = self._make_follower()
         self._running: asyncio.AbstractEventLoop | None = None
@@ -180,6 +184,9 @@ class _Following:
             with handling(request.event):
                 result = self._handle(request.event, transaction)
                 return await result if isawaitable(result) else result
+        if isinstance(request, HandleBatch):
+            result = self._handle(request.events, transaction)
+            return await result if isawaitable(result) else result
         if isinstance(request, Elsewhere):
             return await self._carry_out(request)
         return await transaction.execute(request)
@@ -200,6 +207,7 @@ class AsyncSubscription(_Following):
         read_from: AsyncEventStore | None = None,
         **options: Unpack[Options],
     ) -> None:
+        check_takes_one(handler)
         super().__init__(store, name, lambda event, _: handler(event), options, read_from=read_from)
 
 

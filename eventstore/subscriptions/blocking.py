@@ -23,11 +23,13 @@ from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailabl
 from eventstore.event import Event
 from eventstore.store import EventStore
 from eventstore.subscriptions import managing
+from eventstore.subscriptions.batches import check_takes_one, takes_batches
 from eventstore.subscriptions.following import (
     SIGN_OFF_SECONDS,
     Elsewhere,
     Follower,
     Handle,
+    HandleBatch,
     InTransaction,
     Wait,
     drop_parked,
@@ -55,7 +57,7 @@ class _Following:
         self,
         store: object,
         name: str,
-        handle: Callable[[Event, Any], object],
+        handle: Callable[[Any, Any], object],
         options: Options,
         *,
         tables: Iterable[object] = (),
@@ -70,8 +72,10 @@ class _Following:
             Settings(**options),
             exactly_once=self._exactly_once,
             strict=self._store.strict,
+            subject_keys=self._store.subject_keys,
             tables=check_tables(tables),
             reads_elsewhere=read_from is not None,
+            batched=takes_batches(handle),
         )
         self._follower = self._make_follower()
         self._running = threading.Lock()
@@ -205,6 +209,8 @@ class _Following:
         if isinstance(request, Handle):
             with handling(request.event):
                 return self._handle(request.event, transaction)
+        if isinstance(request, HandleBatch):
+            return self._handle(request.events, transaction)
         if isinstance(request, Elsewhere):
             return self._carry_out(request)
         return transaction.execute(request)
@@ -265,6 +271,7 @@ class Subscription(_Following):
         **options: Unpack[Options],
     ) -> None:
         check_blocking("handler", handler, instead="AsyncSubscription")
+        check_takes_one(handler)
         super().__init__(store, name, lambda event, _: handler(event), options, read_from=read_from)
 
 
@@ -290,7 +297,7 @@ class Projection(_Following, Generic[T]):
     Args:
         store: the store whose log to follow.
         name: the name of the checkpoint.
-        handler: called with each event and the transaction.
+        handler: called with each event and the transaction; declared with ``batched``, with a list of events.
         tables: the tables of the read model, for ``rebuild``.
 
     The other arguments are those of Subscription.

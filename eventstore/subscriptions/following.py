@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from eventstore.codec.record import POSITION, STREAM_ID, Row
+from eventstore.codec.sealing import Keys
 from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, REBUILD, Claimed, SubscriptionState, above_the_log
-from eventstore.core.logs import log as _log
+from eventstore.core.forgetting import keys_of
+from eventstore.core.logs import subscription_log as _log
 from eventstore.core.operations import check_number
 from eventstore.core.records import decode_events
 from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import Operation, ReadLog, Request, SafePosition, ask
+from eventstore.core.subject_keys import AnySubjectKeys
 from eventstore.core.subscription_requests import (
     Claim,
     DropParked,
@@ -59,6 +62,7 @@ from eventstore.subscriptions.outages import (
     sqlstate_of,
     took_too_long,
 )
+from eventstore.subscriptions.pages import OLD_SECONDS, Page, Pages
 from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
 
 BEHIND_ANOTHER = "not tried: an earlier event of its stream is parked"
@@ -69,8 +73,6 @@ WINDOW = 100_000
 """At most so many positions in one batch, so that the checkpoint also moves where the filter leaves everything out."""
 BUSY_SECONDS = 0.05
 """Until the next look, where other workers are on all that there is to do."""
-OLD_SECONDS = 1.0
-"""After so long what a poll has said is asked again where the batch is read: that may be another server by now."""
 SIGN_OFF_SECONDS = 3.0
 """How long a worker that ends tries to say so: whoever stops it may have lost patience with the server, too."""
 
@@ -89,6 +91,13 @@ class Handle(Request[object]):
     """Give an event to the handler, with the transaction. Raises what the handler does."""
 
     event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class HandleBatch(Request[object]):
+    """Give events to a handler of many, with the transaction. Raises what the handler does."""
+
+    events: Sequence[Event]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +158,9 @@ class Follower:
         exactly_once: bool,
         strict: bool,
         tables: tuple[str, ...] = (),
+        subject_keys: AnySubjectKeys | None = None,
         reads_elsewhere: bool = False,
+        batched: bool = False,
     ) -> None:
         self.name = check_name("name", name)
         self.tables = tables
@@ -160,10 +171,13 @@ class Follower:
         self.stopping = False
         self._settings = settings
         self._exactly_once = exactly_once
+        self._subject_keys = subject_keys
         self._reads_elsewhere = reads_elsewhere
+        self._batched = batched
         self._strict = strict or settings.has_classes
         self._unknown = UnknownTypes(name)
         self._troubles: dict[int, _Trouble] = {}
+        self._pages = Pages()
         self._beat = self._polled = float("-inf")
 
     def wants(self, event: Event) -> bool:
@@ -197,7 +211,7 @@ class Follower:
         StoreRefused for what the server refuses for good.
         """
         self.state, self.error = SubscriptionState.CATCHING_UP, None
-        patience = Patience(f"subscription {cleaned(self.name)}")
+        patience = Patience("subscription", self.name)
         target: int | None = None
         registered = False
         try:
@@ -215,6 +229,7 @@ class Follower:
                     if to_end and failure.alone and is_of_a_newer_release(failure.cause):
                         raise failure.cause from failure.cause.__cause__
                 except (StoreUnavailable, AppendOutcomeUnknown) as error:
+                    self._pages.last = None
                     yield from patience.wait(error)
                 else:
                     patience.reset()
@@ -273,6 +288,7 @@ class Follower:
             if target is not None and lowest >= target:
                 return False
             self.state = SubscriptionState.LIVE
+            self._pages.last = None
             yield from ask(Wait(self._settings.poll_interval))
             return True
         if safe - lowest > FAR_BEHIND:
@@ -294,16 +310,18 @@ class Follower:
         claimed = yield from ask(Claim(self.name, below, partition))
         if claimed is None:
             return None
-        records, end = yield from self._read(claimed, below)
+        records, end = yield from self._next_records(claimed, below)
         records = [record for record in records if record[POSITION] not in leaving_out] if leaving_out else records
         held = yield from self._held_streams(claimed)
+        if self._batched:
+            return (yield from self._handle_at_once(claimed, records, held, end))
         streams = {record[POSITION]: record[STREAM_ID] for record in records} if held else {}
         done, handled = claimed.position, 0
         deadline = time.monotonic() + BATCH_SECONDS
         trouble = self._troubles.get(claimed.partition)
         suspect = trouble.position if trouble else None
         slowest = Slowest()
-        for position, event in self._decoded(records):
+        for position, event in self._decoded(records, (yield from self._keys_of(records))):
             if streams.get(position) in held:
                 yield from ask(Park(self.name, position, 0, BEHIND_ANOTHER, rebuild=claimed.partition == REBUILD))
                 done = position
@@ -312,11 +330,9 @@ class Follower:
                 end = done  # What fails is tried alone.
                 break
             try:
-                if isinstance(event, DeserializationError):
-                    raise event
-                self._unknown.warn_of(event)
+                readable = self._readable(event)
                 with slowest.timed(position):
-                    yield from ask(Handle(event))
+                    yield from ask(Handle(readable))
             except Exception as error:  # noqa: BLE001 raised again, or a part of the batch
                 slow = slowest.position
                 return (yield from self._failed(claimed, position, error, slowest=slow, done=done, handled=handled))
@@ -330,20 +346,80 @@ class Follower:
             del self._troubles[claimed.partition]
         return Batch(end, handled)
 
-    def _read(self, claimed: Claimed, below: int) -> Operation[tuple[Sequence[Row], int]]:
-        """In a transaction: the next records of a partition, and the position up to which those are all."""
+    def _next_records(self, claimed: Claimed, below: int) -> Operation[tuple[Sequence[Row], int]]:
+        """At most a batch of what a partition has next, and the position up to which that is all."""
+        number, of, after = claimed
         if time.monotonic() > self._polled + OLD_SECONDS:
             # The transaction may have waited for a failover that lost events: others get the positions that were safe.
-            below = min(below, (yield from self.safe_position(claimed.position)))
-        upto = min(below, claimed.position + WINDOW)
-        split = (claimed.partition, claimed.partitions) if claimed.partitions > 1 else None
-        records = yield from self._reading(
-            ReadLog(claimed.position, upto, self.batch_size, self._stored_types(), self._settings.categories, split)
+            below = min(below, (yield from self.safe_position(after)))
+        if of == 1:
+            return (yield from self._read(after, below, self.batch_size, None))
+        size = self._pages.rows_to_read(number, of, self.batch_size)
+        wanted, page = self._stored_types(), self._pages.last
+        if page is None or not page.holds(after, wanted, of):
+            if not size:
+                return (yield from self._read(after, below, self.batch_size, (number, of)))
+            rows, end = yield from self._read(after, below, size, None)
+            page = self._pages.last = Page(after, end, wanted, rows, of)
+        return page.part(number, after, self.batch_size)
+
+    def _read(
+        self, after: int, below: int, limit: int, split: tuple[int, int] | None
+    ) -> Operation[tuple[Sequence[Row], int]]:
+        upto = min(below, after + WINDOW)
+        rows = yield from self._reading(
+            ReadLog(after, upto, limit, self._stored_types(), self._settings.categories, split)
         )
-        if not records and upto < below:  # Positions may begin far above, as on a worker of Citus.
+        end = rows[-1][POSITION] if len(rows) == limit else upto
+        if not rows and upto < below:  # Positions may begin far above, as on a worker of Citus.
             found = yield from self._reading(ReadLog(upto, below, 1, None, None))
-            return records, found[0][POSITION] - 1 if found else below
-        return records, records[-1][POSITION] if len(records) == self.batch_size else upto
+            end = found[0][POSITION] - 1 if found else below
+        return rows, end
+
+    def _handle_at_once(
+        self, claimed: Claimed, records: Sequence[Row], held: Container[str | None], end: int
+    ) -> Operation[Batch]:
+        """In a transaction: give the events to the handler at once, up to one that is suspected to fail.
+
+        Nobody knows at which event a batch has failed. The one in its middle is suspected first, so that what stands
+        before it comes next, and what fails there is halved in turn.
+        """
+        trouble = self._troubles.get(claimed.partition)
+        suspect = trouble.position if trouble else None
+        streams = {record[POSITION]: record[STREAM_ID] for record in records} if held else {}
+        chosen: list[tuple[int, Event | DeserializationError]] = []
+        done = claimed.position
+        for position, event in self._decoded(records, (yield from self._keys_of(records))):
+            if streams.get(position) in held:
+                yield from ask(Park(self.name, position, 0, BEHIND_ANOTHER, rebuild=claimed.partition == REBUILD))
+                done = position
+                continue
+            alone = position == suspect or isinstance(event, DeserializationError)
+            if chosen and alone:
+                end = done
+                break
+            chosen.append((position, event))
+            done = position
+            if alone:
+                end = done
+                break
+        middle, count = chosen[len(chosen) // 2][0] if chosen else end, len(chosen)
+        if chosen:
+            try:
+                yield from ask(HandleBatch([self._readable(event) for _, event in chosen]))
+            except Exception as error:  # noqa: BLE001 raised again, or a part of the batch
+                failed = self._failed(claimed, middle, error, slowest=middle, done=claimed.position, handled=count - 1)
+                return (yield from failed)
+        yield from self._save(claimed, end, middle, middle, count)
+        if suspect is not None and end >= suspect:
+            del self._troubles[claimed.partition]
+        return Batch(end, count)
+
+    def _readable(self, event: Event | DeserializationError) -> Event:
+        if isinstance(event, DeserializationError):
+            raise event
+        self._unknown.warn_of(event)
+        return event
 
     def _held_streams(self, claimed: Claimed) -> Operation[frozenset[str | None]]:
         """The streams whose events are parked without being tried, as an earlier one is parked."""
@@ -382,14 +458,20 @@ class Follower:
         failure = HandlingFailed(claimed._replace(position=done), position, error, alone=True)
         return Batch(done, handled, refused or failure)
 
-    def _decoded(self, records: Sequence[Row]) -> Iterator[tuple[int, Event | DeserializationError]]:
+    def _keys_of(self, records: Sequence[Row]) -> Operation[Keys | None]:
+        """The keys of personal data that some records need to be decoded."""
+        if self._subject_keys is None:
+            return None
+        return (yield from keys_of(records, self._subject_keys, committed=True))
+
+    def _decoded(self, records: Sequence[Row], keys: Keys | None) -> Iterator[tuple[int, Event | DeserializationError]]:
         """The events with their positions; for one that can't be read the error, where those before it are handled."""
         try:
-            events = decode_events(records, strict=self._strict)
+            events = decode_events(records, strict=self._strict, keys=keys)
         except DeserializationError:
             for record in records:
                 try:
-                    yield record[POSITION], decode_events([record], strict=self._strict)[0]
+                    yield record[POSITION], decode_events([record], strict=self._strict, keys=keys)[0]
                 except DeserializationError as error:
                     yield record[POSITION], error
         else:
@@ -432,6 +514,12 @@ class Follower:
             position,
             cleaned(text),
             exc_info=failure.cause,
+            extra={
+                "subscription": self.name,
+                "position": position,
+                "attempt": tries,
+                "error_type": type(failure.cause).__name__,
+            },
         )
         try:
             if tries >= self._settings.attempts:
@@ -449,7 +537,11 @@ class Follower:
         """Rest at an event that a newer release can read, and hold nothing, so that its workers can take over."""
         if tries == 1:
             _log.warning(
-                "subscription %s waits at position %d: %s", cleaned(self.name), failure.position, cleaned(text)
+                "subscription %s waits at position %d: %s",
+                cleaned(self.name),
+                failure.position,
+                cleaned(text),
+                extra={"subscription": self.name, "position": failure.position},
             )
         with suppress(StoreUnavailable, AppendOutcomeUnknown):
             yield from ask(NoteError(self.name, failure.claimed.partition, failure.position, text, failed=False))
@@ -485,7 +577,9 @@ class Follower:
                         f"subscription {self.name!r} parks the events of a stream in their order: retry the event at "
                         f"position {earlier.position} first, or drop it"
                     )
-        yield from ask(Handle(decode_events(records, strict=self._strict)[0]))
+        keys = yield from self._keys_of(records)
+        event = decode_events(records, strict=self._strict, keys=keys)[0]
+        yield from ask(HandleBatch([event]) if self._batched else Handle(event))
 
 
 def drop_parked(name: str, position: int) -> Operation[None]:

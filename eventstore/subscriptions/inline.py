@@ -14,6 +14,7 @@ from eventstore.core.requests import Call, Operation, ask
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore, Categories, EventStore, EventTypes
 from eventstore.subscriptions.asynchronous import AsyncProjection
+from eventstore.subscriptions.batches import takes_batches
 from eventstore.subscriptions.blocking import Projection
 from eventstore.versions import ExpectedVersion, StreamVersion
 
@@ -31,9 +32,13 @@ def _append(
     after = yield from ask(Call(lambda: transaction.append(stream_id, events, expected_version)))
     if after > before:
         stored = yield from ask(Call(lambda: transaction.read(stream_id, before, after)))
+        for projection in projections:
+            if takes_batches(projection.handler) and (wanted := [each for each in stored if projection.wants(each)]):
+                handle: Callable[[Any, Any], object] = projection.handler
+                yield from ask(Call(partial(handle, wanted, transaction)))
         for event in stored:
             for projection in projections:
-                if projection.wants(event):
+                if not takes_batches(projection.handler) and projection.wants(event):
                     with handling(event):  # The driver makes the call, and waits for it, where it drives this.
                         yield from ask(Call(partial(projection.handler, event, transaction)))
     return after
@@ -60,6 +65,7 @@ class _Inline(EventStore):
     def __init__(self, store: EventStore, projections: Sequence[Projection[Any]]) -> None:
         self._store = store
         self._projections = projections
+        self.subject_keys = store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -113,6 +119,9 @@ class _Inline(EventStore):
             limit=limit,
         )
 
+    def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return self._store.forget(subject, reason)
+
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
         with self._store.transaction() as transaction:
@@ -126,6 +135,7 @@ class _AsyncInline(AsyncEventStore):
     def __init__(self, store: AsyncEventStore, projections: Sequence[AsyncProjection[Any]]) -> None:
         self._store = store
         self._projections = projections
+        self.subject_keys = store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -178,6 +188,9 @@ class _AsyncInline(AsyncEventStore):
             backwards=backwards,
             limit=limit,
         )
+
+    async def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return await self._store.forget(subject, reason)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:
         return self._transaction()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from eventstore.codec.showing import cleaned
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import subscription_log as _log
 from eventstore.core.requests import Operation, Request, ask
 from eventstore.core.subscription_requests import InRecovery
 from eventstore.errors import AppendOutcomeUnknown, StoreRefused, StoreUnavailable
@@ -100,8 +100,9 @@ class Slowest:
 class Patience:
     """The waits of one follower for a store that can't be reached, longer and longer until it can."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, name: str) -> None:
+        """``what`` is at work on the subscription ``name``."""
+        self._what, self._name = f"{what} {cleaned(name)}", name
         self.reset()
 
     def reset(self) -> None:
@@ -122,7 +123,13 @@ class Patience:
                 "to the primary, for example with target_session_attrs=read-write",
                 sqlstate=sqlstate,
             ) from error
-        _log.warning("%s: %s; it resumes in %.1f s", self._what, cleaned(str(error)), self._delay)
+        _log.warning(
+            "%s: %s; it resumes in %.1f s",
+            self._what,
+            cleaned(str(error)),
+            self._delay,
+            extra={"subscription": self._name, "sqlstate": sqlstate, "delay": self._delay},
+        )
         yield from ask(Rest(self._delay))
         self._delay = min(self._delay * 2, LAST_DELAY)
 

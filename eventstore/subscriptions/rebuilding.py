@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import REBUILD
+from eventstore.core.logs import subscription_log as _log
 from eventstore.core.operations import check_number, repeated
 from eventstore.core.requests import Operation, ask
 from eventstore.core.subscription_requests import (
@@ -35,8 +35,6 @@ from eventstore.subscriptions.unknown import is_of_a_newer_release
 
 FINISH_SECONDS = 1.0
 """When no more than this is left, or a batch, the workers of the model in use are made to wait for the rest."""
-
-_log = logging.getLogger("eventstore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ class Rebuild:
         self._tables = tuple(found)
         self._dropped = frozenset((yield from ask(ListDropped(name))))
         self._started = time.monotonic()
-        patience = Patience(f"rebuild of {cleaned(name)}")
+        patience = Patience("rebuild of", name)
         while True:
             if self._follower.stopping:
                 raise InvalidOperation(
@@ -188,8 +186,9 @@ class Rebuild:
             _log.warning(
                 "the rebuild of %s leaves %s empty, which had rows: does its handler change rows that somebody else "
                 "has put there? Let it insert what it needs",
-                self._follower.name,
-                ", ".join(emptied),
+                cleaned(self._follower.name),
+                cleaned(", ".join(emptied)),
+                extra={"subscription": self._follower.name},
             )
         yield from ask(FinishRebuild(self._follower.name, self._tables, safe))
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventstore.codec.showing import cleaned
-from eventstore.core.logs import log as _log
+from eventstore.core.logs import subscription_log as _log
 from eventstore.errors import NewerRevision, UnknownEventType
 from eventstore.event import Event
 from eventstore.event_types import event_class, is_ignored
@@ -36,4 +36,5 @@ class UnknownTypes:
             "import the module that defines it, or give event_types classes, and the subscription waits at them",
             cleaned(self._subscription),
             cleaned(event_type),
+            extra={"subscription": self._subscription, "event_type": event_type, "position": event.position},
         )

@@ -114,6 +114,9 @@ class SyncFromAsyncEventStore(EventStore):
 
         return iter(lambda: self._thread.run(next_event()), None)
 
+    def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
+        return self._thread.run(self._store.forget(subject, reason))
+
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
         block = self._store.transaction()

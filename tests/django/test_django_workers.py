@@ -35,6 +35,7 @@ from eventstore.contrib.django import (
     repository,
     subscription,
 )
+from eventstore.contrib.django.stores import DjangoEventStore
 from eventstore.contrib.django.test import empty_store
 from eventstore.subscriptions import following
 
@@ -343,3 +344,31 @@ def test_a_decorator_without_a_name_is_refused_and_says_how_to_name_it(decorator
 
     with pytest.raises(InvalidArgument, match=rf'write @{decorator.__name__}\("arrivals"\) above arrivals'):
         decorator(arrivals)
+
+
+@pytest.mark.parametrize("decorator", [projection, subscription])
+def test_events_may_be_read_from_another_database_than_the_checkpoints(
+    monkeypatch: pytest.MonkeyPatch, decorator: Callable[..., Any]
+) -> None:
+    """As from a standby, which the alias leads to."""
+    monkeypatch.setattr("eventstore.contrib.django.workers.workers", {})
+    monkeypatch.setattr("eventstore.contrib.django.workers.targets", {})
+    handled: list[int] = []
+
+    @decorator("from-elsewhere", read_using="pooled")
+    def handle(event: Event, *_: object) -> None:
+        handled.append(event.version)
+
+    asked: set[tuple[str, str]] = set()
+    execute = DjangoEventStore.execute
+
+    def noted(store: DjangoEventStore, request: Any) -> Any:
+        asked.add((store.using, type(request).__name__))
+        return execute(store, request)
+
+    event_store().append("Parcel-1", [Event(event_type="T"), Event(event_type="T")], 0)
+    monkeypatch.setattr(DjangoEventStore, "execute", noted)
+    handle.run_until_caught_up()
+    assert handled == [1, 2]
+    assert {using for using, request in asked if request == "ReadLog"} == {"pooled"}
+    assert handle.status().position == event_store().last_position()

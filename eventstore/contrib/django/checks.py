@@ -11,16 +11,23 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 Django's name
 from django.db import connections
 
-from eventstore.contrib.django.conf import DEFAULTS, PREFIX, setting
+from eventstore.contrib.django.conf import DEFAULTS, PREFIX, setting, subject_keys
 from eventstore.core.deadlines import checked_timeout
-from eventstore.errors import EventStoreError
+from eventstore.errors import EventStoreError, InvalidArgument
 from eventstore.eventlock import compared, read_lock
 from eventstore.postgres.statements import check_schema
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """What is wrong with the settings."""
-    return [*_check_database(), *_check_schema(), *_check_values(), *_check_names(), *_check_events()]
+    return [
+        *_check_database(),
+        *_check_schema(),
+        *_check_values(),
+        *_check_subject_keys(),
+        *_check_names(),
+        *_check_events(),
+    ]
 
 
 def _check_database() -> Iterator[CheckMessage]:
@@ -68,6 +75,17 @@ def _check_values() -> Iterator[CheckMessage]:
         checked_timeout(setting("TIMEOUT"), "EVENTSTORE_TIMEOUT")
     except EventStoreError as error:
         yield Error(f"{error}.", id="eventstore.E006")
+
+
+def _check_subject_keys() -> Iterator[CheckMessage]:
+    try:
+        subject_keys()
+    except InvalidArgument as error:
+        yield Error(
+            f"{error}.",
+            hint="A SubjectKeys, or the dotted path to one, such as 'shop.keys.subject_keys'; None for no keys.",
+            id="eventstore.E008",
+        )
 
 
 def _check_names() -> Iterator[CheckMessage]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+from django.utils.module_loading import import_string
 from psycopg.conninfo import make_conninfo
 
+from eventstore.core.arguments import check_instance
 from eventstore.core.deadlines import DEFAULT_TIMEOUT
+from eventstore.core.subject_keys import SubjectKeys
+from eventstore.errors import InvalidArgument
 
 PREFIX = "EVENTSTORE_"
 DEFAULTS: dict[str, Any] = {
@@ -18,6 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "SNAPSHOT_FREQUENCY": 100,  # versions between two snapshots of an aggregate; None: no snapshots
     "NOTIFY": False,  # whether workers in other processes are woken after commits, by a NOTIFY
     "TIMEOUT": DEFAULT_TIMEOUT,  # seconds that a call of a store may take in all; None: as long as it takes
+    "SUBJECT_KEYS": None,  # the keys of personal data: a SubjectKeys, or the dotted path to one; None: there are none
     "EVENTS_LOCK": None,  # the path of the lock file that `eventstore events lock` writes; None: there is none
 }
 
@@ -25,6 +30,19 @@ DEFAULTS: dict[str, Any] = {
 def setting(name: str) -> Any:
     """What the project says, or the default."""
     return getattr(settings, PREFIX + name, DEFAULTS[name])
+
+
+def subject_keys() -> SubjectKeys | None:
+    """The keys of personal data. Raises InvalidArgument if the setting leads to nothing of the kind."""
+    found: object = setting("SUBJECT_KEYS")
+    if isinstance(found, str):
+        try:
+            found = import_string(found)
+        except ImportError as error:
+            raise InvalidArgument(f"EVENTSTORE_SUBJECT_KEYS is {found!r}: {error}") from error
+    if found is not None:
+        check_instance("EVENTSTORE_SUBJECT_KEYS", found, SubjectKeys)
+    return cast("SubjectKeys | None", found)
 
 
 def db_table(name: str) -> str:

@@ -16,7 +16,8 @@ _HOLDS_ANYTHING = SQL("""
 """)
 _EMPTY = SQL("""
     ALTER TABLE {0}.events DISABLE TRIGGER USER;
-    TRUNCATE {0}.events, {0}.log_mark, {0}.snapshots, {0}.subscriptions, {0}.parked_events RESTART IDENTITY;
+    TRUNCATE {0}.events, {0}.log_mark, {0}.snapshots, {0}.subscriptions, {0}.parked_events,
+        {0}.subject_streams RESTART IDENTITY;
     ALTER TABLE {0}.events ENABLE TRIGGER USER;
 """)
 

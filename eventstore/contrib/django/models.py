@@ -47,7 +47,7 @@ class Event(models.Model):
     @property
     def circumstances(self) -> dict[str, Any]:
         """What is known about the event, such as who caused it. Raises DeserializationError."""
-        return codec.decode(bytes(self.metadata), lenient=True)
+        return codec.decode(bytes(self.metadata), lenient=True, sealed=True)
 
 
 class Stream(Event):

@@ -22,11 +22,13 @@ from psycopg.pq import TransactionStatus
 from eventstore.aggregate import Aggregate
 from eventstore.contrib.borrowed import execute_borrowed
 from eventstore.contrib.django import conf
-from eventstore.core.blocking import BatchStore, FollowableStore, RequestSnapshotStore
+from eventstore.core.blocking import BatchStore, FollowableStore, RequestSnapshotStore, run
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, checked_timeout
+from eventstore.core.forgetting import Forgotten, destroy
 from eventstore.core.operations import ConnectionLost
 from eventstore.core.refusals import nothing_stored, transaction_ended, transaction_failed
 from eventstore.core.requests import Request
+from eventstore.core.subject_keys import SubjectKeys, checked_keys
 from eventstore.core.wakeups import WakeUps
 from eventstore.errors import AppendOutcomeUnknown, InvalidArgument, StoreUnavailable
 from eventstore.event import Event
@@ -117,15 +119,28 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
         strict: bool = False,
         notify: bool = False,
         timeout: float | None = DEFAULT_TIMEOUT,
+        subject_keys: SubjectKeys | None = None,
     ) -> None:
         super().__init__(using, schema, timeout=timeout)
         self.strict = strict
+        self.subject_keys = checked_keys(subject_keys, SubjectKeys)
         self._announcements = Announcements(self._server, self.statements, notify=notify)
 
     @property
     def in_transaction(self) -> bool:  # type: ignore[override] # it depends on where it is used
         """Whether this thread is inside of ``transaction.atomic()``."""
         return connections[self.using].in_atomic_block
+
+    @property
+    def sees_commit(self) -> bool:  # type: ignore[override] # it depends on where it is used
+        """Whether Django knows when the commit is, and so calls back."""
+        wrapper = connections[self.using]
+        return wrapper.in_atomic_block or wrapper.get_autocommit()
+
+    def destroy_after_commit(self, forgotten: Forgotten) -> None:
+        keys = self.subject_keys
+        if keys is not None:
+            self.when_committed(lambda: run(destroy(keys, [forgotten])))
 
     @property
     def wakeups(self) -> WakeUps:
@@ -144,8 +159,7 @@ class DjangoEventStore(_DjangoClient, FollowableStore):
         self.when_committed(self.announce)
 
     def when_committed(self, callback: Callable[[], object]) -> None:
-        wrapper = connections[self.using]
-        if wrapper.in_atomic_block or wrapper.get_autocommit():  # else Django does not know when that will be
+        if self.sees_commit:
             on_commit(callback, using=self.using)
 
     @contextmanager
@@ -187,6 +201,7 @@ class DjangoTransaction(BatchStore):
         self._store = store
         self.strict = store.strict
         self.timeout = store.timeout
+        self.subject_keys = store.subject_keys
         self._last: tuple[str, tuple[UUID, ...]] | None = None
 
     @property
@@ -210,6 +225,9 @@ class DjangoTransaction(BatchStore):
         for stream_id, _, events in appends:
             self._last = stream_id, tuple(event.event_id for event in events)
         self._store.when_committed(self._store.announce)
+
+    def destroy_after_commit(self, forgotten: Forgotten) -> None:
+        self._store.destroy_after_commit(forgotten)
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -249,7 +267,10 @@ def event_store(using: str | None = None) -> DjangoEventStore:
     alias: str = using or conf.setting("DATABASE")
     # A connection that only notifies would keep a test database from being dropped.
     notify = conf.setting("NOTIFY") and not conf.is_test_database(alias)
-    return _event_store(alias, conf.setting("SCHEMA"), notify=notify, timeout=conf.setting("TIMEOUT"))
+    keys = conf.subject_keys()
+    return _event_store(
+        alias, conf.setting("SCHEMA"), notify=notify, timeout=conf.setting("TIMEOUT"), subject_keys=keys
+    )
 
 
 def snapshot_store(using: str | None = None) -> DjangoSnapshotStore:
@@ -267,5 +288,7 @@ def repository(aggregate_type: type[A], using: str | None = None) -> Repository[
 
 
 @cache
-def _event_store(using: str, schema: str, *, notify: bool, timeout: float | None) -> DjangoEventStore:
-    return DjangoEventStore(using, schema, notify=notify, timeout=timeout)
+def _event_store(
+    using: str, schema: str, *, notify: bool, timeout: float | None, subject_keys: SubjectKeys | None
+) -> DjangoEventStore:
+    return DjangoEventStore(using, schema, notify=notify, timeout=timeout, subject_keys=subject_keys)

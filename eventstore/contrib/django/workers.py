@@ -30,10 +30,16 @@ class DjangoSubscription(Subscription):
 
     @spelled_out
     def __init__(
-        self, store: DjangoEventStore, name: str, handler: Callable[[Event], None], **options: Unpack[Options]
+        self,
+        store: DjangoEventStore,
+        name: str,
+        handler: Callable[[Event], None],
+        *,
+        read_from: DjangoEventStore | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self._using = store.using
-        super().__init__(store, name, _fresh(atomic(using=store.using)(handler)), **options)
+        super().__init__(store, name, _fresh(atomic(using=store.using)(handler)), read_from=read_from, **options)
 
     def run(self) -> None:
         with _connection_of_its_own(self._using):
@@ -51,10 +57,11 @@ class DjangoProjection(Projection[DjangoTransaction]):
         handler: Callable[[Event, DjangoTransaction], None],
         *,
         tables: Iterable[str] = (),
+        read_from: DjangoEventStore | None = None,
         **options: Unpack[Options],
     ) -> None:
         self._using = store.using
-        super().__init__(store, name, _fresh(handler), tables=tables, **options)
+        super().__init__(store, name, _fresh(handler), tables=tables, read_from=read_from, **options)
 
     def run(self) -> None:
         with _connection_of_its_own(self._using):
@@ -79,31 +86,41 @@ def the_worker(name: str) -> Worker:
 
 
 def subscription(
-    name: str, *, using: str | None = None, **options: Unpack[Options]
+    name: str, *, using: str | None = None, read_using: str | None = None, **options: Unpack[Options]
 ) -> Callable[[Callable[[Event], None]], DjangoSubscription]:
     """Decorate a function that handles events, so that ``manage.py eventstore run`` runs it as a subscription.
 
-    The options are those of Subscription. ``using`` is the alias of the store's database.
+    The options are those of Subscription. ``using`` is the alias of the store's database, ``read_using`` that of a
+    standby of it from which the events are read.
     """
     _check_named("subscription", name)
 
     def decorate(handler: Callable[[Event], None]) -> DjangoSubscription:
-        return _registered(handler, DjangoSubscription(event_store(using), name, handler, **options))
+        read_from = None if read_using is None else event_store(read_using)
+        made = DjangoSubscription(event_store(using), name, handler, read_from=read_from, **options)
+        return _registered(handler, made)
 
     return decorate
 
 
 def projection(
-    name: str, *, tables: Iterable[str] = (), using: str | None = None, **options: Unpack[Options]
+    name: str,
+    *,
+    tables: Iterable[str] = (),
+    using: str | None = None,
+    read_using: str | None = None,
+    **options: Unpack[Options],
 ) -> Callable[[Callable[[Event, DjangoTransaction], None]], DjangoProjection]:
     """Decorate a function that handles events in a transaction, so that ``manage.py eventstore run`` runs it.
 
-    The arguments are those of Projection. ``using`` is the alias of the store's database.
+    The arguments are those of Projection. ``using`` is the alias of the store's database, ``read_using`` that of a
+    standby of it from which the events are read.
     """
     _check_named("projection", name)
 
     def decorate(handler: Callable[[Event, DjangoTransaction], None]) -> DjangoProjection:
-        made = DjangoProjection(event_store(using), name, handler, tables=tables, **options)
+        read_from = None if read_using is None else event_store(read_using)
+        made = DjangoProjection(event_store(using), name, handler, tables=tables, read_from=read_from, **options)
         return _registered(handler, made)
 
     return decorate

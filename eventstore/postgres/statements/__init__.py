@@ -11,7 +11,16 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from eventstore.core.requests import Request
-from eventstore.postgres.statements import events, health, rebuild, sessions, snapshots, subscriptions
+from eventstore.postgres.statements import (
+    events,
+    health,
+    rebuild,
+    sessions,
+    snapshots,
+    subject_keys,
+    subjects,
+    subscriptions,
+)
 from eventstore.postgres.statements.schema import MAX_SCHEMA_BYTES, check_not_reserved, check_schema, for_schema
 from eventstore.postgres.statements.statement import Statement, optional_value, statement
 
@@ -33,6 +42,8 @@ _STATEMENTS: tuple[Statement[Any], ...] = (
     *subscriptions.STATEMENTS,
     *rebuild.STATEMENTS,
     *sessions.STATEMENTS,
+    *subjects.STATEMENTS,
+    *subject_keys.STATEMENTS,
     *health.STATEMENTS,
 )
 

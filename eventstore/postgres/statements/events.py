@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventstore.codec.format import key_of_map
 from eventstore.codec.record import Row
 from eventstore.core.requests import (
     AlreadyStored,
@@ -12,14 +13,17 @@ from eventstore.core.requests import (
     ConfirmCommits,
     Conflict,
     MarkLog,
+    ReadByIds,
     ReadFromSnapshot,
     ReadLog,
     ReadPageAndFind,
+    ReadRelated,
     ReadStream,
     Retired,
     SafePosition,
     SessionsGone,
     Stored,
+    SubjectGone,
 )
 from eventstore.postgres.arrays import BYTEA, INT2, INT4, INT8, TEXT, TIMESTAMPTZ, UUID_, array
 from eventstore.postgres.statements.statement import Parameters, Rows, names, nothing, optional_value, statement
@@ -35,6 +39,8 @@ _REPLAYED = """
         OR {schema}.is_replayed(%(upto)b::bigint, (SELECT position FROM {schema}.log_mark)))
     """
 """Raises where the server is a standby that does not have the log so far. Both subqueries are run once at most."""
+INDEXED_BYTES = 40
+"""How much of an id is in the indexes for traces."""
 _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b AND version <= %(to_version)b"
 
 _CLOSING = """
@@ -107,6 +113,8 @@ def _reply(version: int | None, position: int | None, outcome: str) -> AppendRep
         return AlreadyStored(version or 0, position or 0)
     if outcome == "retired":
         return Retired(version or 0, position or 0)
+    if outcome == "forgotten":
+        return SubjectGone(version or 0)
     return Conflict(version)
 
 
@@ -138,8 +146,13 @@ def _columns(request: Append | AppendMany) -> Parameters:
     )
 
 
+def _append_personal(request: Append) -> Parameters:
+    return *_append(request), array(TEXT, [subject.encode() for subject in request.subjects])
+
+
 def _append_mark(request: AppendMark) -> Parameters:
-    return *_append(request.append), not request.tombstone, request.tombstone
+    append = request.append
+    return *(_append_personal(append) if append.subjects else _append(append)), not request.tombstone, request.tombstone
 
 
 def _filtered(request: ReadLog) -> Parameters:
@@ -149,6 +162,24 @@ def _filtered(request: ReadLog) -> Parameters:
     return request.after, request.upto, *filters, request.upto, request.limit
 
 
+def _related(key: str) -> str:
+    """The events whose metadata has a value in one of several ranges after a key: the expression is the index's."""
+    packed = key_of_map(key)
+    place = f"position('\\x{packed.hex()}'::bytea IN metadata)"
+    value = f"substring(metadata FROM {place} + {len(packed)} FOR {INDEXED_BYTES})"
+    return f"""
+        SELECT found.* FROM unnest(%b::bytea[], %b::bytea[]) AS wanted (least, below) CROSS JOIN LATERAL (
+            {_EVENTS} WHERE {place} > 0 AND {value} >= least AND {value} < below ORDER BY {value} LIMIT %b
+        ) AS found
+        ORDER BY position
+        """
+
+
+def _ranges(request: ReadRelated) -> Parameters:
+    least = [each[:INDEXED_BYTES] for each in request.ids]
+    return array(BYTEA, least), array(BYTEA, [each + b"\xff" * INDEXED_BYTES for each in least]), request.limit
+
+
 def _sessions(request: SessionsGone) -> Parameters:
     return request.own, array(INT4, [session.to_bytes(4) for session in request.sessions])
 
@@ -156,8 +187,24 @@ def _sessions(request: SessionsGone) -> Parameters:
 STATEMENTS = (
     statement(
         Append,
+        "SELECT {schema}.append_personal(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.subjects),
+        parameters=_append_personal,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        Append,
         "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        AppendMark,
+        "SELECT {schema}.append_personal(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.append.subjects),
+        parameters=_append_mark,
         reply=_appended,
         conflict=Conflict(None),
     ),
@@ -242,6 +289,20 @@ STATEMENTS = (
     ),
     statement(SafePosition, "SELECT {schema}.safe_position(%(after)b::bigint)", reply=optional_value(int)),
     statement(
+        ReadByIds,
+        f"{_EVENTS} WHERE event_id = ANY (%b::uuid[]) ORDER BY position",
+        parameters=lambda request: (array(UUID_, request.event_ids),),
+        reply=_rows,
+    ),
+    statement(
+        ReadRelated,
+        _related("correlation_id"),
+        when=lambda request: request.key == "correlation_id",
+        parameters=_ranges,
+        reply=_rows,
+    ),
+    statement(ReadRelated, _related("causation_id"), parameters=_ranges, reply=_rows),
+    statement(
         ReadLog,
         f"{_FILTERED_LOG} ORDER BY position DESC LIMIT %b",
         when=lambda request: request.filtered and request.backwards,
@@ -282,8 +343,24 @@ STATEMENTS = (
 IN_TRANSACTION = (
     statement(
         Append,
+        "SELECT {schema}.append_personal_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.subjects),
+        parameters=_append_personal,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        Append,
         "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        AppendMark,
+        f"SELECT {{schema}}.append_personal_in_transaction(%b::text, %b::bigint, {', '.join(['%b'] * 11)})",
+        when=lambda request: bool(request.append.subjects),
+        parameters=_append_mark,
         reply=_appended,
         conflict=Conflict(None),
     ),

@@ -102,6 +102,7 @@ class Crew:
                     worker.process.wait(max(0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     worker.process.kill()
+                    worker.process.wait()
                     self.problems.append(f"{worker.name} did not finish within {_FINISH_SECONDS} s")
                 self._end(worker, worker.process)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from eventstore import Event, PostgresEventStore, PostgresTransaction, Projection, Subscription
 from eventstore.subscriptions import following
@@ -19,7 +20,9 @@ MOODS_PARK, ELSEWHERE = "moods-park-events", "effects-elsewhere"
 _ATTEMPTS = 2
 """So few that an event would soon be parked if the server's moods were held against it."""
 _CREATE = f"CREATE TABLE IF NOT EXISTS {MODEL} (position bigint PRIMARY KEY, times integer NOT NULL)"
-_IMPATIENT = "SET LOCAL lock_timeout = '20ms'"
+_IMPATIENT = "-c lock_timeout=20ms"
+_CATEGORIES = ("ahead", "held")
+"""Of the streams whose events are counted: all of them would be too many for one projection to keep up with."""
 _COUNT = f"INSERT INTO {MODEL} AS old VALUES (%s, 1) ON CONFLICT (position) DO UPDATE SET times = old.times + 1"  # noqa: S608 a constant
 
 
@@ -29,11 +32,18 @@ def create_model(dsn: str) -> None:
         connection.execute(_CREATE)
 
 
-def follow(store: PostgresEventStore, dsn: str, history: History, stop: threading.Event, planted: str | None) -> None:
+def follow(dsn: str, history: History, stop: threading.Event, planted: str | None) -> None:
     """Follow the log until told to stop, and then to where it ends."""
+    with PostgresEventStore.connect(make_conninfo(dsn, options=_IMPATIENT)) as store:
+        _follow(store, dsn, history, stop, planted)
+
+
+def _follow(store: PostgresEventStore, dsn: str, history: History, stop: threading.Event, planted: str | None) -> None:
     if planted == MOODS_PARK:
         setattr(following, "passes", _never)  # noqa: B010 no type checker allows it
-    counts = Projection(store, "counts", _counting(dsn, planted), on_failure="park", attempts=_ATTEMPTS)
+    count = _counting(dsn, planted)
+    categories = None if planted == ELSEWHERE else _CATEGORIES  # More events show it sooner.
+    counts = Projection(store, "counts", count, categories=categories, on_failure="park", attempts=_ATTEMPTS)
     notes = Subscription(store, "notes", lambda event: _note(history, event))
     history.write("from")
     threads = [threading.Thread(target=worker.run) for worker in (counts, notes)]
@@ -63,7 +73,6 @@ def _counting(dsn: str, planted: str | None) -> Callable[[Event, PostgresTransac
     if planted != ELSEWHERE:
 
         def count(event: Event, transaction: PostgresTransaction) -> None:
-            transaction.connection.execute(_IMPATIENT)
             transaction.connection.execute(_COUNT, (event.position,))
 
         return count

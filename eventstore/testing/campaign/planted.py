@@ -195,7 +195,7 @@ BUGS = {
     ELSEWHERE: Bug(
         shows_as=["projection doubled"],
         faults=[faults.KILL_FOLLOWER],
-        pauses=(0.5, 1.0),
+        pauses=(1.0, 3.0),
     ),
 }
 

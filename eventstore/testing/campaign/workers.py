@@ -160,9 +160,7 @@ def main() -> None:
     stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
     if assignment.role == "follower":
-        with store_for(assignment.planted, assignment.dsn) as postgres:
-            history = History(Path(assignment.history))
-            follow(postgres, assignment.dsn, history, stop, assignment.planted)
+        follow(assignment.dsn, History(Path(assignment.history)), stop, assignment.planted)
         return
     with _store_for(assignment) as store:
         if assignment.role == "reader":

@@ -25,7 +25,7 @@ class Command(BaseCommand):
     help = (
         "What `eventstore` does, on this project's database: run [NAME ...] (subscriptions, until SIGTERM), status, "
         "rebuild NAME, parked NAME, retry NAME, remove NAME, streams, read STREAM, import FILE, roles, "
-        "events lock|check|verify. "
+        "events lock|check|verify, subjects show|forget|rotate|list. "
         "`manage.py eventstore COMMAND -h` says more."
     )
 
@@ -46,7 +46,9 @@ class Command(BaseCommand):
             raise CommandError(f"{using!r} is not an alias in DATABASES. There are: {', '.join(connections)}.")
         out, err = cast("TextIO", self.stdout._out), cast("TextIO", self.stderr._out)
         with redirect_stdout(out), redirect_stderr(err):
-            code = commands.run(arguments, lambda: conf.conninfo(using), conf.setting("SCHEMA"), targets)
+            code = commands.run(
+                arguments, lambda: conf.conninfo(using), conf.setting("SCHEMA"), targets, conf.subject_keys
+            )
         if code:
             sys.exit(code)
 
