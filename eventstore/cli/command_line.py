@@ -94,6 +94,10 @@ def _run(argv: Sequence[str] | None, subject_keys: object) -> int:
         parser.print_help(sys.stderr)
         return _USAGE
     args.subject_keys = subject_keys
+    if "*" in getattr(args, "schema", ""):
+        from eventstore.cli import schemas  # noqa: PLC0415
+
+        return schemas.run_for_each(args, _dsn(args))
     code: int = args.run(args)
     return code
 
@@ -309,7 +313,11 @@ def _parser(*, exact: bool) -> _Parser:
         help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN). Other users of "
         "this machine can see it: put a password into EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE) instead",
     )
-    database.add_argument("--schema", default="eventstore", help="the schema of the store (default: %(default)s)")
+    database.add_argument(
+        "--schema",
+        default="eventstore",
+        help="the schema of the store (default: %(default)s); migrate, status and verify also take several: 'tenant_*'",
+    )
 
     demo = _command(commands, "demo", "see an event store at work, with figures measured here", _demo)
     _add_demo(demo)
