@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from inspect import isawaitable
 from typing import Any, Generic, Protocol, TypeVar, Unpack
@@ -16,11 +16,12 @@ from eventstore.core.deadlines import within
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
 from eventstore.core.sessions import BlockingSession
-from eventstore.core.subscription_requests import ListParked, Remove
+from eventstore.core.subscription_requests import ListParked, Park, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore
 from eventstore.subscriptions import managing
+from eventstore.subscriptions.async_watchers import watching
 from eventstore.subscriptions.batches import check_takes_one, takes_batches
 from eventstore.subscriptions.following import (
     SIGN_OFF_SECONDS,
@@ -35,6 +36,7 @@ from eventstore.subscriptions.following import (
 from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
 from eventstore.subscriptions.outages import Rest
 from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
+from eventstore.subscriptions.watching import WaitForNews
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -76,6 +78,7 @@ class _Following:
             batched=takes_batches(handle),
         )
         self._follower = self._make_follower()
+        self._reads_elsewhere = read_from is not None
         self._running: asyncio.AbstractEventLoop | None = None
         self._hints = asyncio.Event()
 
@@ -138,7 +141,8 @@ class _Following:
             )
         self._running = asyncio.get_running_loop()
         try:
-            with self._store.wakeups.calling(self._hint), self._store.listening():
+            hint = self._hint if self._reads_elsewhere else watching(self._store).hint
+            with self._store.wakeups.calling(hint), self._store.listening():
                 try:
                     await run(self._follower.follow(to_end=to_end), self._carry_out)
                 finally:
@@ -172,6 +176,8 @@ class _Following:
                     return await run(operation, partial(self._carry_out_in, transaction))
             case Elsewhere(wanted):
                 return await self._read_from.carry_out(repeated(wanted))
+            case WaitForNews(waiter):
+                return await watching(self._store).wait(waiter, self._hints, lambda: self._follower.stopping)
             case Wait(seconds):
                 return await self._wait(seconds)
             case Rest(seconds):
@@ -180,13 +186,18 @@ class _Following:
                 return await self._store.execute(request)
 
     async def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
+        observer = self._store.observer
         if isinstance(request, Handle):
-            with handling(request.event):
+            watched = nullcontext() if observer is None else observer.handling(self.name, [request.event])
+            with handling(request.event), watched:
                 result = self._handle(request.event, transaction)
                 return await result if isawaitable(result) else result
+        if isinstance(request, Park) and observer is not None:
+            observer.parked(self.name)
         if isinstance(request, HandleBatch):
-            result = self._handle(request.events, transaction)
-            return await result if isawaitable(result) else result
+            with nullcontext() if observer is None else observer.handling(self.name, request.events):
+                result = self._handle(request.events, transaction)
+                return await result if isawaitable(result) else result
         if isinstance(request, Elsewhere):
             return await self._carry_out(request)
         return await transaction.execute(request)
@@ -243,8 +254,10 @@ class AsyncProjection(_Following, Generic[T]):
         self._running = asyncio.get_running_loop()
         self._follower, worker = self._make_follower(), self._follower
         rebuild = Rebuild(self._follower, from_position, progress)
+        observer = self._store.observer
         try:
-            await run(rebuild.run(), self._carry_out)
+            with nullcontext() if observer is None else observer.rebuilding(self.name):
+                await run(rebuild.run(), self._carry_out)
         except BaseException:
             with suppress(StoreUnavailable):
                 await run(rebuild.abandon(), self._store.execute)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, Unpack
@@ -18,7 +18,7 @@ from eventstore.core.deadlines import within
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
 from eventstore.core.sessions import BlockingSession
-from eventstore.core.subscription_requests import ListParked, Remove
+from eventstore.core.subscription_requests import ListParked, Park, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
 from eventstore.store import EventStore
@@ -37,6 +37,8 @@ from eventstore.subscriptions.following import (
 from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
 from eventstore.subscriptions.outages import Rest
 from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
+from eventstore.subscriptions.watchers import poke, watching
+from eventstore.subscriptions.watching import WaitForNews
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -78,6 +80,7 @@ class _Following:
             batched=takes_batches(handle),
         )
         self._follower = self._make_follower()
+        self._reads_elsewhere = read_from is not None
         self._running = threading.Lock()
         self._hints: SimpleQueue[None] = SimpleQueue()
 
@@ -167,7 +170,8 @@ class _Following:
                 f"this worker of {self.name!r} runs already: create another object for another worker"
             )
         try:
-            with self._store.wakeups.calling(self._hint), self._store.listening():
+            hint = self._hint if self._reads_elsewhere else watching(self._store).hint
+            with self._store.wakeups.calling(hint), self._store.listening():
                 try:
                     run(self._follower.follow(to_end=to_end), self._carry_out)
                 finally:
@@ -177,8 +181,7 @@ class _Following:
             self._running.release()
 
     def _hint(self) -> None:
-        if self._hints.empty():
-            self._hints.put(None)  # Can be called in a signal handler, whatever it interrupts.
+        poke(self._hints)  # Can be called in a signal handler, whatever it interrupts.
 
     def _wait(self, seconds: float) -> None:
         with suppress(Empty):
@@ -196,6 +199,8 @@ class _Following:
                     return run(operation, partial(self._carry_out_in, transaction))
             case Elsewhere(wanted):
                 return self._read_from.carry_out(repeated(wanted))
+            case WaitForNews(waiter):
+                return watching(self._store).wait(waiter, self._hints, lambda: self._follower.stopping)
             case Wait(seconds):
                 self._wait(seconds)
                 return None
@@ -206,11 +211,16 @@ class _Following:
                 return self._store.execute(request)
 
     def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
+        observer = self._store.observer
         if isinstance(request, Handle):
-            with handling(request.event):
+            watched = nullcontext() if observer is None else observer.handling(self.name, [request.event])
+            with handling(request.event), watched:
                 return self._handle(request.event, transaction)
+        if isinstance(request, Park) and observer is not None:
+            observer.parked(self.name)
         if isinstance(request, HandleBatch):
-            return self._handle(request.events, transaction)
+            with nullcontext() if observer is None else observer.handling(self.name, request.events):
+                return self._handle(request.events, transaction)
         if isinstance(request, Elsewhere):
             return self._carry_out(request)
         return transaction.execute(request)
@@ -349,8 +359,10 @@ class Projection(_Following, Generic[T]):
             raise InvalidOperation(f"this worker of {self.name!r} runs: create another object for the rebuild")
         self._follower, worker = self._make_follower(), self._follower
         rebuild = Rebuild(self._follower, from_position, progress)
+        observer = self._store.observer
         try:
-            run(rebuild.run(), self._carry_out)
+            with nullcontext() if observer is None else observer.rebuilding(self.name):
+                run(rebuild.run(), self._carry_out)
         except BaseException:
             with suppress(StoreUnavailable):
                 run(rebuild.abandon(), self._store.execute)
