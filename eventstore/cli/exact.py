@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Identifier, Literal
 
 from eventstore.cli.compressed import opened
 from eventstore.cli.progress import Progress
@@ -204,9 +204,9 @@ class _Import:
         for stream_id, _ in self._rows(_AFTER_TOMBSTONE, (first, last)):
             raise InvalidOperation(f"stream {stream_id!r} is retired, and the export has events after its tombstone")
 
-    def _rows(self, statement: SQL | Composed, parameters: Any = None) -> list[Any]:
+    def _rows(self, statement: SQL, parameters: Any = None) -> list[Any]:
         with Cursor(self._connection, row_factory=tuple_row) as cursor:
-            cursor.execute(SQL(statement.as_string(self._connection)).format(**self._names), parameters)
+            cursor.execute(statement.format(**self._names), parameters)
             return cursor.fetchall()
 
 
