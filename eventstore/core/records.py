@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
-_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_caused", "_data", "_sealed", "_subjects", "__orig_class__"}
+_OWN = frozenset(
+    {*ENVELOPE, "event_type", "_record", "_id_given", "_caused", "_closing", "_data", "_sealed", "_subjects"}
+    | {"__orig_class__"}
+)
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
 _NEW_ID = frozenset({"_record", "_id_given"})
