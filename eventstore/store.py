@@ -11,6 +11,7 @@ from uuid import UUID
 
 from eventstore.errors import InvalidOperation
 from eventstore.event import Event
+from eventstore.observing import Observer
 from eventstore.versions import StreamVersion
 
 EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
@@ -68,6 +69,18 @@ class _KnownToRepositories:
         """The classes of aggregates that repositories keep here, by category. A transaction has its store's."""
         found: dict[str, type[Any]] = self.__dict__.setdefault("_categories", {})
         return found
+
+    @property
+    def observer(self) -> Observer | None:
+        """Who watches this store: a transaction, or a store that hands everything on, has its store's."""
+        found: Observer | None = self.__dict__.get("_observer")
+        if found is None and (store := self.__dict__.get("_store")) is not None:
+            found = store.observer
+        return found
+
+    def observe(self, observer: Observer | None) -> None:
+        """Let somebody watch this store: ``eventstore.contrib.opentelemetry.instrument`` does. None: nobody."""
+        self.__dict__["_observer"] = observer
 
     @property
     def _home(self) -> object:

@@ -20,7 +20,7 @@ FLOORS = [
     ["codec"],
     ["event_types"],
     ["event"],
-    ["context"],
+    ["context", "observing"],
     ["aggregate", "store"],
     ["core"],
     ["memory", "postgres", "repository", "async_repository", "log_cursor", "storage", "subscriptions", "eventlock"],
@@ -98,7 +98,7 @@ def test_no_module_outside_of_contrib_imports_a_framework(module: str) -> None:
         assert f"from {name}" not in text
 
 
-PURE = ["event", "context", "codec.encoding", "codec.decoding", "aggregate"]
+PURE = ["event", "context", "observing", "codec.encoding", "codec.decoding", "aggregate"]
 PURE += ["core.records", "core.operations", "core.repositories", "core.loading", "core.cache", "core.checkpoints"]
 PURE += [
     "core.personal_data",

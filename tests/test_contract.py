@@ -17,6 +17,7 @@ from eventstore import (
     PostgresEventStore,
     PostgresSnapshotStore,
 )
+from eventstore.privacy import AsyncInMemorySubjectKeys, InMemorySubjectKeys
 from eventstore.testing import (
     EventLoopThread,
     EventStoreContract,
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
 class TestInMemoryEventStore(EventStoreContract):
     @pytest.fixture
     def store(self) -> InMemoryEventStore:
-        return InMemoryEventStore()
+        return InMemoryEventStore(subject_keys=InMemorySubjectKeys())
 
 
 class TestPostgresEventStore(EventStoreContract):
     @pytest.fixture
     def store(self, pool: ConnectionPool, schema: str) -> PostgresEventStore:
-        return PostgresEventStore(pool, schema)
+        return PostgresEventStore(pool, schema, subject_keys=InMemorySubjectKeys())
 
 
 @pytest.fixture
@@ -64,13 +65,14 @@ def async_pool(thread: EventLoopThread, dsn: str) -> Iterator[AsyncConnectionPoo
 class TestAsyncInMemoryEventStore(EventStoreContract):
     @pytest.fixture
     def store(self, thread: EventLoopThread) -> SyncFromAsyncEventStore:
-        return SyncFromAsyncEventStore(AsyncInMemoryEventStore(), thread)
+        return SyncFromAsyncEventStore(AsyncInMemoryEventStore(subject_keys=AsyncInMemorySubjectKeys()), thread)
 
 
 class TestAsyncPostgresEventStore(EventStoreContract):
     @pytest.fixture
     def store(self, thread: EventLoopThread, async_pool: AsyncConnectionPool, schema: str) -> SyncFromAsyncEventStore:
-        return SyncFromAsyncEventStore(AsyncPostgresEventStore(async_pool, schema), thread)
+        keys = AsyncInMemorySubjectKeys()
+        return SyncFromAsyncEventStore(AsyncPostgresEventStore(async_pool, schema, subject_keys=keys), thread)
 
 
 class TestInMemorySnapshotStore(SnapshotStoreContract):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 from unittest import mock
 from uuid import uuid4
 
@@ -35,6 +35,7 @@ from eventstore import (
 )
 from eventstore.contrib.flask import FlaskEventStore
 from eventstore.contrib.sqlalchemy import SessionEventStore
+from eventstore.privacy import InMemorySubjectKeys, Personal, PostgresSubjectKeys, Subject
 
 _numbers = count()
 
@@ -545,3 +546,52 @@ def test_under_gunicorn_each_worker_has_a_pool_of_its_own(
     won = sorted(answer.body["version"] for answer in answers if answer.status == 200)
     assert won == list(range(1, len(stored) + 1))
     assert [event.version for event in stored] == won
+
+
+class LetterAddressed(Event):
+    who: Annotated[str, Subject]
+    name: Annotated[str, Personal("(erased)")]
+
+
+@pytest.mark.parametrize("where", ["memory", "postgres"])
+def test_the_keys_of_personal_data_are_a_setting(events: FlaskEventStore, dsn: str, schema: str, where: str) -> None:
+    keys = InMemorySubjectKeys()
+    app = an_app(events, "memory:" if where == "memory" else dsn, schema, EVENTSTORE_SUBJECT_KEYS=keys)
+    with app.app_context():
+        assert events.subject_keys is keys
+        events.append("Letter-1", [LetterAddressed(who="ann", name="Ann")], 0)
+        assert events.read("Letter-1")[0].sealed == ()
+        events.forget("ann")
+        assert events.read("Letter-1")[0].sealed == ("name",)
+    if where == "postgres":
+        shown = app.test_cli_runner().invoke(args=["eventstore", "subjects", "show", "ann"])
+        assert "forgotten" in shown.output
+        assert "  stream Letter-1" in shown.output
+    with pytest.raises(InvalidArgument, match="EVENTSTORE_SUBJECT_KEYS"):
+        an_app(events, dsn, schema, EVENTSTORE_SUBJECT_KEYS=object())
+
+
+def test_a_session_forgets_with_its_commit_where_the_keys_are_in_its_database(
+    events: FlaskEventStore, dsn: str, schema: str, keys_schema: str
+) -> None:
+    elsewhere = InMemorySubjectKeys()
+    with PostgresSubjectKeys.connect(dsn, wrap=bytes(32), schema=keys_schema) as keys:
+        app = an_app(events, dsn, schema, EVENTSTORE_SUBJECT_KEYS=keys)
+        engine = sqlalchemy.create_engine(dsn.replace("postgresql://", "postgresql+psycopg://"))
+        with app.app_context(), Session(engine) as session:
+            events.append("Letter-1", [LetterAddressed(who="ann", name="Ann")], 0)
+            events.bind(session).forget("ann")
+            session.rollback()
+            assert events.read("Letter-1")[0].sealed == ()
+            events.bind(session).forget("ann")
+            session.commit()
+            keys.cache.drop("ann")
+            assert events.read("Letter-1")[0].sealed == ("name",)
+        engine.dispose()
+    other = an_app(events, dsn, schema, EVENTSTORE_SUBJECT_KEYS=elsewhere)
+    with (
+        other.app_context(),
+        psycopg.connect(dsn) as connection,
+        pytest.raises(InvalidOperation, match="does not see its commit"),
+    ):
+        events.bind(connection).forget("bob")

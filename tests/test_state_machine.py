@@ -20,6 +20,7 @@ from eventstore import (
     SnapshotStore,
 )
 from eventstore.postgres import migrate
+from eventstore.privacy import AsyncInMemorySubjectKeys, InMemorySubjectKeys
 from eventstore.testing import EventLoopThread, SyncFromAsyncEventStore
 from eventstore.testing.state_machine import StoreMachine
 from eventstore.versions import StreamVersion
@@ -61,10 +62,11 @@ def test_postgres_memory_and_async_memory_are_like_the_model(pool: ConnectionPoo
                 Machine.examples += 1
                 self.schema = f"{schema}_{Machine.examples}"
                 migrate(admin, self.schema)
+                keys, async_keys = InMemorySubjectKeys, AsyncInMemorySubjectKeys()
                 return {
-                    "memory": InMemoryEventStore(),
-                    "postgres": PostgresEventStore(pool, self.schema),
-                    "async memory": SyncFromAsyncEventStore(AsyncInMemoryEventStore(), thread),
+                    "memory": InMemoryEventStore(subject_keys=keys()),
+                    "postgres": PostgresEventStore(pool, self.schema, subject_keys=keys()),
+                    "async memory": SyncFromAsyncEventStore(AsyncInMemoryEventStore(subject_keys=async_keys), thread),
                 }
 
             def make_snapshot_stores(self) -> dict[str, SnapshotStore]:

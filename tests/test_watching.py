@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from fronts import Front
 from waiting import eventually
 
 from eventstore import Event, ExpectedVersion, InMemoryEventStore, PostgresEventStore, Subscription
+from eventstore.core.blocking import run
 from eventstore.core.requests import ReadLog, SafePosition
 from eventstore.core.subscription_requests import Attend, Heartbeat, PollSubscription
 from eventstore.subscriptions import watching
@@ -39,6 +41,12 @@ class Noting(InMemoryEventStore):
 
     def count(self, kind: type) -> int:
         return sum(isinstance(each, kind) for each in self.asked)
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of the log stays of use, however slow the machine is."""
+    monkeypatch.setattr(watching, "OLD_SECONDS", NEVER)
 
 
 @pytest.fixture
@@ -113,6 +121,16 @@ def test_a_checkpoint_moves_past_what_the_filter_leaves_out(
     last = append(front.store, "wanted")
     worker.wait_until_processed(last)
     assert [event.event_type for event in handled] == ["wanted"]
+
+
+def test_no_checkpoint_is_moved_by_what_was_known_too_long_ago() -> None:
+    """After a failover that lost events, others may have the positions up to there."""
+    watch = watching.Watch()
+    waiter = watching.Waiter("s", 0, 5, time.monotonic() - 2 * NEVER, NEVER, lambda: None, None)
+    watch.join(waiter)
+    run(watch.look())  # There is nothing to carry out a request: it asks for none.
+    assert waiter.woken
+    assert waiter.news is None
 
 
 def test_a_class_that_is_defined_later_is_not_passed_over(store: Noting, exits: ExitStack) -> None:

@@ -46,6 +46,7 @@ from eventstore.codec.values import (
     uuid_of,
 )
 from eventstore.errors import DeserializationError, NewerRevision, RevisionError
+from eventstore.names import uuid_text
 
 
 class SealedFound(Exception):
@@ -218,8 +219,19 @@ def _read_dataclass(payload: bytes, level: _Level) -> Any:
 def _read_sealed(payload: bytes, level: _Level) -> Sealed:
     if not level.sealed:
         raise SealedFound("it is sealed, and the key of its subject is missing")
-    subject, _ = level.unpack(payload)
-    return Sealed(str(subject))
+    subject, ciphertext = level.unpack(payload)
+    if type(ciphertext) is not bytes:
+        raise ValueError("a sealed value is not an array of a subject and bytes")
+    return Sealed(subject_text(subject), ciphertext)
+
+
+def subject_text(subject: object) -> str:
+    """The text of a subject, as it is stored: a text or a UUID. Raises ValueError."""
+    if type(subject) is UUID:
+        return uuid_text(subject)
+    if type(subject) is not str:
+        raise ValueError("a subject is a text or a UUID")
+    return subject
 
 
 EXTENSION_READERS: dict[int, Callable[[bytes], Any]] = {
@@ -268,6 +280,15 @@ def decode(packed: bytes, *, lenient: bool = False, sealed: bool = False) -> dic
     if type(value) is not dict:
         raise DeserializationError("msgpack", "it is not a map")
     return value
+
+
+def decode_value(packed: bytes) -> Any:
+    """A value of any type. Whatever is wrong with it raises an exception of any type."""
+    wary = False
+    if len(packed) > HARMLESS_BYTES:
+        check_size(packed)
+        wary = _is_suspicious(packed)
+    return _LEVELS[False, wary, False].unpack(packed)
 
 
 def unregistered(value: Any) -> Iterator[Unregistered]:

@@ -10,9 +10,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
+from eventstore.codec.decoding import decode, decode_value
 from eventstore.codec.encoding import Ciphertext, packed_value
 from eventstore.codec.format import (
     CONTAINERS,
@@ -90,7 +92,17 @@ def aead(key: bytes) -> tuple[Any, type[Exception]]:
 
 def associated_data(event_id: bytes, path: Path) -> bytes:
     """What a sealed value is bound to: the event, and its place there."""
-    return event_id + packed_value("a path", path, list(path))
+    found = _packed_paths.get(path)
+    if found is None:
+        found = packed_value("a path", path, list(path))
+        if all(type(step) is str for step in path) and len(_packed_paths) < _MOST_PATHS:  # 1 and True are one key.
+            _packed_paths[path] = found
+    return event_id + found
+
+
+_packed_paths: dict[Path, bytes] = {}
+_MOST_PATHS = 1000
+"""Paths that are remembered: those to fields, which are few."""
 
 
 def sealed_value(subject: str, cipher: Cipher, plaintext: bytes, associated: bytes) -> Ciphertext:
@@ -99,12 +111,16 @@ def sealed_value(subject: str, cipher: Cipher, plaintext: bytes, associated: byt
 
 
 def _payload(subject: str, sealed: bytes) -> bytes:
-    packed: bytes = untyped_msgpack.packb([subject, sealed])
+    packed: bytes = untyped_msgpack.packb(sealed)
+    return _head(subject) + packed
+
+
+@lru_cache(maxsize=10_000)
+def _head(subject: str) -> bytes:
+    """How the payload of a subject's values begins: an array of two, and the subject."""
     uuid = _uuid_bytes(subject)
-    if uuid is None:
-        return packed
-    head = len(untyped_msgpack.packb(subject))
-    return packed[:1] + b"\xd8" + bytes([UUID_]) + uuid + packed[1 + head :]
+    packed: bytes = untyped_msgpack.packb(subject) if uuid is None else b"\xd8" + bytes([UUID_]) + uuid
+    return b"\x92" + packed
 
 
 def _uuid_bytes(subject: str) -> bytes | None:
@@ -134,7 +150,7 @@ def subjects_in(packed: bytes) -> set[str]:
     found: set[str] = set()
     for match in _SEALED_HEAD.finditer(packed):
         if match["uuid"] is not None:
-            found.add(str(UUID(bytes=match["uuid"])))
+            found.add(_text_of(match["uuid"]))
             continue
         length = match["long"][0] if match["long"] is not None else match["short"][0] - 0xA0
         text = packed[match.end() : match.end() + length]
@@ -144,6 +160,16 @@ def subjects_in(packed: bytes) -> set[str]:
             except UnicodeDecodeError:
                 continue
     return found
+
+
+@lru_cache(maxsize=10_000)
+def _text_of(uuid: bytes) -> str:
+    return str(UUID(bytes=uuid))
+
+
+def is_sealed_in(packed: bytes) -> bool:
+    """Whether some bytes may hold something sealed."""
+    return _SEALED_HEAD.search(packed) is not None
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
@@ -166,6 +192,39 @@ class _Container(NamedTuple):
 
 class _SealedBytes(NamedTuple):
     payload: bytes
+
+
+def opened_fields(
+    packed: bytes, event_id: bytes, root: str, keys: Keys | None
+) -> tuple[dict[str, Any], set[str]] | None:
+    """The fields of an event, opened as far as there are keys, and the subjects; where only whole fields are sealed.
+
+    None where something is sealed inside of a field, or can't be decoded: ``opened`` finds out, and takes longer.
+    Raises ValueError as that one does, and DeserializationError.
+    """
+    values: dict[str, Any] = decode(packed, sealed=True)
+    sealed = [(name, value) for name, value in values.items() if type(value) is Sealed]
+    if len(sealed) != sum(1 for _ in _SEALED_HEAD.finditer(packed)):
+        return None
+    for name, value in sealed:
+        cipher = None if keys is None else _cipher_of(value.subject, keys)
+        if cipher is not None:
+            plaintext = cipher.open(value._ciphertext, associated_data(event_id, (root, name)))
+            try:
+                values[name] = decode_value(plaintext)
+            except Exception:  # noqa: BLE001 of a class that is gone, for one
+                return None
+    return values, {value.subject for _, value in sealed}
+
+
+def _cipher_of(subject: str, keys: Keys) -> Cipher | None:
+    """The key of a subject, None if it was forgotten. Raises ValueError if it never had one."""
+    if subject not in keys:
+        raise ValueError(
+            f"a value of it is sealed for the subject {subject!r}, of which this key store never had a key: is it the "
+            "key store of another log?"
+        )
+    return keys[subject]
 
 
 def opened(packed: bytes, event_id: bytes, root: str, keys: Keys | None) -> Opened:
@@ -203,14 +262,7 @@ def opened(packed: bytes, event_id: bytes, root: str, keys: Keys | None) -> Open
 
 
 def _opened_value(value: _SealedBytes, subject: str, sealed: bytes, associated: bytes, keys: Keys | None) -> Any:
-    if keys is None:
-        return untyped_msgpack.ExtType(SEALED, value.payload)
-    if subject not in keys:
-        raise ValueError(
-            f"a value of it is sealed for the subject {subject!r}, of which this key store never had a key: is it the "
-            "key store of another log?"
-        )
-    cipher = keys[subject]
+    cipher = None if keys is None else _cipher_of(subject, keys)
     if cipher is None:
         return untyped_msgpack.ExtType(SEALED, value.payload)
     return _unpacked(cipher.open(sealed, associated), 0, plain=True)
@@ -230,7 +282,7 @@ def parsed(payload: bytes) -> tuple[str, bytes]:
 def _subject_uuid(code: int, payload: bytes) -> str:
     if code != UUID_:
         raise ValueError("a subject is a text or a UUID")
-    return str(UUID(bytes=payload))
+    return _text_of(payload)
 
 
 def _unpacked(packed: bytes, depth: int, *, plain: bool = False) -> Any:

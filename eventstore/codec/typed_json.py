@@ -28,6 +28,7 @@ from eventstore.codec.format import (
     ENUM,
     FROZENSET,
     HARMLESS_BYTES,
+    SEALED,
     SET,
     TIME,
     TIMEDELTA,
@@ -97,6 +98,8 @@ def _extension(code: int, payload: bytes) -> Any:
             return {_ARRAYS[code]: _shown(_unpacked(payload))}
         if code == ENUM:
             return {"$enum": _shown(_unpacked(payload))}
+        if code == SEALED:
+            return {"$sealed": _shown(_unpacked(payload))}
         if code == DATACLASS:
             return {"$dataclass": _shown(_unpacked(payload))}
         return _SHOWN[code](EXTENSION_READERS[code](payload))
@@ -194,6 +197,7 @@ _READ: dict[str, Callable[[Any], bytes]] = {
     "$timedelta": _scalar(TIMEDELTA, timedelta, _timedelta),
     "$enum": _container(ENUM),
     "$dataclass": _container(DATACLASS),
+    "$sealed": _container(SEALED),
     "$extension": lambda pair: _ext(pair[0], base64.b64decode(pair[1], validate=True)),
     **{name: _container(code) for code, name in _ARRAYS.items()},
 }

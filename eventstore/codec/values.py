@@ -34,10 +34,11 @@ class Sealed:
     field the value belongs to now. ``subject`` says whose it is.
     """
 
-    __slots__ = ("subject",)
+    __slots__ = ("_ciphertext", "subject")
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, ciphertext: bytes = b"") -> None:
         self.subject = subject
+        self._ciphertext = ciphertext
 
     def __repr__(self) -> str:
         return "<sealed>"

@@ -23,6 +23,7 @@ from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidArgument, InvalidOperation
 from eventstore.event import Event
 from eventstore.memory import InMemoryEventStore, InMemorySnapshotStore
+from eventstore.observing import Observer
 from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.statements import check_schema
 from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore, PostgresTransaction
@@ -228,6 +229,14 @@ class FlaskEventStore(FollowableStore):
 
     def execute(self, request: Request[R]) -> R:
         return self.store.execute(request)
+
+    @property
+    def observer(self) -> Observer | None:
+        return self.store.observer
+
+    def observe(self, observer: Observer | None) -> None:
+        """Let somebody watch the current app's store."""
+        self.store.observe(observer)
 
     def execute_apart(self, request: Request[R]) -> R:
         return self.store.execute_apart(request)

@@ -39,6 +39,7 @@ from eventstore.errors import (
 )
 from eventstore.event import Event
 from eventstore.names import check_name
+from eventstore.observing import note_lost_answer
 from eventstore.store import Appends
 from eventstore.versions import ExpectedVersion, StreamVersion
 
@@ -214,6 +215,7 @@ def _resolved(
         except ConnectionLost as error:
             cause = error
             sessions.update(error.sessions)
+            note_lost_answer()
         except StoreUnavailable as error:
             if cause is None:
                 raise

@@ -105,6 +105,17 @@ class RequestStore(Executor, EventStore):
     """Whether it knows when what was appended is committed: not in your own transaction."""
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
+        observer = self.observer
+        if observer is None:
+            return self._append(stream_id, events, expected_version)
+        with observer.appending(stream_id) as seen:
+            version = self._append(stream_id, events, expected_version)
+            seen.stored = not version.repeated
+        if seen.stored:
+            observer.appended([event.event_type for event in events])
+        return version
+
+    def _append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         self._begin_appends([stream_id])
         operation = appending.append(
             stream_id, events, expected_version, in_transaction=self.in_transaction, subject_keys=self.subject_keys
@@ -220,7 +231,14 @@ class BatchStore(RequestStore):
             return super().append_many(appends)
         self._begin_appends(stream_id for stream_id, _, _ in appends)
         operation = appending.append_many(appends, in_transaction=self.in_transaction)
-        versions = self.carry_out(operation)
+        observer = self.observer
+        if observer is None:
+            versions = self.carry_out(operation)
+        else:
+            with observer.appending(None):
+                versions = self.carry_out(operation)
+            new = [events for stream_id, events, _ in appends if not versions[stream_id].repeated]
+            observer.appended([event.event_type for events in new for event in events])
         self._end_appends((stream_id, versions[stream_id], events) for stream_id, events, _ in appends)
         return versions
 

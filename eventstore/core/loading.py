@@ -19,6 +19,7 @@ from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.core.subject_keys import are_remembered
 from eventstore.errors import AccessDenied, AggregateNotFound, InvalidArgument, SchemaError, SnapshotError
 from eventstore.event import Event, detached
+from eventstore.observing import Loading as Seen
 from eventstore.store import Snapshot, SnapshotAndEvents, SnapshotKey
 from eventstore.versions import StreamVersion
 
@@ -74,6 +75,13 @@ class Loading(Generic[A]):
 
     def _load(self, aggregate_id: UUID | str, command: Command | None) -> Operation[tuple[A, bool]]:
         """The aggregate, and whether its stream shows that a command was carried out."""
+        observer = self._store.observer
+        if observer is None:
+            return (yield from self._loaded(aggregate_id, command, Seen()))
+        with observer.loading(self._type.category) as seen:
+            return (yield from self._loaded(aggregate_id, command, seen))
+
+    def _loaded(self, aggregate_id: UUID | str, command: Command | None, seen: Seen) -> Operation[tuple[A, bool]]:
         stream_id = stream_id_of(self._type, aggregate_id)
         aggregate, void, done, events = yield from self._begun(aggregate_id, stream_id, command)
         started_at = aggregate.version
@@ -83,6 +91,7 @@ class Loading(Generic[A]):
             yield from self._catch_up(self._store, stream_id, aggregate)
         if not aggregate.version:
             raise AggregateNotFound(self._type, aggregate_id)
+        seen.events, seen.from_snapshot = aggregate.version - started_at, started_at > 0
         if void or aggregate.version - started_at > self._versions_between(aggregate):
             yield from self._take_snapshot(aggregate)  # The next load need not go the whole way again.
         return self._lent(aggregate), done

@@ -10,7 +10,7 @@ from eventstore.codec import EMPTY_MAP
 from eventstore.codec.encoding import packed_value
 from eventstore.codec.personal import Marks, Path, Personal, PersonalValues, marks_of, may_hold_personal, path_text
 from eventstore.codec.record import DATA, EVENT_ID, METADATA, Row
-from eventstore.codec.sealing import Keys, Opened, associated_data, opened, sealed_value
+from eventstore.codec.sealing import Keys, Opened, associated_data, is_sealed_in, opened, sealed_value
 from eventstore.context import current_metadata
 from eventstore.errors import ForgottenSubject, InvalidOperation, SerializationError
 from eventstore.event import Event
@@ -101,9 +101,13 @@ def _visited(
     return made, values.of_metadata(marks, marked, data, metadata) if metadata else {}
 
 
-def opened_parts(row: Row, keys: Keys | None) -> tuple[Opened, Opened]:
-    """The data and the metadata of a row, opened as far as there are keys. Raises ValueError."""
-    data = opened(row[DATA], row[EVENT_ID], "data", keys)
-    if row[METADATA] == EMPTY_MAP:
-        return data, Opened(EMPTY_MAP, frozenset())
-    return data, opened(row[METADATA], row[EVENT_ID], "metadata", keys)
+def opened_data(row: Row, keys: Keys | None) -> Opened:
+    """The data of a row, opened as far as there are keys. Raises ValueError."""
+    return opened(row[DATA], row[EVENT_ID], "data", keys)
+
+
+def opened_metadata(row: Row, keys: Keys | None) -> Opened:
+    """The metadata of a row, opened as far as there are keys. Raises ValueError."""
+    if row[METADATA] == EMPTY_MAP or not is_sealed_in(row[METADATA]):
+        return Opened(row[METADATA], frozenset())
+    return opened(row[METADATA], row[EVENT_ID], "metadata", keys)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict
 
 from eventstore import codec
 from eventstore.codec.personal import marks_of
-from eventstore.codec.record import EVENT_TYPE, REVISION, STREAM_ID, VERSION, Row, timestamp_parts
+from eventstore.codec.record import (
+    DATA,
+    EVENT_ID,
+    EVENT_TYPE,
+    METADATA,
+    REVISION,
+    STREAM_ID,
+    VERSION,
+    Row,
+    timestamp_parts,
+)
 from eventstore.codec.registry import learn
-from eventstore.codec.sealing import fill_metadata, fill_placeholders, sealed_paths
+from eventstore.codec.sealing import fill_metadata, fill_placeholders, opened_fields, sealed_paths
 from eventstore.codec.upcasting import UpcastFailed, upcast
 from eventstore.codec.values import copied, is_required
 from eventstore.context import current_metadata
-from eventstore.core.personal_data import is_personal, metadata_of, opened_parts, sealed_parts
+from eventstore.core.personal_data import is_personal, metadata_of, opened_data, opened_metadata, sealed_parts
 from eventstore.errors import (
     DeserializationError,
     InvalidArgument,
@@ -23,6 +34,7 @@ from eventstore.errors import (
 )
 from eventstore.event import ENVELOPE, Event
 from eventstore.event_types import event_class, is_ignored
+from eventstore.observing import current_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -70,9 +82,9 @@ def encode_events(events: Iterable[Event], keys: Keys | None = None) -> NewRecor
     for an event that appears twice, and ForgottenSubject; InvalidOperation for personal data without keys.
     """
     records = NewRecords([], [], [], [], [], [], [])
-    caused = current_metadata()
+    caused, headers = current_metadata(), current_headers()
     for event in events:
-        _encode_event(event, records, caused, keys)
+        _encode_event(event, records, caused, headers, keys)
     if len(set(records.event_ids)) != len(records.event_ids):
         raise InvalidArgument("this append contains the same event twice: append each event once")
     size = sum(map(len, records.data)) + sum(map(len, records.metadata))
@@ -86,7 +98,13 @@ def given_ids(events: Iterable[Event]) -> list[bytes]:
     return [event.event_id.bytes for event in events if not _NEW_ID.isdisjoint(event.__dict__)]
 
 
-def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] | None, keys: Keys | None) -> None:
+def _encode_event(
+    event: Event,
+    records: NewRecords,
+    caused: Mapping[str, Any] | None,
+    headers: Mapping[str, Any] | None,
+    keys: Keys | None,
+) -> None:
     if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
         raise InvalidArgument(f"only events can be appended, not {type(event).__name__}")
     cls: Any = type(event)
@@ -99,6 +117,8 @@ def _encode_event(event: Event, records: NewRecords, caused: Mapping[str, Any] |
     else:
         revision = cls.revision
     data, metadata = event.data, metadata_of(event, caused)
+    if headers is not None:
+        metadata = {**headers, **(metadata or {})}
     if "_sealed" in attributes or is_personal(event):
         data, metadata = sealed_parts(event, metadata, keys)
     timestamp, utc_offset = timestamp_parts(event.timestamp)
@@ -121,7 +141,8 @@ def _known_names(cls: Any) -> frozenset[str]:
 
 _Kind: TypeAlias = "tuple[type[Event], Mapping[str, Field[Any]], tuple[str, ...], int]"
 """How events of one type are read: their class, its fields, the names of these in the order it stores them in, and its
-revision."""
+revision, or _HOLDS_PERSONAL."""
+_HOLDS_PERSONAL = 0
 
 
 def _checked_revision(event: Event) -> int:
@@ -154,7 +175,9 @@ def decode_events(records: Iterable[Row], *, strict: bool, keys: Keys | None = N
     return list(decode_each(records, strict=strict, keys=keys))
 
 
-def decode_each(records: Iterable[Row], *, strict: bool, keys: Keys | None = None) -> Iterator[Event]:
+def decode_each(  # noqa: C901 each call would cost as much as a field
+    records: Iterable[Row], *, strict: bool, keys: Keys | None = None
+) -> Iterator[Event]:
     """Makes events without calling their classes: history is not validated again.
 
     ``keys`` are those of all subjects in the records; None in a program without a key store.
@@ -174,6 +197,8 @@ def decode_each(records: Iterable[Row], *, strict: bool, keys: Keys | None = Non
             if cls is Event:
                 attributes = {"_data": decode(data, lenient=True), "event_type": event_type, "revision": revision}
             elif revision != present:
+                if present == _HOLDS_PERSONAL:
+                    raise codec.SealedFound  # Nearly always, so that it need not be decoded to find that out.
                 attributes = _older(cls, data, revision)
                 attributes["revision"] = revision
             else:
@@ -196,29 +221,49 @@ def decode_each(records: Iterable[Row], *, strict: bool, keys: Keys | None = Non
 
 
 def _with_sealed(record: Row, cls: type[Event], keys: Keys | None) -> dict[str, Any]:
-    """The attributes of an event that holds sealed values. Raises DeserializationError."""
+    """The attributes of an event that may hold sealed values. Raises DeserializationError."""
+    attributes: dict[str, Any]
     try:
-        data, metadata = opened_parts(record, keys)
-        revision = record[REVISION]
-        attributes: dict[str, Any]
         if cls is Event:
-            values = codec.decode(data.packed, lenient=True, sealed=True)
-            attributes = {"_data": values, "event_type": record[EVENT_TYPE], "revision": revision}
-            sealed = sealed_paths(values)
+            attributes, subjects, sealed = _plain_with_sealed(record, keys)
         else:
-            attributes = _older(cls, data.packed, revision, sealed=True)
-            sealed = fill_placeholders(marks_of(cls), attributes)
-            if revision != cls.revision:
-                attributes["revision"] = revision
-        if metadata.packed != codec.EMPTY_MAP:
+            attributes, subjects = _opened_attributes(record, cls, keys)
+            sealed = fill_placeholders(marks_of(cls), attributes) if subjects else []
+            if record[REVISION] != cls.revision:
+                attributes["revision"] = record[REVISION]
+        if record[METADATA] != codec.EMPTY_MAP:
+            metadata = opened_metadata(record, keys)
             attributes["metadata"] = codec.decode(metadata.packed, lenient=cls is Event, sealed=True)
-            sealed += fill_metadata(cls._personal_metadata, attributes["metadata"])
+            if metadata.subjects:
+                subjects |= metadata.subjects
+                sealed += fill_metadata(cls._personal_metadata, attributes["metadata"])
     except (DeserializationError, ValueError) as error:
         raise _unreadable(record, error) from _cause_of(error)
     if sealed:
         attributes["_sealed"] = tuple(sealed)
-    attributes["_subjects"] = data.subjects | metadata.subjects
+    if subjects:
+        attributes["_subjects"] = frozenset(subjects)
     return attributes
+
+
+def _plain_with_sealed(record: Row, keys: Keys | None) -> tuple[dict[str, Any], set[str], list[str]]:
+    """The attributes of an event without a class, its subjects, and the paths to what is still sealed."""
+    data = opened_data(record, keys)
+    values = codec.decode(data.packed, lenient=True, sealed=True)
+    attributes = {"_data": values, "event_type": record[EVENT_TYPE], "revision": record[REVISION]}
+    return attributes, set(data.subjects), sealed_paths(values)
+
+
+def _opened_attributes(record: Row, cls: type[Event], keys: Keys | None) -> tuple[dict[str, Any], set[str]]:
+    """The fields of an event, opened as far as there are keys, and its subjects."""
+    if record[REVISION] == cls.revision:
+        with suppress(DeserializationError):  # Of a type that is gone: what follows says which one.
+            found = opened_fields(record[DATA], record[EVENT_ID], "data", keys)
+            if found is not None:
+                values, subjects = found
+                return codec.completed(values, cls._fields or {}), subjects
+    data = opened_data(record, keys)
+    return _older(cls, data.packed, record[REVISION], sealed=True), set(data.subjects)
 
 
 def _unreadable(record: Row, error: DeserializationError | ValueError) -> DeserializationError:
@@ -292,7 +337,8 @@ def _kind_of(record: Row, *, strict: bool) -> _Kind:
         return Event, {}, (), 0
     learn(cls)
     fields = cls._fields or {}
-    return cls, fields, tuple(fields), cls.revision
+    present = _HOLDS_PERSONAL if marks_of(cls).personal else cls.revision
+    return cls, fields, tuple(fields), present
 
 
 def _described(record: Row) -> str:

@@ -110,6 +110,8 @@ class RepositoryOperations(Loading[A]):
             except ConcurrencyError:
                 if attempt == attempts:
                     raise
+            if (observer := self._store.observer) is not None:
+                observer.retried()
             # Those who met here should not all meet again.
             yield from ask(Pause(random.uniform(0, 0.002 * 2 ** min(attempt, 8))))  # noqa: S311 no secret
         raise AssertionError("the last attempt returns or raises")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from inspect import isawaitable
 from typing import Any, Generic, Protocol, TypeVar, Unpack
@@ -16,7 +16,7 @@ from eventstore.core.deadlines import within
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
 from eventstore.core.sessions import BlockingSession
-from eventstore.core.subscription_requests import ListParked, Remove
+from eventstore.core.subscription_requests import ListParked, Park, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore
@@ -186,13 +186,18 @@ class _Following:
                 return await self._store.execute(request)
 
     async def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
+        observer = self._store.observer
         if isinstance(request, Handle):
-            with handling(request.event):
+            watched = nullcontext() if observer is None else observer.handling(self.name, [request.event])
+            with handling(request.event), watched:
                 result = self._handle(request.event, transaction)
                 return await result if isawaitable(result) else result
+        if isinstance(request, Park) and observer is not None:
+            observer.parked(self.name)
         if isinstance(request, HandleBatch):
-            result = self._handle(request.events, transaction)
-            return await result if isawaitable(result) else result
+            with nullcontext() if observer is None else observer.handling(self.name, request.events):
+                result = self._handle(request.events, transaction)
+                return await result if isawaitable(result) else result
         if isinstance(request, Elsewhere):
             return await self._carry_out(request)
         return await transaction.execute(request)
@@ -249,8 +254,10 @@ class AsyncProjection(_Following, Generic[T]):
         self._running = asyncio.get_running_loop()
         self._follower, worker = self._make_follower(), self._follower
         rebuild = Rebuild(self._follower, from_position, progress)
+        observer = self._store.observer
         try:
-            await run(rebuild.run(), self._carry_out)
+            with nullcontext() if observer is None else observer.rebuilding(self.name):
+                await run(rebuild.run(), self._carry_out)
         except BaseException:
             with suppress(StoreUnavailable):
                 await run(rebuild.abandon(), self._store.execute)

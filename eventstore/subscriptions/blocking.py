@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, Unpack
@@ -18,7 +18,7 @@ from eventstore.core.deadlines import within
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Request
 from eventstore.core.sessions import BlockingSession
-from eventstore.core.subscription_requests import ListParked, Remove
+from eventstore.core.subscription_requests import ListParked, Park, Remove
 from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailable
 from eventstore.event import Event
 from eventstore.store import EventStore
@@ -211,11 +211,16 @@ class _Following:
                 return self._store.execute(request)
 
     def _carry_out_in(self, transaction: Any, request: Request[Any]) -> Any:
+        observer = self._store.observer
         if isinstance(request, Handle):
-            with handling(request.event):
+            watched = nullcontext() if observer is None else observer.handling(self.name, [request.event])
+            with handling(request.event), watched:
                 return self._handle(request.event, transaction)
+        if isinstance(request, Park) and observer is not None:
+            observer.parked(self.name)
         if isinstance(request, HandleBatch):
-            return self._handle(request.events, transaction)
+            with nullcontext() if observer is None else observer.handling(self.name, request.events):
+                return self._handle(request.events, transaction)
         if isinstance(request, Elsewhere):
             return self._carry_out(request)
         return transaction.execute(request)
@@ -354,8 +359,10 @@ class Projection(_Following, Generic[T]):
             raise InvalidOperation(f"this worker of {self.name!r} runs: create another object for the rebuild")
         self._follower, worker = self._make_follower(), self._follower
         rebuild = Rebuild(self._follower, from_position, progress)
+        observer = self._store.observer
         try:
-            run(rebuild.run(), self._carry_out)
+            with nullcontext() if observer is None else observer.rebuilding(self.name):
+                run(rebuild.run(), self._carry_out)
         except BaseException:
             with suppress(StoreUnavailable):
                 run(rebuild.abandon(), self._store.execute)

@@ -53,6 +53,7 @@ from eventstore.subscriptions.options import Settings
 from eventstore.subscriptions.outages import (
     FIRST_DELAY,
     LAST_DELAY,
+    OLD_SECONDS,
     Patience,
     Rest,
     Slowest,
@@ -62,7 +63,7 @@ from eventstore.subscriptions.outages import (
     sqlstate_of,
     took_too_long,
 )
-from eventstore.subscriptions.pages import OLD_SECONDS, Page, Pages
+from eventstore.subscriptions.pages import Page, Pages
 from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
 from eventstore.subscriptions.watching import Waiter, WaitForNews
 
@@ -310,10 +311,12 @@ class Follower:
         if self._reads_elsewhere:
             yield from ask(Wait(settings.poll_interval))
             return
-        waiter = Waiter(self.name, lowest, lowest, settings.poll_interval, self._stored_types, settings.categories)
+        waiter = Waiter(
+            self.name, lowest, lowest, self._polled, settings.poll_interval, self._stored_types, settings.categories
+        )
         news = yield from ask(WaitForNews(waiter))
-        if news is not None:
-            self._news, self._polled = (lowest, news, news), time.monotonic()
+        self._news = None if news is None else (lowest, news, news)
+        self._polled = waiter.as_of
 
     def batch(
         self, below: int, partition: int | None = None, leaving_out: Container[int] = ()

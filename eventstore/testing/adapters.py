@@ -53,6 +53,7 @@ class SyncFromAsyncEventStore(EventStore):
     def __init__(self, store: AsyncEventStore, thread: EventLoopThread) -> None:
         self._store = store
         self._thread = thread
+        self.subject_keys = store.subject_keys
 
     def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         return self._thread.run(self._store.append(stream_id, events, expected_version))

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from eventstore.errors import ConcurrencyError, EventAlreadyStored, EventStoreError
+from eventstore.core.forgetting import SUBJECTS, SubjectForgotten
+from eventstore.errors import ConcurrencyError, EventAlreadyStored, EventStoreError, ForgottenSubject
 from eventstore.event import Event
 from eventstore.store import EventStore, Snapshot, SnapshotStore
 from eventstore.testing.contract.capabilities import Capabilities
+from eventstore.testing.contract.personal import ContractMemberNamed
 from eventstore.versions import ExpectedVersion
 
 Outcome: TypeAlias = tuple[object, ...]
@@ -37,6 +40,7 @@ WRONG_NAMES: list[Any] = ["", "a\0b", "x" * 256, "\ud800", None, 7]
 WRONG_NUMBERS: list[Any] = [-1, 2**63, 1.5, "1", None, True]
 
 streams = st.sampled_from(STREAMS)
+subjects = st.sampled_from(["ann", "bob", "3"])
 small = st.integers(0, 12)
 modes = st.sampled_from([ExpectedVersion.ANY, ExpectedVersion.STREAM_EXISTS, ExpectedVersion.NO_STREAM])
 values = st.one_of(
@@ -129,6 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.exits = ExitStack()
         self.draft = Model()
         self.held: set[str] = set()
+        self.forgotten: set[str] = set()
 
     def teardown(self) -> None:
         self.exits.close()
@@ -193,7 +198,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.agree(
             self.stores,
             lambda store: shown(store.read(stream_id, start, end, backwards=backwards, limit=limit)),
-            ("returned", [(s.stream_id, s.version, s.event) for s in expected]),
+            ("returned", [(s.stream_id, s.version, comparable(s.event)) for s in expected]),
         )
 
     @precondition(lambda self: not self.open and self.capabilities.global_order)
@@ -219,7 +224,7 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         chosen = self.model.log[start : None if length is None else start + length]
         expected = [
-            (s.stream_id, s.version, s.event)
+            (s.stream_id, s.version, comparable(s.event))
             for s in chosen
             if (types is None or s.event.event_type in types)
             and (category is None or s.stream_id.startswith(f"{category}-"))
@@ -274,7 +279,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(stream_id=streams)
     def read_in_it(self, stream_id: str) -> None:
-        expected = [(s.stream_id, s.version, s.event) for s in self.draft.stream(stream_id)]
+        expected = [(s.stream_id, s.version, comparable(s.event)) for s in self.draft.stream(stream_id)]
         self.agree(self.open, lambda store: shown(store.read(stream_id)), ("returned", expected))
 
     @precondition(lambda self: self.open)
@@ -297,6 +302,32 @@ class StoreMachine(RuleBasedStateMachine):
         self.exits = ExitStack()
         self.open = {}
         self.held.clear()
+
+    # --- personal data ----------------------------------------------------------------------------------------------
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether personal data is recorded and forgotten; not beside a transaction, which would hold both up."""
+        return not self.open and all(store.subject_keys is not None for store in self.stores.values())
+
+    @precondition(lambda self: self.has_keys)
+    @rule(stream_id=streams, who=subjects, name=st.text(max_size=5))
+    def append_personal(self, stream_id: str, who: str, name: str) -> None:
+        event = ContractMemberNamed(member=who, name=name)
+        expectation: Outcome = ("raised", ForgottenSubject, {"subject": who})
+        if who not in self.forgotten:
+            expectation = outcome(lambda: self.model.append(stream_id, [event], ExpectedVersion.ANY))
+        self.agree(self.stores, lambda store: store.append(stream_id, [event], ExpectedVersion.ANY), expectation)
+
+    @precondition(lambda self: self.has_keys)
+    @rule(who=subjects)
+    def forget(self, who: str) -> None:
+        self.agree(self.stores, lambda store: store.forget(who) == 1, ("returned", True))
+        if who not in self.forgotten:
+            self.forgotten.add(who)
+            (event,) = next(iter(self.stores.values())).read(f"{SUBJECTS}{who}")
+            self.model.append(f"{SUBJECTS}{who}", [event], 0)
+            self.model.log = [dataclasses.replace(s, event=erased(s.event, who)) for s in self.model.log]
 
     # --- what can't be ----------------------------------------------------------------------------------------------
 
@@ -352,6 +383,20 @@ def outcome(use: Callable[[], object]) -> Outcome:
         return ("raised", type(error), facts)
 
 
-def shown(events: Any) -> list[tuple[str, int, Event]]:
+def shown(events: Any) -> list[tuple[str, int, object]]:
     """Events as they were read, with their places."""
-    return [(event.stream_id, event.version, event) for event in events]
+    return [(event.stream_id, event.version, comparable(event)) for event in events]
+
+
+def comparable(event: Event) -> object:
+    """An event, or what it says if each store makes one of its own."""
+    return ("forgotten", event.subject) if isinstance(event, SubjectForgotten) else event
+
+
+def erased(event: Event, subject: str) -> Event:
+    """An event as it reads once a subject was forgotten."""
+    if not isinstance(event, ContractMemberNamed) or event.member != subject:
+        return event
+    return ContractMemberNamed(
+        member=subject, name="(erased)", event_id=event.event_id, timestamp=event.timestamp, metadata=event.metadata
+    )

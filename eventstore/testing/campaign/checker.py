@@ -40,6 +40,7 @@ ANOMALIES = {
     "subscription skipped": "events that a subscription's handler never got",
     "projection skipped": "events that a projection passed without their effect",
     "projection doubled": "events whose effect is there twice, or of events that are not there",
+    "forgotten, readable": "personal data that could be read key_ttl after its subject was said to be forgotten",
     "surprise": "an append that ended with another error than the typed ones",
 }
 _EXAMPLES = 5
@@ -47,6 +48,8 @@ _STALLED_SECONDS = {False: 10.0, True: 30.0}
 """Without and with a crash meanwhile, after which a pool waits longer and longer between attempts to connect."""
 _LAG_SECONDS = 1.0
 _CONNECTING_SECONDS = 2.0
+_KEY_TTL = 1.0
+"""Seconds for which a process may remember a key."""
 _COUNTED = ("ahead-", "held-")
 """How the streams begin whose events the projection counts."""
 _CRASHES = {"backend killed", "immediate restart", "postmaster killed"}
@@ -117,6 +120,7 @@ class Checker:
         self._check_real_time()
         lags = self._check_readers()
         self._check_followers()
+        forgotten = self._check_forgotten()
         outcomes = Counter(append.outcome for append in self._appends.values())
         return {
             "facts": {
@@ -125,6 +129,7 @@ class Checker:
                 "appends of unknown outcome": outcomes["unknown"],
                 "acknowledged again (same ids)": self._outcomes["ok"] - outcomes["ok"],
                 "events in the table": len(self._rows),
+                "subjects forgotten": forgotten,
                 **{f"calls that ended with {error}": number for error, number in sorted(self._errors.items())},
                 **_lag_facts(lags),
             },
@@ -283,6 +288,24 @@ class Checker:
         self._found_if("projection skipped", sorted(counting - counted.keys()))
         doubled = [position for position, times in counted.items() if times != 1 or position not in stored]
         self._found_if("projection doubled", doubled)
+
+    def _check_forgotten(self) -> int:
+        """Nothing of a subject can be read once it is forgotten. Returns how many were."""
+        forgotten = {
+            line["member"]: line["t"]
+            for _, lines in self._histories("forgetter")
+            for line in lines
+            if line["what"] == "forgotten"
+        }
+        for name, lines in self._histories("watcher"):
+            for line in lines:
+                late = [
+                    member
+                    for member in line.get("members", ())
+                    if line["began"] > forgotten.get(member, float("inf")) + _KEY_TTL
+                ]
+                self._found_if("forgotten, readable", [f"{name}: {member}" for member in late])
+        return len(forgotten)
 
     def _found_if(self, kind: str, several: Sequence[object]) -> None:
         if several:

@@ -18,6 +18,8 @@ from eventstore.testing.campaign.history import last_position
 from eventstore.testing.campaign.workers import Assignment
 
 _FINISH_SECONDS = 90
+_FIRST_LINE = 100
+"""Bytes that the first line of a history has at most."""
 
 
 @dataclass
@@ -63,22 +65,26 @@ class Crew:
         """Kill a worker and start another run of it; whether there was one to kill."""
         worker = self._random.choice([worker for worker in self._workers if worker.assignment.role == role])
         process = worker.process
-        if process is None or process.poll() is not None:
+        if process is None or process.poll() is not None or not self._is_at_work(worker):
             return False
         process.kill()
         process.communicate()
         self._start(worker)
         return True
 
+    def _is_at_work(self, worker: _Worker) -> bool:
+        """Whether it has written more than its first line: a program takes a while to start."""
+        histories = self._directory.glob(f"{worker.name}.{worker.runs:04}*.jsonl")
+        return any(path.stat().st_size > _FIRST_LINE for path in histories)
+
     def interrupt(self) -> bool:
         """Have a signal raise an exception in a writer that makes one call at a time; whether there was one."""
         worker = self._random.choice(
             [each for each in self._workers if each.assignment.role == "writer" and not each.assignment.tasks]
         )
-        process, history = worker.process, self._path(worker, "0.jsonl")
-        at_work = history.exists() and history.stat().st_size  # Before that, the signal would end it.
-        if process is None or process.poll() is not None or not at_work:
-            return False
+        process = worker.process
+        if process is None or process.poll() is not None or not self._is_at_work(worker):
+            return False  # The signal would end one that has only begun.
         process.send_signal(signal.SIGUSR1)
         return True
 

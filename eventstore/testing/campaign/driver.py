@@ -26,6 +26,7 @@ from eventstore.testing.campaign import checker
 from eventstore.testing.campaign.crew import Crew
 from eventstore.testing.campaign.faults import ALL_THE_WHILE, ON_TURN, Faults
 from eventstore.testing.campaign.followers import MODEL, create_model
+from eventstore.testing.campaign.forgetting import prepare
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.meanwhile import Holder, Unrelated
 from eventstore.testing.campaign.planted import BUGS, plant
@@ -34,6 +35,8 @@ from eventstore.testing.proxy import Proxy
 
 _ROUND_SECONDS = 4
 """After which a campaign with a planted bug looks whether it has shown."""
+_FEW = 3
+"""How many faults it delivers until then at least, if it can."""
 _PAUSES = (0.0, 0.4)
 """Seconds between two faults, at least and at most."""
 _TASKS = 4
@@ -108,6 +111,7 @@ class Campaign:
             server = stack.enter_context(EmbeddedServer(settings=_SETTINGS))
             migrate(server.dsn)
             create_model(server.dsn)
+            prepare(server.dsn)
             unrelated = Unrelated(server.dsn, self._count)
             if self._bug is not None:
                 plant(self._bug, server.dsn)
@@ -168,20 +172,24 @@ class Campaign:
         for number in range(1, self._options.readers + 1):
             hire("reader", number, proxied, 0 if number % 2 else 1)
         hire("follower", 1, proxied, 0)
+        hire("forgetter", 1, proxied, 0)
+        hire("watcher", 1, direct, 0)
 
     def _deliver(self, crew: Crew, faults: Faults, seconds: float) -> None:
-        """Deliver faults until the time is up; without a planted bug also until there are enough of each."""
+        """Deliver faults until the time is up, and there are enough: of each, or with a planted bug a few."""
         began = time.monotonic()
+        few = _FEW if self._bug is not None else 0
         turns = self._turns()
         pauses = _PAUSES if self._bug is None else self._bug.pauses
         while (passed := time.monotonic() - began) < seconds or (
-            self._bug is None and self._missing() and passed < _PATIENCE * seconds
+            (few > 0 or (self._bug is None and self._missing())) and passed < _PATIENCE * seconds
         ):
             crew.watch()
             time.sleep(self._random.uniform(*pauses))
             began_fault = time.monotonic()
             if delivered := faults.deliver(next(turns)):
                 self._count(delivered, began_fault)
+                few -= 1
 
     def _turns(self) -> Iterator[str]:
         """Kinds of faults for ever, in a new order in every turn."""
@@ -199,11 +207,12 @@ class Campaign:
         time.sleep(_REST_SECONDS)  # What a writer has forgotten is still there, and nothing else is.
         self._log.write("left open", kind="left open", number=faults.left_open())
         crew.finish("writer")
+        crew.finish("forgetter")
         deadline = time.monotonic() + _QUIET_SECONDS
         others = (
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE application_name LIKE 'campaign-%'"
-            " AND application_name NOT SIMILAR TO 'campaign-(reader|follower)-%'"
+            " AND application_name NOT SIMILAR TO 'campaign-(reader|follower|watcher)-%'"
         )
         while faults.query(others):
             if time.monotonic() > deadline:
@@ -212,6 +221,7 @@ class Campaign:
             time.sleep(0.02)
         crew.finish("reader")
         crew.finish("follower")
+        crew.finish("watcher")
 
     def _check(self, crew: Crew, seconds: float) -> Report:
         # On its own, so that nothing of this package can have a part in the verdict.

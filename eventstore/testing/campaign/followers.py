@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ MOODS_PARK, ELSEWHERE = "moods-park-events", "effects-elsewhere"
 """The bugs that are planted here."""
 _ATTEMPTS = 2
 """So few that an event would soon be parked if the server's moods were held against it."""
+_SLOW_SECONDS = 0.005
+"""What the planted bug takes for each event, so that a follower is mostly killed in the middle of a batch."""
 _CREATE = f"CREATE TABLE IF NOT EXISTS {MODEL} (position bigint PRIMARY KEY, times integer NOT NULL)"
 _IMPATIENT = "-c lock_timeout=20ms"
 _CATEGORIES = ("ahead", "held")
@@ -82,5 +85,6 @@ def _counting(dsn: str, planted: str | None) -> Callable[[Event, PostgresTransac
         if not connections or connections[0].broken:
             connections[:] = [psycopg.connect(dsn, autocommit=True)]
         connections[0].execute(_COUNT, (event.position,))
+        time.sleep(_SLOW_SECONDS)
 
     return count_elsewhere

@@ -19,6 +19,7 @@ from eventstore.event import new_event_id
 from eventstore.testing.campaign import faults
 from eventstore.testing.campaign.appends import Interrupted
 from eventstore.testing.campaign.followers import ELSEWHERE, MOODS_PARK
+from eventstore.testing.campaign.forgetting import KEEPS_KEYS
 from eventstore.versions import StreamVersion
 
 
@@ -192,10 +193,14 @@ BUGS = {
         shows_as=["projection skipped"],
         faults=[faults.LOCK_MODEL, faults.READ_ONLY],
     ),
+    KEEPS_KEYS: Bug(
+        shows_as=["forgotten, readable"],
+        faults=[faults.TERMINATE],
+    ),
     ELSEWHERE: Bug(
         shows_as=["projection doubled"],
         faults=[faults.KILL_FOLLOWER],
-        pauses=(1.0, 3.0),
+        pauses=(0.5, 2.0),
     ),
 }
 

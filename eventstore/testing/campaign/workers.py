@@ -25,6 +25,7 @@ from eventstore import AsyncPostgresEventStore, ConcurrencyError, EventStore, Ex
 from eventstore.testing.adapters import EventLoopThread, SyncFromAsyncEventStore
 from eventstore.testing.campaign.appends import AHEAD, Interrupted, Outcome, Part, Recorder, carry_out, new_events
 from eventstore.testing.campaign.followers import follow
+from eventstore.testing.campaign.forgetting import forget, watch
 from eventstore.testing.campaign.history import History
 from eventstore.testing.campaign.planted import store_for
 
@@ -154,6 +155,9 @@ class Reader:
             seen.clear()
 
 
+_OF_PERSONAL_DATA = {"forgetter": forget, "watcher": watch}
+
+
 def main() -> None:
     """Work until standard input ends; a reader then once more, for by then the writers have ended."""
     assignment = Assignment(**json.loads(sys.argv[1]))
@@ -161,6 +165,9 @@ def main() -> None:
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
     if assignment.role == "follower":
         follow(assignment.dsn, History(Path(assignment.history)), stop, assignment.planted)
+        return
+    if assignment.role in _OF_PERSONAL_DATA:
+        _OF_PERSONAL_DATA[assignment.role](assignment.dsn, History(Path(assignment.history)), stop, assignment.planted)
         return
     with _store_for(assignment) as store:
         if assignment.role == "reader":

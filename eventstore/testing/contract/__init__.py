@@ -7,7 +7,8 @@
         def store(self):
             return MyStore()
 
-A store that can't do all of it says so: ``capabilities = Capabilities(transactions=False)`` in the class's body.
+A store that can't do all of it says so: ``capabilities = Capabilities(transactions=False)`` in the class's body. What
+is about personal data is skipped unless the store has ``subject_keys``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from eventstore.testing.contract.batches import BatchesContract
 from eventstore.testing.contract.capabilities import Capabilities
 from eventstore.testing.contract.idempotency import IdempotencyContract
 from eventstore.testing.contract.order import OrderContract
+from eventstore.testing.contract.personal import PersonalDataContract
 from eventstore.testing.contract.reading import ReadingContract
 from eventstore.testing.contract.revisions import RevisionsContract
 from eventstore.testing.contract.snapshots import SnapshotStoreContract
@@ -35,6 +37,7 @@ class EventStoreContract(
     BatchesContract,
     BadInputContract,
     ThreadsContract,
+    PersonalDataContract,
 ):
     """What every event store promises, by topic. Subclass it, and give it a fixture ``store`` with an empty store."""
 
