@@ -70,6 +70,7 @@ class Repository(Generic[A]):
 
         Raises:
             AggregateNotFound: no event of it is stored.
+            StreamRetired: its stream is retired.
             UnknownEventType: it has no handler for one of its events.
             DeserializationError: an event can't be read.
             StoreUnavailable: the store could not be reached.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -123,14 +122,27 @@ def test_a_checkpoint_moves_past_what_the_filter_leaves_out(
     assert [event.event_type for event in handled] == ["wanted"]
 
 
-def test_no_checkpoint_is_moved_by_what_was_known_too_long_ago() -> None:
+def test_no_checkpoint_is_moved_by_what_was_known_too_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failover that lost events, others may have the positions up to there."""
+    moved: list[tuple[int, ...]] = []
+
+    def execute(request: Any) -> Any:
+        if isinstance(request, Attend):
+            moved.append(request.positions)
+            return {"s": 0}
+        assert isinstance(request, SafePosition)
+        return request.after
+
+    monkeypatch.setattr(watching, "PRESENCE", 0.0)
     watch = watching.Watch()
-    waiter = watching.Waiter("s", 0, 5, time.monotonic() - 2 * NEVER, NEVER, lambda: None, None)
+    waiter = watching.Waiter("s", 0, 5, NEVER, lambda: None, None)
     watch.join(waiter)
-    run(watch.look())  # There is nothing to carry out a request: it asks for none.
-    assert waiter.woken
-    assert waiter.news is None
+    run(watch.look(), execute)
+    waiter.at = 5
+    run(watch.look(), execute)
+    monkeypatch.setattr(watching, "OLD_SECONDS", 0.0)
+    run(watch.look(), execute)
+    assert moved == [(0,), (5,), (0,)]
 
 
 def test_a_class_that_is_defined_later_is_not_passed_over(store: Noting, exits: ExitStack) -> None:

@@ -148,8 +148,7 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
         return decode_events(records, strict=self.strict, keys=await self._keys_of(records))
 
     async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
-        operation = operations.read(stream_id, from_version, None, limit, backwards=False)
-        records = await self.carry_out(operation)
+        records = await self.carry_out(operations.read_page(stream_id, from_version, limit))
         return decode_each(records, strict=self.strict, keys=await self._keys_of(records))
 
     async def _read_from_snapshot(

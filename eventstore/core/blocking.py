@@ -147,8 +147,7 @@ class RequestStore(Executor, EventStore):
         return decode_events(records, strict=self.strict, keys=self._keys_of(records))
 
     def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
-        operation = operations.read(stream_id, from_version, None, limit, backwards=False)
-        records = self.carry_out(operation)
+        records = self.carry_out(operations.read_page(stream_id, from_version, limit))
         return decode_each(records, strict=self.strict, keys=self._keys_of(records))
 
     def _read_page_and_find(

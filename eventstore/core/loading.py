@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -85,9 +86,8 @@ class Loading(Generic[A]):
         stream_id = stream_id_of(self._type, aggregate_id)
         aggregate, void, done, events = yield from self._begun(aggregate_id, stream_id, command)
         started_at = aggregate.version
-        end = max(started_at - 1, 0) + PAGE
-        aggregate.replay(events)
-        if aggregate.version == end:
+        # With the event at which the aggregate began.
+        if aggregate.replay(events) + bool(started_at) == PAGE:
             yield from self._catch_up(self._store, stream_id, aggregate)
         if not aggregate.version:
             raise AggregateNotFound(self._type, aggregate_id)
@@ -137,13 +137,9 @@ class Loading(Generic[A]):
 
     def _catch_up(self, store: Any, stream_id: str, aggregate: A, command: Command | None = None) -> Operation[bool]:
         """Apply what the stream has above the aggregate's version. Returns whether it shows that a command was done."""
-        end = aggregate.version + PAGE
         done, events = yield from self._page(store, stream_id, aggregate.version, command)
-        aggregate.replay(events)
-        while aggregate.version == end:
-            end += PAGE
+        while aggregate.replay(events) == PAGE:
             _, events = yield from self._page(store, stream_id, aggregate.version, None)
-            aggregate.replay(events)
         return done
 
     def _page(
@@ -225,7 +221,12 @@ class Loading(Generic[A]):
             )
         before = max(snapshot.version - 1, 0) if snapshot is not None else 0
         done, events = yield from self._page(self._store, stream_id, before, command)
-        return SnapshotAndEvents(snapshot, done, events)
+        first = next(events, None)
+        if first is None:
+            return SnapshotAndEvents(snapshot, done, events)
+        if snapshot is not None and first.version > snapshot.version:  # The stream was closed since.
+            snapshot = None
+        return SnapshotAndEvents(snapshot, done, chain([first], events))
 
     def _versions_between(self, aggregate: A) -> int:
         """The number of versions from one snapshot to the next: more than the frequency where the state is large."""

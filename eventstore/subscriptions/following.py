@@ -311,12 +311,10 @@ class Follower:
         if self._reads_elsewhere:
             yield from ask(Wait(settings.poll_interval))
             return
-        waiter = Waiter(
-            self.name, lowest, lowest, self._polled, settings.poll_interval, self._stored_types, settings.categories
-        )
+        waiter = Waiter(self.name, lowest, lowest, settings.poll_interval, self._stored_types, settings.categories)
         news = yield from ask(WaitForNews(waiter))
-        self._news = None if news is None else (lowest, news, news)
-        self._polled = waiter.as_of
+        if news is not None:
+            self._news, self._polled = (lowest, news, news), time.monotonic()
 
     def batch(
         self, below: int, partition: int | None = None, leaving_out: Container[int] = ()

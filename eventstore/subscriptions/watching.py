@@ -28,11 +28,9 @@ class Waiter:
 
     name: str
     base: int
-    """The lowest of its checkpoints, when it began to wait."""
+    """The lowest of its checkpoints, as far as known."""
     at: int
     """The position up to which there is nothing for it."""
-    as_of: float
-    """When that was asked, by the monotonic clock."""
     interval: float
     """Seconds from one look to the next, at most."""
     wanted_types: Callable[[], Sequence[str] | None]
@@ -65,7 +63,7 @@ class Watch:
         """The position up to which the log may be read, when somebody looked last."""
         self._interval = 0.0
         """How long whoever looks waits for the next time."""
-        self._attended = self._moved = float("-inf")
+        self._looked = self._attended = self._moved = float("-inf")
 
     def join(self, waiter: Waiter) -> bool:
         """Let a follower wait with the others. Returns whether a look is due at once."""
@@ -79,27 +77,26 @@ class Watch:
 
     def look(self) -> Operation[None]:
         """See if anybody has to be woken."""
-        now = time.monotonic()
-        for waiter in tuple(self.waiters):
-            # After a failover that lost events, others get the positions that this one would be moved past.
-            if now > waiter.as_of + OLD_SECONDS:
-                waiter.alarm(None)
-        waiters = [waiter for waiter in tuple(self.waiters) if not waiter.woken]
+        waiters = tuple(self.waiters)
         if not waiters:
             return
+        now = time.monotonic()
+        if now > self._looked + OLD_SECONDS:
+            # There may have been a failover that lost events: others get the positions that were passed over.
+            for waiter in waiters:
+                waiter.at = waiter.base
         after = min(waiter.at for waiter in waiters)
         safe = yield from ask(SafePosition(after))
         if safe is None:
             self.alarm_all()
             return
         self._position = max(self._position, safe)
-        for waiter in waiters:
-            waiter.as_of = now
         if safe > after:
             rows = yield from ask(ReadLog(after, safe, MOST_ROWS + 1, None, None))
             for waiter in waiters:
                 if waiter.at < safe:
                     _tell(waiter, rows, safe)
+        self._looked = now
         passed = any(waiter.at > waiter.base for waiter in waiters)
         if now > self._attended + PRESENCE / 3 or (passed and now > self._moved + MOVE_SECONDS):
             yield from self._attend(waiters)
@@ -114,8 +111,13 @@ class Watch:
             Attend(tuple(quiet), tuple(each.base for each in quiet.values()), tuple(each.at for each in quiet.values()))
         )
         for waiter in waiters:
-            if not waiter.woken and lowest.get(waiter.name, -1) < waiter.base:
+            if waiter.woken:
+                continue
+            if lowest.get(waiter.name, -1) < waiter.base:
                 waiter.alarm(None)
+            else:
+                waiter.base = lowest[waiter.name]
+                waiter.at = max(waiter.at, waiter.base)
 
     def alarm_all(self) -> None:
         """Wake everybody, to find out for itself."""
