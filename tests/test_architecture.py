@@ -109,7 +109,15 @@ PURE += [
     "codec.sealing",
 ]
 PURE += ["core.requests", "core.subscription_requests", "core.refusals"]
-PURE += ["subscriptions.following", "subscriptions.managing", "subscriptions.rebuilding", "subscriptions.options"]
+PURE += [
+    "subscriptions.following",
+    "subscriptions.handling",
+    "subscriptions.retrying",
+    "subscriptions.watching",
+    "subscriptions.managing",
+    "subscriptions.rebuilding",
+    "subscriptions.options",
+]
 PURE += ["memory.checkpoints"]
 
 

@@ -21,7 +21,7 @@ from eventstore import (
     batched,
 )
 from eventstore.errors import SubscriptionFailed
-from eventstore.subscriptions import following, outages
+from eventstore.subscriptions import outages, retrying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(retrying, "FIRST_DELAY", 0.001)
     monkeypatch.setattr(outages, "FIRST_DELAY", 0.001)
 
 

@@ -20,7 +20,7 @@ from eventstore import (
     upcasts,
 )
 from eventstore.event_types import ignore_types
-from eventstore.subscriptions import following
+from eventstore.subscriptions import retrying
 
 if TYPE_CHECKING:
     from fronts import Front
@@ -31,8 +31,8 @@ numbers = iter(range(1, 1_000_000))
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "FIRST_DELAY", 0.001)
-    monkeypatch.setattr(following, "LAST_DELAY", 0.01)
+    monkeypatch.setattr(retrying, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(retrying, "LAST_DELAY", 0.01)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from eventstore import (
 )
 from eventstore.cli import main
 from eventstore.health import Health, SubscriptionHealth, asgi_app, async_check, check, wsgi_app
-from eventstore.subscriptions import following
+from eventstore.subscriptions import retrying
 
 ANY = ExpectedVersion.ANY
 
@@ -120,7 +120,7 @@ def test_a_subscription_that_has_given_up_is_stuck(front: Front) -> None:
 def test_a_subscription_that_retries_is_stuck_since_its_first_failure_and_well_within_the_limits(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(retrying, "FIRST_DELAY", 0.001)
     tried = threading.Semaphore(0)
 
     def fail(*_: object) -> None:

@@ -28,7 +28,7 @@ from eventstore import (
 )
 from eventstore.postgres import migrate, notifications
 from eventstore.postgres.embedded import EmbeddedServer
-from eventstore.subscriptions import RebuildProgress, following, outages, rebuilding
+from eventstore.subscriptions import RebuildProgress, outages, rebuilding, retrying
 
 NEVER = 3600.0
 
@@ -40,7 +40,7 @@ def store(pool: ConnectionPool, schema: str) -> PostgresEventStore:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(retrying, "FIRST_DELAY", 0.001)
     monkeypatch.setattr(outages, "FIRST_DELAY", 0.001)
 
 

@@ -32,7 +32,7 @@ from eventstore import (
 from eventstore.core.subscription_requests import PollSubscription
 from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
-from eventstore.subscriptions import following, outages, statuses
+from eventstore.subscriptions import following, handling, outages, retrying, statuses
 from eventstore.subscriptions.options import Options, Settings
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ LIVE, STOPPED, FAILED = SubscriptionState.LIVE, SubscriptionState.STOPPED, Subsc
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(retrying, "FIRST_DELAY", 0.001)
 
 
 def events(count: int = 1) -> list[Event]:
@@ -142,7 +142,7 @@ class TestFollowing:
     def test_the_checkpoint_moves_past_several_windows_of_filtered_events(
         self, front: Front, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(following, "WINDOW", 3)
+        monkeypatch.setattr(handling, "WINDOW", 3)
         front.store.append("a", events(10), 0)
         handler = Handler()
         front.subscription("s", handler, categories=["Never"]).run_until_caught_up()
@@ -381,15 +381,15 @@ class TestFailures:
     def test_an_event_that_can_not_be_read_is_a_failure_as_well(
         self, front: Front, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        decode = following.decode_events
+        decode = handling.decode_events
 
         def decode_but(records: Any, **options: Any) -> list[Event]:
             found = decode(records, **options)
             if any(event.data["number"] == 2 for event in found):
-                raise following.DeserializationError("number 2", "it is damaged")
+                raise handling.DeserializationError("number 2", "it is damaged")
             return found
 
-        monkeypatch.setattr(following, "decode_events", decode_but)
+        monkeypatch.setattr(handling, "decode_events", decode_but)
         front.store.append("a", events(4), 0)
         handler = Handler()
         worker = front.subscription("s", handler, attempts=2, on_failure="park")
@@ -644,7 +644,7 @@ def test_the_error_stays_in_the_status_until_its_event_is_handled(
     between: list[str | None] = []
     retry = following.Follower.retry
 
-    def watched(follower: following.Follower, failure: following.HandlingFailed) -> Operation[None]:
+    def watched(follower: following.Follower, failure: handling.HandlingFailed) -> Operation[None]:
         between.append(statuses(store)[0].error)
         yield from retry(follower, failure)
 
@@ -727,7 +727,7 @@ class PolledBeforeAFailover(InMemoryEventStore):
 def test_the_checkpoint_does_not_pass_events_that_a_failover_between_poll_and_batch_has_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(following, "OLD_SECONDS", -1)
+    monkeypatch.setattr(handling, "OLD_SECONDS", -1)
     store = PolledBeforeAFailover()
     store.append("s", events(3), 0)
     handled: list[int] = []

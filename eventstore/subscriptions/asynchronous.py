@@ -23,19 +23,12 @@ from eventstore.store import AsyncEventStore
 from eventstore.subscriptions import managing
 from eventstore.subscriptions.async_watchers import watching
 from eventstore.subscriptions.batches import check_takes_one, takes_batches
-from eventstore.subscriptions.following import (
-    SIGN_OFF_SECONDS,
-    Elsewhere,
-    Follower,
-    Handle,
-    HandleBatch,
-    InTransaction,
-    Wait,
-    drop_parked,
-)
+from eventstore.subscriptions.following import SIGN_OFF_SECONDS, Follower, Wait
+from eventstore.subscriptions.handling import Elsewhere, Handle, HandleBatch, InTransaction
 from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
 from eventstore.subscriptions.outages import Rest
 from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
+from eventstore.subscriptions.retrying import drop_parked
 from eventstore.subscriptions.watching import WaitForNews
 
 T = TypeVar("T")

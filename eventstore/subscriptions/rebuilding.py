@@ -29,7 +29,8 @@ from eventstore.errors import (
     StoreUnavailable,
     SubscriptionFailed,
 )
-from eventstore.subscriptions.following import Follower, HandlingFailed, InTransaction
+from eventstore.subscriptions.following import Follower
+from eventstore.subscriptions.handling import HandlingFailed, InTransaction
 from eventstore.subscriptions.outages import Patience, error_text, lasts
 from eventstore.subscriptions.unknown import is_of_a_newer_release
 

@@ -37,7 +37,7 @@ from eventstore.contrib.django import (
 )
 from eventstore.contrib.django.stores import DjangoEventStore
 from eventstore.contrib.django.test import empty_store
-from eventstore.subscriptions import following
+from eventstore.subscriptions import retrying
 
 pytest_plugins = ["parcels.fixtures"]
 pytestmark = pytest.mark.usefixtures("django_database", "impatient", "emptied")
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("django_database", "impatient", "emptied")
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(retrying, "FIRST_DELAY", 0.001)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from eventstore import Event, PostgresEventStore, PostgresTransaction, Projection, Subscription
-from eventstore.subscriptions import following
+from eventstore.subscriptions import handling
 from eventstore.testing.campaign.history import History
 
 MODEL = "campaign_counted"
@@ -43,7 +43,7 @@ def follow(dsn: str, history: History, stop: threading.Event, planted: str | Non
 
 def _follow(store: PostgresEventStore, dsn: str, history: History, stop: threading.Event, planted: str | None) -> None:
     if planted == MOODS_PARK:
-        setattr(following, "passes", _never)  # noqa: B010 no type checker allows it
+        setattr(handling, "passes", _never)  # noqa: B010 no type checker allows it
     count = _counting(dsn, planted)
     categories = None if planted == ELSEWHERE else _CATEGORIES  # More events show it sooner.
     counts = Projection(store, "counts", count, categories=categories, on_failure="park", attempts=_ATTEMPTS)
