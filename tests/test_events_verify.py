@@ -221,5 +221,5 @@ def test_a_framework_s_command_names_its_database(
     dsn: str, schema: str, release: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release(NOW)
-    assert commands.run(["events", "verify", "shopevents", "--json"], lambda: dsn, schema, {}) == 0
+    assert commands.run(["events", "verify", "shopevents", "--json"], lambda: dsn, schema, {}, lambda: None) == 0
     assert json.loads(capsys.readouterr().out)["events"] == 0

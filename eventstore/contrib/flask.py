@@ -207,7 +207,7 @@ class FlaskEventStore(FollowableStore):
     @property
     def subject_keys(self) -> SubjectKeys | None:  # type: ignore[override] # they are the current app's
         """The keys of personal data."""
-        return self.store.subject_keys
+        return _of(self._app()).subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:

@@ -9,7 +9,7 @@ from eventstore.codec.sealing import Keys
 from eventstore.codec.showing import represented
 from eventstore.core import deadlines
 from eventstore.core.operations import ConnectionLost, attempts, check_number
-from eventstore.core.personal_data import is_personal, subjects_of
+from eventstore.core.personal_data import subjects_of
 from eventstore.core.records import encode_events, given_ids
 from eventstore.core.refusals import WaitedInVain, waited_for
 from eventstore.core.requests import (
@@ -113,8 +113,8 @@ def _sealing(
 
 
 def are_personal(appends: Appends) -> bool:
-    """Whether a batch may hold personal data."""
-    return any(is_personal(event) for _, events, _ in appends for event in events if isinstance(event, Event))  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+    """Whether a batch holds personal data of anybody. Raises InvalidArgument for what can't be a subject."""
+    return any(subjects_of(events) for _, events, _ in appends)
 
 
 def append_many(appends: Appends, *, in_transaction: bool = False) -> Operation[dict[str, StreamVersion]]:

@@ -74,7 +74,7 @@ class _Following:
             Settings(**options),
             exactly_once=self._exactly_once,
             strict=self._store.strict,
-            subject_keys=self._store.subject_keys,
+            subject_keys=lambda: self._store.subject_keys,
             tables=check_tables(tables),
             reads_elsewhere=read_from is not None,
             batched=takes_batches(handle),

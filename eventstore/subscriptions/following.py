@@ -8,7 +8,7 @@ connection; and what a projection writes in that transaction is stored together 
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -160,7 +160,7 @@ class Follower:
         exactly_once: bool,
         strict: bool,
         tables: tuple[str, ...] = (),
-        subject_keys: AnySubjectKeys | None = None,
+        subject_keys: Callable[[], AnySubjectKeys | None],
         reads_elsewhere: bool = False,
         batched: bool = False,
     ) -> None:
@@ -476,9 +476,10 @@ class Follower:
 
     def _keys_of(self, records: Sequence[Row]) -> Operation[Keys | None]:
         """The keys of personal data that some records need to be decoded."""
-        if self._subject_keys is None:
+        subject_keys = self._subject_keys()
+        if subject_keys is None:
             return None
-        return (yield from keys_of(records, self._subject_keys, committed=True))
+        return (yield from keys_of(records, subject_keys, committed=True))
 
     def _decoded(self, records: Sequence[Row], keys: Keys | None) -> Iterator[tuple[int, Event | DeserializationError]]:
         """The events with their positions; for one that can't be read the error, where those before it are handled."""

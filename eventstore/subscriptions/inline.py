@@ -65,7 +65,10 @@ class _Inline(EventStore):
     def __init__(self, store: EventStore, projections: Sequence[Projection[Any]]) -> None:
         self._store = store
         self._projections = projections
-        self.subject_keys = store.subject_keys
+
+    @property
+    def subject_keys(self) -> Any:
+        return self._store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -135,7 +138,10 @@ class _AsyncInline(AsyncEventStore):
     def __init__(self, store: AsyncEventStore, projections: Sequence[AsyncProjection[Any]]) -> None:
         self._store = store
         self._projections = projections
-        self.subject_keys = store.subject_keys
+
+    @property
+    def subject_keys(self) -> Any:
+        return self._store.subject_keys
 
     @property
     def categories(self) -> dict[str, type[Any]]:
