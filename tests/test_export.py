@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import types
+from base64 import b64decode
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,6 +22,8 @@ from eventstore.cli import main
 from eventstore.codec.record import Record
 from eventstore.core.exporting import Exported, event_of, line_of
 from eventstore.postgres import migrate
+from eventstore.privacy import InMemorySubjectKeys
+from eventstore.testing.contract.personal import ContractMemberNamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -357,3 +360,20 @@ def test_the_documentation_lists_the_fields_of_a_line(run: Run, tmp_path: Path) 
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == written
     (schema,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
     assert set(json.loads(schema)["properties"]) == written
+
+
+def test_sealed_data_stays_sealed_and_the_copy_knows_whose_it_is(
+    run: Run, store: PostgresEventStore, other: str, tmp_path: Path, pool: ConnectionPool
+) -> None:
+    keys = InMemorySubjectKeys()
+    keyed = PostgresEventStore(pool, store.statements.schema, subject_keys=keys)
+    keyed.append("Member-1", [ContractMemberNamed(member="ann", name="Ann Personal")], 0)
+    run("export", tmp_path / "e.jsonl")
+    assert run("import", "--exact", tmp_path / "e.jsonl", where=other)[0] == 0
+    assert b"Personal" not in b"".join(b64decode(line.get("data", "")) for line in lines_of(tmp_path / "e.jsonl"))
+    (found,) = PostgresEventStore(pool, other, subject_keys=keys).read("Member-1")
+    assert found.data == {"member": "ann", "name": "Ann Personal"}
+    with pool.connection() as connection:
+        rows = connection.execute(f"SELECT subject, stream_id FROM {other}.subject_streams".encode()).fetchall()
+    assert rows == [("ann", "Member-1")]
+    assert run("verify", where=other)[0] == 0

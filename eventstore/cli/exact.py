@@ -16,6 +16,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from eventstore.cli.compressed import opened
 from eventstore.cli.progress import Progress
+from eventstore.codec.sealing import subjects_in
 from eventstore.codec.showing import cleaned
 from eventstore.core.exporting import Digest, Exported, ExportError, check_first_line, event_of, parsed
 from eventstore.errors import InvalidArgument, InvalidOperation
@@ -58,6 +59,10 @@ _AFTER_TOMBSTONE = SQL("""
 """)
 _ARCHIVED = SQL("""
     INSERT INTO {schema}.archived_streams (stream_id, before, archive, digest) VALUES (%s, %s, %s, '')
+    ON CONFLICT DO NOTHING
+""")
+_SUBJECTS = SQL("""
+    INSERT INTO {schema}.subject_streams (subject, stream_id) SELECT * FROM unnest(%s::text[], %s::text[])
     ON CONFLICT DO NOTHING
 """)
 _HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -164,6 +169,7 @@ class _Import:
             for each in batch:
                 copy.write(_packed(each))
             copy.write(b"\xff\xff")
+        self._note_subjects(batch)
         self._check(first, last)
         self.count += len(batch)
 
@@ -191,6 +197,18 @@ class _Import:
             each._replace(record=each.record._replace(position=position))
             for position, each in enumerate(batch, drawn + 1)
         ]
+
+    def _note_subjects(self, batch: list[Exported]) -> None:
+        """Note whose personal data the streams hold, as an append does: whoever forgets a subject looks there."""
+        found = {
+            (subject, each.record.stream_id)
+            for each in batch
+            for packed in (each.record.data, each.record.metadata)
+            for subject in subjects_in(packed)
+        }
+        if found:
+            subjects, streams = zip(*sorted(found), strict=True)
+            self._connection.execute(_SUBJECTS.format(**self._names), (list(subjects), list(streams)))
 
     def _check(self, first: int, last: int) -> None:
         """Refuse what would not be whole streams."""
