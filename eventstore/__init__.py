@@ -30,6 +30,7 @@ from eventstore.errors import (
     SnapshotError,
     StoreRefused,
     StoreUnavailable,
+    StreamRetired,
     SubjectKeyError,
     SubscriptionBehind,
     SubscriptionFailed,
@@ -40,6 +41,7 @@ from eventstore.log_cursor import LogCursor
 from eventstore.memory.stores import InMemoryEventStore, InMemorySnapshotStore
 from eventstore.repository import Repository
 from eventstore.store import EventStore, Snapshot, SnapshotStore
+from eventstore.tombstone import Tombstone
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ __all__ = [
     "SnapshotStore",
     "StoreRefused",
     "StoreUnavailable",
+    "StreamRetired",
     "StreamVersion",
     "SubjectKeyError",
     "Subscription",
@@ -109,6 +112,7 @@ __all__ = [
     "SubscriptionFailed",
     "SubscriptionState",
     "SubscriptionStatus",
+    "Tombstone",
     "UnknownEventType",
     "async_inline",
     "batched",

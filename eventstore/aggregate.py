@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache, cached_property, partial
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
@@ -243,19 +244,34 @@ class Aggregate(Generic[A]):
         aggregate.replay(events)
         return aggregate
 
-    def replay(self, events: Iterable[Event]) -> None:
-        """Apply the events after the instance's version, as a store returned them."""
+    def replay(self, events: Iterable[Event]) -> int:
+        """Apply the events after the instance's version, as a store returned them, and return how many there were.
+
+        If the first is not the next version, it is a closing event, and the instance begins there as a new one.
+        """
         apply = self._apply_unless_ignored if self.ignored else self.apply
-        version: int = self._version
-        last: Event | None = None
-        for last in events:
+        events = iter(events)
+        last = first = next(events, None)
+        if first is None or last is None:
+            return 0
+        if first.version > self._version + 1:
+            self._begin_again()
+            self._version = StreamVersion(first.version - 1)
+        before = version = int(self._version)
+        for last in chain([first], events):
             apply(last)
             version += 1
             if "_subjects" in last.__dict__:  # It held something sealed.
                 self._subjects |= last.__dict__["_subjects"]
                 self._unopened = self._unopened or bool(last.sealed)
-        if last is not None:
-            self._version, self._event_id = StreamVersion(version, last.position), last.event_id
+        self._version, self._event_id = StreamVersion(version, last.position), last.event_id
+        return version - before
+
+    def _begin_again(self) -> None:
+        """Be as a new instance is."""
+        new = type(self)(self.id)
+        self.__dict__.clear()
+        self.__dict__.update(new.__dict__)
 
     def _mark_stored(self, events: Sequence[Event], version: StreamVersion) -> None:
         """Note that the first pending events are stored, as these are, unless their transaction is rolled back."""

@@ -78,6 +78,25 @@ class EventAlreadyStored(EventStoreError):
         )
 
 
+class StreamRetired(EventStoreError):
+    """The stream is retired: nothing can be appended to it any more, and no aggregate be loaded from it.
+
+    ``version`` and ``position`` are those of its tombstone. ``reason`` is why it was retired; it is empty where only an
+    append was refused.
+    """
+
+    def __init__(self, stream_id: str, version: int, position: int, reason: str = "") -> None:
+        self.stream_id = stream_id
+        self.version = version
+        self.position = position
+        self.reason = reason
+        why = f" ({reason})" if reason else ""
+        super().__init__(
+            f"stream {stream_id!r} was retired at version {version}{why}, and its id is never free again: read its "
+            "events with read(), and use another id for something new"
+        )
+
+
 class AggregateNotFound(EventStoreError):
     """No event of this aggregate is stored. ``aggregate_type`` is its class, and ``aggregate_id`` is the id."""
 

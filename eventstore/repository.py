@@ -37,7 +37,8 @@ class Repository(Generic[A]):
         store: where the events are.
         aggregate_type: the class of the aggregates. Two classes with one category can't share a store.
         snapshot_store: where snapshots are; None if there are none.
-        snapshot_frequency: the number of versions from one snapshot to the next.
+        snapshot_frequency: the number of versions from one snapshot to the next. Large states are stored more rarely:
+            snapshots write at most about 4 kB for each event.
         cache: how many aggregates to keep in memory, those that were used last; None: none. ``update`` then decides on
             the cached state, and appends at its version: one round trip. If the append meets a conflict, or ``change``
             raises or records nothing, it reads what happened since and tries again. ``load`` reads only what happened
@@ -69,6 +70,7 @@ class Repository(Generic[A]):
 
         Raises:
             AggregateNotFound: no event of it is stored.
+            StreamRetired: its stream is retired.
             UnknownEventType: it has no handler for one of its events.
             DeserializationError: an event can't be read.
             StoreUnavailable: the store could not be reached.

@@ -16,11 +16,13 @@ from eventstore.core.refusals import bound_already, transaction_ended
 from eventstore.core.requests import (
     AlreadyStored,
     Append,
+    AppendMark,
     Conflict,
     ReadLog,
     ReadPageAndFind,
     ReadStream,
     Request,
+    Retired,
     SafePosition,
     Stored,
 )
@@ -28,6 +30,7 @@ from eventstore.core.requests import (
 __all__ = [
     "AlreadyStored",
     "Append",
+    "AppendMark",
     "AsyncRequestStore",
     "Conflict",
     "NewRecords",
@@ -37,6 +40,7 @@ __all__ = [
     "Record",
     "Request",
     "RequestStore",
+    "Retired",
     "Row",
     "SafePosition",
     "Stored",

@@ -12,7 +12,8 @@ from uuid import UUID
 from eventstore.errors import InvalidOperation
 from eventstore.event import Event
 from eventstore.observing import Observer
-from eventstore.versions import StreamVersion
+from eventstore.tombstone import closing, tombstone
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 EventTypes: TypeAlias = str | type[Event] | Iterable[str | type[Event]]
 """Types of events to read: names, or classes of events; one or several."""
@@ -129,6 +130,7 @@ class EventStore(_KnownToRepositories, ABC):
         Raises:
             ConcurrencyError: the stream has another version.
             EventAlreadyStored: the stream holds one of the event ids at another place.
+            StreamRetired: the stream is retired.
             SerializationError: a value can't be stored.
             ForgottenSubject: an event holds personal data of a subject that was forgotten.
             InvalidArgument: an argument is invalid.
@@ -162,6 +164,58 @@ class EventStore(_KnownToRepositories, ABC):
             for stream_id, events, expected_version in appends:
                 versions[stream_id] = transaction.append(stream_id, events, expected_version)
         return versions
+
+    def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
+        """Append an event at which loads of the stream begin from now on, and return its version.
+
+        The event must carry everything that the aggregate needs of those before it: repositories apply it first, to a
+        new aggregate. ``read`` and followers still see all events. You can close a stream again later.
+
+        >>> class BalanceCarried(Event):
+        ...     balance: int
+        >>> store = InMemoryEventStore()
+        >>> deposited = [Event(event_type="Deposited", data={"amount": amount}) for amount in (20, 22)]
+        >>> _ = store.append("Account-7", deposited, 0)
+        >>> store.close_stream("Account-7", BalanceCarried(balance=42), expected_version=2)
+        3
+
+        Args:
+            stream_id: the stream.
+            event: the closing event.
+            expected_version: the version that the event was made from, at least 1. The modes of ExpectedVersion are
+                refused, because loads would miss what others append meanwhile.
+
+        Raises:
+            InvalidArgument: an argument is invalid.
+            Otherwise what ``append`` raises.
+        """
+        return self.append(stream_id, [closing(event)], expected_version)
+
+    def retire(
+        self, stream_id: str, *, reason: str, expected_version: int = ExpectedVersion.STREAM_EXISTS
+    ) -> StreamVersion:
+        """Append a Tombstone, which is the last event of the stream for ever, and return its version.
+
+        From now on appends and ``Repository.load`` raise StreamRetired. ``read`` and followers still see all events.
+
+        >>> store = InMemoryEventStore()
+        >>> _ = store.append("Cart-9", [OrderShipped(tracking_number="1Z")], 0)
+        >>> store.retire("Cart-9", reason="checked out")
+        2
+        >>> store.read("Cart-9", from_version=1)[0].data
+        {'reason': 'checked out'}
+
+        Args:
+            stream_id: the stream.
+            reason: why, for those who find the tombstone later.
+            expected_version: as for ``append``.
+
+        Raises:
+            ConcurrencyError: the stream does not exist, or has another version.
+            StreamRetired: the stream is retired already.
+            Otherwise what ``append`` raises.
+        """
+        return self.append(stream_id, [tombstone(reason)], expected_version)
 
     @abstractmethod
     def read(
@@ -354,6 +408,16 @@ class AsyncEventStore(_KnownToRepositories, ABC):
             for stream_id, events, expected_version in appends:
                 versions[stream_id] = await transaction.append(stream_id, events, expected_version)
         return versions
+
+    async def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
+        """As EventStore.close_stream."""
+        return await self.append(stream_id, [closing(event)], expected_version)
+
+    async def retire(
+        self, stream_id: str, *, reason: str, expected_version: int = ExpectedVersion.STREAM_EXISTS
+    ) -> StreamVersion:
+        """As EventStore.retire."""
+        return await self.append(stream_id, [tombstone(reason)], expected_version)
 
     @abstractmethod
     async def read(

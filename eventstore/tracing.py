@@ -157,7 +157,7 @@ def _encoded(ids: Collection[str]) -> list[bytes]:
 
 def _traced(row: Row) -> TracedEvent:
     try:
-        metadata: dict[Any, Any] = codec.decode(row[METADATA], lenient=True)
+        metadata: dict[Any, Any] = codec.decode(row[METADATA], lenient=True, sealed=True)
     except DeserializationError:
         metadata = {}
     try:

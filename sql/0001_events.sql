@@ -10,6 +10,8 @@ CREATE TABLE {schema}.events (
     timestamp timestamp with time zone NOT NULL,
     utc_offset integer NOT NULL,
     revision smallint NOT NULL DEFAULT 1,
+    closing boolean NOT NULL DEFAULT false,
+    tombstone boolean NOT NULL DEFAULT false,
     event_id uuid NOT NULL,
     stream_id text COLLATE "C" NOT NULL,
     event_type text COLLATE "C" NOT NULL,
@@ -22,6 +24,7 @@ ALTER SEQUENCE {schema}.event_positions OWNED BY {schema}.events.position;
 
 CREATE INDEX events_position ON {schema}.events (position);
 CREATE INDEX events_event_id ON {schema}.events (event_id);
+CREATE INDEX events_closing ON {schema}.events ((stream_id || ''), version) WHERE closing;
 
 -- What follows the key in the msgpack map: an id begins with its length, so that whoever looks for its bytes finds no other's.
 CREATE INDEX events_correlation_id ON {schema}.events
@@ -44,6 +47,10 @@ COMMENT ON COLUMN {schema}.events.utc_offset IS
     'The offset of the writer''s clock, in seconds east of UTC: timestamp AT TIME ZONE make_interval(secs => utc_offset).';
 COMMENT ON COLUMN {schema}.events.revision IS
     'The revision of the class that wrote data; 1 unless the class said otherwise. Readers upcast from it.';
+COMMENT ON COLUMN {schema}.events.closing IS
+    'Whether loads of the stream begin here: the event carries all that went before it. Followers still read what is below.';
+COMMENT ON COLUMN {schema}.events.tombstone IS
+    'Whether the stream is retired: this is its last event for ever, and the row never leaves the table.';
 COMMENT ON COLUMN {schema}.events.event_id IS
     'The id, which the writer gives. Appending the same ids at the same place again stores nothing.';
 COMMENT ON COLUMN {schema}.events.stream_id IS
@@ -60,3 +67,5 @@ COMMENT ON INDEX {schema}.events_causation_id IS
     'For traces: the first 40 bytes after the key causation_id in the metadata. Events without that key are not in it.';
 COMMENT ON INDEX {schema}.events_event_id IS
     'Finds repeated appends that expected no version. Event ids rise with time, so new ones share the same pages.';
+COMMENT ON INDEX {schema}.events_closing IS 'Where loads of a stream begin: at its newest closing event. Has few entries. The concatenation keeps the planner from taking '
+    'the primary key instead, and walking through the whole stream.';

@@ -10,11 +10,12 @@ CREATE TYPE {schema}.append_reply AS (version bigint, position bigint, outcome t
 COMMENT ON TYPE {schema}.append_reply IS
     'What became of an append. outcome is "stored", with the version and the position of the last of its events; "repeated", '
     'with the same, where they were stored before, with the same ids at the same place; "conflict", with the version that the '
-    'stream is at instead, or NULL where this transaction cannot see it; or "already stored", with the version and the '
-    'position of the event that has one of the ids, elsewhere in the stream.';
+    'stream is at instead, or NULL where this transaction cannot see it; "already stored", with the version and the '
+    'position of the event that has one of the ids, elsewhere in the stream; or "retired", with those of the tombstone.';
 
 CREATE FUNCTION {schema}.settled_reply(
-    _stream_id text, _expected_version bigint, _event_ids uuid[], _given_ids uuid[], _last bigint, _last_position bigint
+    _stream_id text, _expected_version bigint, _event_ids uuid[], _given_ids uuid[], _last bigint, _last_position bigint,
+    _retired boolean
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql AS $eventstore$
 DECLARE
@@ -37,6 +38,9 @@ BEGIN
         WHERE stream_id = _stream_id AND version = _before + cardinality(_event_ids);
         RETURN (_version, _position, 'repeated'::text);
     END IF;
+    IF _retired THEN
+        RETURN (_last, _last_position, 'retired'::text);
+    END IF;
     SELECT version, position INTO _version, _position FROM {schema}.events
     WHERE event_id = ANY (CASE WHEN _expected_version < 0 THEN _event_ids ELSE _given_ids END)
         AND stream_id || '' = _stream_id
@@ -55,7 +59,7 @@ REVOKE ALL ON FUNCTION {schema}.settled_reply FROM PUBLIC;
 
 COMMENT ON FUNCTION {schema}.settled_reply IS
     'The reply to an append of which nothing must be stored now; NULL if its events are to be stored. The stream is at _last, the '
-    'position of which is _last_position. Relies on its caller''s search_path, as write_events does.';
+    'position of which is _last_position, and _retired if it ends with a tombstone. Relies on its caller''s search_path, as write_events does.';
 
 CREATE FUNCTION {schema}.write_events(
     _stream_id text,
@@ -67,19 +71,22 @@ CREATE FUNCTION {schema}.write_events(
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
     _revisions smallint[],
-    _given_ids uuid[]
+    _given_ids uuid[],
+    _closing boolean,
+    _tombstone boolean
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql AS $eventstore$
 DECLARE
     _last bigint;
     _position bigint;
+    _retired boolean;
     _reply {schema}.append_reply;
 BEGIN
-    SELECT version, position INTO _last, _position
+    SELECT version, position, tombstone INTO _last, _position, _retired
     FROM {schema}.events WHERE stream_id = _stream_id ORDER BY version DESC LIMIT 1;
     _last := coalesce(_last, 0);
-    IF _expected_version <> _last OR _given_ids IS NOT NULL THEN
-        _reply := {schema}.settled_reply(_stream_id, _expected_version, _event_ids, _given_ids, _last, _position);
+    IF _expected_version <> _last OR _given_ids IS NOT NULL OR _retired THEN
+        _reply := {schema}.settled_reply(_stream_id, _expected_version, _event_ids, _given_ids, _last, _position, _retired);
         IF _reply.outcome IS NOT NULL THEN
             RETURN _reply;
         END IF;
@@ -88,10 +95,10 @@ BEGIN
         RETURN (_last, _position, 'stored'::text);
     END IF;
     INSERT INTO {schema}.events
-        (version, timestamp, utc_offset, revision, event_id, stream_id, event_type, data, metadata)
+        (version, timestamp, utc_offset, revision, closing, tombstone, event_id, stream_id, event_type, data, metadata)
     -- Side by side in the target list they are walked through together; in FROM each would be put into a store of rows first.
     SELECT _last + generate_subscripts(_event_ids, 1), unnest(_timestamps), unnest(_utc_offsets), unnest(_revisions),
-        unnest(_event_ids), _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
+        _closing, _tombstone, unnest(_event_ids), _stream_id, unnest(_event_types), unnest(_data), unnest(_metadata);
     RETURN (_last + cardinality(_event_ids), currval({event_positions}::regclass), 'stored'::text);
 END
 $eventstore$;
@@ -101,7 +108,8 @@ REVOKE ALL ON FUNCTION {schema}.write_events FROM PUBLIC;
 COMMENT ON FUNCTION {schema}.write_events IS
     'The part of an append between its locks and its commit; call append instead, whose search_path it relies on. '
     '_expected_version: 0 or more is the version that the stream must have, -1 any, -2 any but 0. _given_ids are those of the '
-    'ids that the writer may have used before; NULL if there are none. They are looked for in the stream.';
+    'ids that the writer may have used before; NULL if there are none. They are looked for in the stream. _closing and _tombstone '
+    'are the flags of the events, and are for appends of one event.';
 
 CREATE FUNCTION {schema}.append(
     _stream_id text,
@@ -113,7 +121,9 @@ CREATE FUNCTION {schema}.append(
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
     _revisions smallint[],
-    _given_ids uuid[]
+    _given_ids uuid[],
+    _closing boolean DEFAULT false,
+    _tombstone boolean DEFAULT false
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
@@ -141,7 +151,7 @@ BEGIN
         ({event_positions}::regclass::oid::bigint & 16777215) << 40 | (_drawn & 1099511627775))::text;
     RETURN {schema}.write_events(
         _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
-        _given_ids);
+        _given_ids, _closing, _tombstone);
 END
 $eventstore$;
 
@@ -160,7 +170,9 @@ CREATE FUNCTION {schema}.append_in_transaction(
     _timestamps timestamp with time zone[],
     _utc_offsets integer[],
     _revisions smallint[],
-    _given_ids uuid[]
+    _given_ids uuid[],
+    _closing boolean DEFAULT false,
+    _tombstone boolean DEFAULT false
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
@@ -174,7 +186,7 @@ BEGIN
     IF NOT _crowded AND current_setting('transaction_isolation') = 'read committed' THEN
         RETURN {schema}.append(
             _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
-            _given_ids);
+            _given_ids, _closing, _tombstone);
     END IF;
     -- The version check misses conflicts where the snapshot is old or the stream not locked. The constraint finds them,
     -- and a subtransaction keeps the caller's transaction usable.
@@ -182,11 +194,11 @@ BEGIN
         IF _crowded THEN
             RETURN {schema}.write_events(
                 _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets,
-                _revisions, _given_ids);
+                _revisions, _given_ids, _closing, _tombstone);
         END IF;
         RETURN {schema}.append(
             _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
-            _given_ids);
+            _given_ids, _closing, _tombstone);
     EXCEPTION WHEN unique_violation THEN
         RETURN (NULL::bigint, NULL::bigint, 'conflict'::text);
     END;
@@ -253,7 +265,7 @@ COMMENT ON FUNCTION {schema}.append_many IS
     'Appends events to several streams, all or none, alone or within a transaction that continues. _stream_ids names each stream '
     'once, at most 256, with its expected version beside it. The events are in the order of their positions: _streams has '
     'for each the subscript of its stream, _steps its number among the new events of that stream. Returns a reply for each stream. '
-    'If one is "conflict" or "already stored", nothing is stored, and the replies of streams that were not refused are NULL.';
+    'If one is "conflict", "already stored" or "retired", nothing is stored, and the replies of streams that were not refused are NULL.';
 
 CREATE FUNCTION {schema}.write_many(
     _stream_ids text[],
@@ -273,6 +285,7 @@ LANGUAGE plpgsql AS $eventstore$
 DECLARE
     _versions bigint[];
     _positions bigint[];
+    _retired boolean[];
     _replies {schema}.append_reply[];
     _reply {schema}.append_reply;
     _repeated boolean[] := array_fill(false, ARRAY[cardinality(_stream_ids)]);
@@ -280,13 +293,14 @@ DECLARE
     _known boolean;
     _each record;
 BEGIN
-    SELECT array_agg(coalesce(last.version, 0) ORDER BY number), array_agg(last.position ORDER BY number)
-    INTO _versions, _positions
+    SELECT array_agg(coalesce(last.version, 0) ORDER BY number), array_agg(last.position ORDER BY number),
+        array_agg(coalesce(last.tombstone, false) ORDER BY number)
+    INTO _versions, _positions, _retired
     FROM unnest(_stream_ids) WITH ORDINALITY AS wanted (id, number)
     LEFT JOIN LATERAL (
-        SELECT version, position FROM {schema}.events WHERE stream_id = id ORDER BY version DESC LIMIT 1
+        SELECT version, position, tombstone FROM {schema}.events WHERE stream_id = id ORDER BY version DESC LIMIT 1
     ) AS last ON true;
-    IF _given_ids IS NOT NULL OR _expected_versions <> _versions THEN
+    IF _given_ids IS NOT NULL OR _expected_versions <> _versions OR true = ANY (_retired) THEN
         _known := EXISTS (
             SELECT FROM {schema}.events WHERE event_id = ANY (_event_ids) AND stream_id || '' = ANY (_stream_ids)
         );
@@ -298,11 +312,11 @@ BEGIN
                 FROM unnest(_streams, _steps, _event_ids) AS event (stream, step, event_id) GROUP BY stream
             ) AS own ON stream = number
             WHERE _known OR _expected_versions[number] >= 0 AND _expected_versions[number] <> _versions[number]
-                OR _expected_versions[number] = -2
+                OR _expected_versions[number] = -2 OR _retired[number]
         LOOP
             _reply := {schema}.settled_reply(
                 _stream_ids[_each.number], _each.expected, _each.ids, _given_ids, _versions[_each.number],
-                _positions[_each.number]);
+                _positions[_each.number], _retired[_each.number]);
             _replies[_each.number] := _reply;
             _repeated[_each.number] := coalesce(_reply.outcome = 'repeated', false);
             _refused := _refused OR coalesce(_reply.outcome <> 'repeated', false);

@@ -50,7 +50,9 @@ CREATE FUNCTION {schema}.append_personal(
     _utc_offsets integer[],
     _revisions smallint[],
     _given_ids uuid[],
-    _subjects text[]
+    _subjects text[],
+    _closing boolean DEFAULT false,
+    _tombstone boolean DEFAULT false
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
@@ -62,7 +64,7 @@ BEGIN
     END IF;
     _reply := {schema}.append(
         _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
-        _given_ids);
+        _given_ids, _closing, _tombstone);
     IF _reply.outcome = 'stored' THEN
         INSERT INTO {schema}.subject_streams (subject, stream_id) SELECT unnest(_subjects), _stream_id
         ON CONFLICT DO NOTHING;
@@ -88,7 +90,9 @@ CREATE FUNCTION {schema}.append_personal_in_transaction(
     _utc_offsets integer[],
     _revisions smallint[],
     _given_ids uuid[],
-    _subjects text[]
+    _subjects text[],
+    _closing boolean DEFAULT false,
+    _tombstone boolean DEFAULT false
 ) RETURNS {schema}.append_reply
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $eventstore$
 DECLARE
@@ -100,7 +104,7 @@ BEGIN
     END IF;
     _reply := {schema}.append_in_transaction(
         _stream_id, _expected_version, _event_ids, _event_types, _data, _metadata, _timestamps, _utc_offsets, _revisions,
-        _given_ids);
+        _given_ids, _closing, _tombstone);
     IF _reply.outcome = 'stored' THEN
         INSERT INTO {schema}.subject_streams (subject, stream_id) SELECT unnest(_subjects), _stream_id
         ON CONFLICT DO NOTHING;

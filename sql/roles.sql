@@ -36,8 +36,8 @@ END
 $eventstore$;
 
 GRANT USAGE ON SCHEMA {schema} TO {reader}, {writer}, {follower}, {operator};
-GRANT SELECT ON {schema}.events, {schema}.log_mark, {schema}.snapshots, {schema}.subscription_status,
-    {schema}.subject_streams
+GRANT SELECT ON {schema}.events, {schema}.archived_streams, {schema}.log_mark, {schema}.snapshots,
+    {schema}.subscription_status, {schema}.subject_streams
     TO {reader}, {writer}, {follower}, {operator};
 GRANT EXECUTE ON FUNCTION {schema}.append, {schema}.append_in_transaction, {schema}.append_many, {schema}.append_personal,
     {schema}.append_personal_in_transaction TO {writer};

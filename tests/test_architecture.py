@@ -20,7 +20,7 @@ FLOORS = [
     ["codec"],
     ["event_types"],
     ["event"],
-    ["context", "observing"],
+    ["context", "observing", "tombstone"],
     ["aggregate", "store"],
     ["core"],
     ["memory", "postgres", "repository", "async_repository", "log_cursor", "storage", "subscriptions", "eventlock"],

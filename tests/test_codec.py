@@ -44,7 +44,7 @@ from eventstore import (
 from eventstore.codec import MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES, decode, encode
 from eventstore.codec.registry import described_fields, learn, registered_class, registered_name
 from eventstore.core.records import MAX_BATCH_BYTES, encode_events
-from eventstore.core.snapshots import _checksum
+from eventstore.core.snapshots import checksum_of
 from eventstore.names import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
@@ -948,7 +948,7 @@ def test_the_page_on_the_format_shows_a_checksum_as_it_is() -> None:
         state,
         bytes.fromhex(shown["checksum"]),
     )
-    assert _checksum(snapshot) == snapshot.checksum
+    assert checksum_of(snapshot) == snapshot.checksum
     digest = blake2b(digest_size=16)
     for part in ("aggregate_type", "aggregate_id", "class_schema", "version"):
         digest.update(len(shown[part]).to_bytes(8) + shown[part].encode())

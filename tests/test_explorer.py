@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
+from waiting import PATIENCE
+from werkzeug.serving import make_server
 from werkzeug.test import Client, TestResponse
 
 from eventstore import (
@@ -29,6 +36,7 @@ from eventstore.explorer import Explorer
 from eventstore.explorer import reading as explorer_reading
 
 ANY = ExpectedVersion.ANY
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
 Get = Callable[..., TestResponse]
 
@@ -56,7 +64,7 @@ def store(pool: ConnectionPool, schema: str) -> PostgresEventStore:
 @pytest.fixture
 def get(store: PostgresEventStore) -> Get:
     client = Client(Explorer(store, aggregates=[ExplorerSum]))
-    return lambda path, environ=None: client.get(path, environ_overrides={**LOCAL, **(environ or {})})
+    return lambda path, environ=None: client.get(path, environ_overrides={**LOCAL, **(environ or {})}, buffered=True)
 
 
 PAGES = ["/", "/live", "/events", "/streams", "/trace", "/subscriptions"]
@@ -313,7 +321,8 @@ def test_nothing_but_reading_is_answered(method: str, store: PostgresEventStore)
 
 def test_a_role_that_can_only_read_can_show_every_page(store: PostgresEventStore, dsn: str, schema: str) -> None:
     store.append("Order-1", [Event(event_type="T")], 0)
-    with PostgresEventStore.connect(f"{dsn} options='-c default_transaction_read_only=on'", schema) as reader:
+    read_only = make_conninfo(dsn, options="-c default_transaction_read_only=on")
+    with PostgresEventStore.connect(read_only, schema) as reader:
         client = Client(Explorer(reader))
         for path in [*PAGES, "/events/1", "/stream?id=Order-1"]:
             assert client.get(path, environ_overrides=LOCAL).status_code == 200
@@ -342,3 +351,36 @@ def test_allowed_must_be_a_function(store: PostgresEventStore) -> None:
     wrong: Any = True
     with pytest.raises(InvalidArgument, match="allowed must be a function"):
         Explorer(store, allowed=wrong)
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def address(store: PostgresEventStore) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, Explorer(store, aggregates=[ExplorerSum]), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join(PATIENCE)
+    server.server_close()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium")
+@pytest.mark.parametrize("scheme", [0, 1], ids=["dark", "light"])
+@pytest.mark.parametrize("width", [400, 1200, 2000])
+def test_a_browser_draws_each_page_and_refuses_none_of_its_scripts_and_styles(
+    width: int, scheme: int, store: PostgresEventStore, address: str, tmp_path: Path
+) -> None:
+    wide = {f"field {number}": "x" * 300 for number in range(50)}
+    store.append("ExplorerSum-1", [ExplorerAdded(number=1), Event(event_type="T" * 200, data=wide)], 0)
+    quiet = ["disable-background-networking", "disable-component-update", "disable-gpu", "disable-sync", "headless"]
+    quiet += ["no-first-run", "no-sandbox", f"user-data-dir={tmp_path}", f"window-size={width},900"]
+    quiet += [f"blink-settings=preferredColorScheme={scheme}", "virtual-time-budget=3000", "enable-logging=stderr"]
+    for path in ("/", "/events/2", "/stream?id=ExplorerSum-1&version=1"):
+        command = [str(BROWSER), *(f"--{option}" for option in quiet), f"--screenshot={tmp_path}/page.png"]
+        done = subprocess.run([*command, address + path], check=True, capture_output=True, text=True, timeout=60)
+        assert "Content Security Policy" not in done.stderr
+        picture = (tmp_path / "page.png").read_bytes()
+        assert int.from_bytes(picture[16:20]) == width

@@ -29,7 +29,7 @@ TestContract = page["TestSqliteEventStore"]
 
 
 class SqliteMachine(StoreMachine):
-    capabilities = Capabilities(concurrency=False)
+    capabilities = Capabilities(concurrency=False, closing=False)
 
     def make_stores(self) -> dict[str, EventStore]:
         return {"sqlite": SqliteEventStore(":memory:"), "memory": InMemoryEventStore()}

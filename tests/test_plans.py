@@ -91,6 +91,13 @@ def test_reads_use_an_index_and_sort_nothing(
     assert {node["Index Name"] for node in found if "Index Name" in node} == {index}
 
 
+def test_a_load_finds_its_closing_event_by_an_index_of_few_entries(pool: ConnectionPool, filled: str) -> None:
+    found = plan(pool, filled, ReadStream("Order-7", 0, 2**62, backwards=False, limit=50, from_closing=True))
+    assert [node.get("Index Name") for node in found] == [None, "events_stream_version"]
+    (first,) = (node for node in found[0]["Plans"] if node["Parent Relationship"] == "InitPlan")
+    assert [node["Index Name"] for node in first["Plans"]] == ["events_closing"]
+
+
 def test_the_log_is_read_in_order_where_there_are_no_statistics(pool: ConnectionPool, without_statistics: str) -> None:
     found = plan(pool, without_statistics, ReadLog(500, 2**62, 1000, None, None))
     assert {node["Node Type"] for node in found} == {"Subquery Scan", "Limit", "Index Scan"}

@@ -29,7 +29,7 @@ ATTEMPTS = {
     "append": f"SELECT {{schema}}.append('Order-1', {NOTHING})",
     "append in a transaction": f"SELECT {{schema}}.append_in_transaction('Order-1', {NOTHING})",
     "append to many streams": "SELECT * FROM {schema}.append_many('{{Order-1}}', '{{-1}}', " + "'{{}}', " * 9 + "NULL)",
-    "append without locks": f"SELECT {{schema}}.write_events('Order-1', {NOTHING})",
+    "append without locks": f"SELECT {{schema}}.write_events('Order-1', {NOTHING}, false, false)",
     "insert a version of one's own": f"INSERT INTO {{schema}}.events {FORGED}",
     "draw a position": "SELECT nextval('{schema}.event_positions')",
     "set the sequence back": "SELECT setval('{schema}.event_positions', 1)",

@@ -48,7 +48,7 @@ from eventstore.core.loading import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-from eventstore.core.snapshots import _checksum, aggregate_from, snapshot_of
+from eventstore.core.snapshots import aggregate_from, checksum_of, snapshot_of
 
 # --- when they are taken ----------------------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ def flipped(packed: bytes) -> bytes:
 def resigned(snapshot: Snapshot, **changes: Any) -> Snapshot:
     """Changed by somebody who knows how the checksum is made."""
     changed = dataclasses.replace(snapshot, **changes)
-    return dataclasses.replace(changed, checksum=_checksum(changed))
+    return dataclasses.replace(changed, checksum=checksum_of(changed))
 
 
 VOID = {

@@ -32,6 +32,7 @@ from eventstore import (
     Subscription,
     cli,
 )
+from eventstore.cli import main
 from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.requests import ReadLog, SafePosition
 from eventstore.core.subscription_requests import ListSubscriptions
@@ -417,3 +418,14 @@ def test_the_command_line_reads_on_a_standby(
 
 def statuses_of(name: str) -> Operation[list[SubscriptionRow]]:
     return repeated(ListSubscriptions(name))
+
+
+def test_a_store_is_verified_on_a_standby_but_for_its_schema(
+    store: PostgresEventStore, replica: PostgresEventStore, standby: EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.append("Order-1", [Event(event_type="T")], 0)
+    assert eventually(lambda: replica.read("Order-1"))
+    assert main(["verify", "--dsn", standby.dsn, "--schema", schema_of(store)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("1 events, up to position 1: 0 finding(s)")
+    assert "not checked: the schema and its grants: a standby can't make another schema" in shown.err

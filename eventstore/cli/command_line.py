@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from eventstore import __version__
-from eventstore.cli import arguments, subject_commands, watching_options
+from eventstore.cli import arguments, operating, subject_commands, watching_options
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned
 from eventstore.errors import EventStoreError
@@ -25,6 +25,7 @@ from eventstore.postgres.dsn import without_passwords
 _NOBODY = logging.NullHandler()
 DATABASE_COMMANDS = frozenset(
     {
+        "export",
         "find",
         "import",
         "mark",
@@ -39,6 +40,7 @@ DATABASE_COMMANDS = frozenset(
         "tail",
         "trace",
         "ui",
+        "verify",
     }
 )
 """Those with ``--dsn`` and ``--schema``."""
@@ -84,7 +86,7 @@ def _give_up_output() -> None:
 
 
 def _run(argv: Sequence[str] | None, subject_keys: object) -> int:
-    parser = _parser()
+    parser = _parser(exact="--exact" in (sys.argv[1:] if argv is None else argv))
     try:
         args = parser.parse_args(argv)
     except SystemExit as ended:  # argparse's way to say that it has said everything
@@ -93,6 +95,10 @@ def _run(argv: Sequence[str] | None, subject_keys: object) -> int:
         parser.print_help(sys.stderr)
         return _USAGE
     args.subject_keys = subject_keys
+    if "*" in getattr(args, "schema", ""):
+        from eventstore.cli import schemas  # noqa: PLC0415
+
+        return schemas.run_for_each(args, _dsn(args))
     code: int = args.run(args)
     return code
 
@@ -134,6 +140,10 @@ def _read(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
+    if args.exact:
+        from eventstore.cli import exact  # noqa: PLC0415
+
+        return exact.import_exactly(_dsn(args), args.schema, args.file)
     from eventstore.cli import importing, rows  # noqa: PLC0415
 
     columns = rows.Columns(args.stream, args.type, args.timestamp)
@@ -296,7 +306,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(cleaned(without_passwords(message)))
 
 
-def _parser() -> _Parser:
+def _parser(*, exact: bool) -> _Parser:
     parser = _Parser(
         prog="eventstore",
         description="Event sourcing on PostgreSQL. New here? `eventstore demo` shows it, on a server of its own.",
@@ -310,7 +320,11 @@ def _parser() -> _Parser:
         help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN). Other users of "
         "this machine can see it: put a password into EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE) instead",
     )
-    database.add_argument("--schema", default="eventstore", help="the schema of the store (default: %(default)s)")
+    database.add_argument(
+        "--schema",
+        default="eventstore",
+        help="the schema of the store (default: %(default)s); migrate, status and verify also take several: 'tenant_*'",
+    )
 
     demo = _command(commands, "demo", "see an event store at work, with figures measured here", _demo)
     _add_demo(demo)
@@ -350,9 +364,9 @@ def _parser() -> _Parser:
         _command(commands, "find", "print the events with certain values in their metadata or data", _find, database)
     )
     watching_options.add_trace(_command(commands, "trace", "print what caused what, as a tree", _trace, database))
-    _add_import(
-        _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
-    )
+    imported = _command(commands, "import", "append the rows of a CSV or JSON Lines file as events", _import, database)
+    (operating.add_exact_import if exact else _add_import)(imported)
+    operating.add_commands(lambda name, what, run: _command(commands, name, what, run, database), _dsn)
     _add_events(commands, database)
     _add_following(commands, database)
     subject_commands.add(commands, database, _dsn)
@@ -450,6 +464,11 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         "--no-prepare",
         action="store_true",
         help="use no prepared statements, for a PgBouncer before 1.21 in transaction mode",
+    )
+    command.add_argument(
+        "--exact",
+        action="store_true",
+        help="import a file of `eventstore export` instead, as it was; the other options are not for that",
     )
 
 

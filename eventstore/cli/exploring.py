@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from threading import Timer
-from typing import Any
+from typing import Any, cast
 
 from eventstore.aggregate import Aggregate
 from eventstore.cli.modules import look_here_as_well
@@ -22,17 +22,14 @@ def run(dsn: str, schema: str, port: int, targets: Sequence[str], *, opens_brows
     if find_spec("flask") is None or find_spec("waitress") is None:
         complain("the explorer needs more packages: pip install 'pg-eventstore[explorer]'")
         return 1
-    import waitress  # noqa: PLC0415 an extra
-
     from eventstore.explorer import Explorer  # noqa: PLC0415 an extra
 
     aggregates = [_aggregate(target) for target in targets]
     with PostgresEventStore.connect(dsn, schema, max_size=4, prepare=False, timeout=30) as store:
         store.last_position()  # What is wrong with the database is said here, not on a page.
         try:
-            server = waitress.create_server(
-                Explorer(store, aggregates=aggregates), host="127.0.0.1", port=port, threads=4
-            )
+            create_server: Any = import_module("waitress.server").create_server  # It carries no types.
+            server = create_server(Explorer(store, aggregates=aggregates), host="127.0.0.1", port=port, threads=4)
         except OSError as error:
             complain(f"port {port}: {error.strerror}: choose another by --port")
             return 1
@@ -64,7 +61,7 @@ def _aggregate(target: str) -> type[Aggregate[Any]]:
     for part in name.split("."):
         found = getattr(found, part, None)
     if isinstance(found, Repository):
-        found = found._operations._type
+        found = cast("Any", found)._operations._type
     if not (isinstance(found, type) and issubclass(found, Aggregate)):
         raise InvalidArgument(f"{target!r} is not a Repository or an Aggregate of eventstore")
-    return found
+    return cast("type[Aggregate[Any]]", found)

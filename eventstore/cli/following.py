@@ -7,10 +7,9 @@ import json
 import sys
 import threading
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any, TypeAlias, cast
 
-from eventstore.cli.modules import look_here_as_well
+from eventstore.cli.modules import object_named
 from eventstore.cli.progress import Progress
 from eventstore.cli.telling import complain, log_to_stderr, stopping_at_signals
 from eventstore.codec.showing import cleaned, cleaned_json
@@ -268,19 +267,7 @@ def retry(target: str, positions: Sequence[int]) -> int:
 
 
 def _worker(target: str) -> Worker:
-    """What ``package.module:name`` names. Installed modules come first, then the working directory."""
-    module_name, colon, name = target.partition(":")
-    if not (colon and module_name and name):
-        raise InvalidArgument(f"{target!r}: name a subscription as package.module:name")
-    here = look_here_as_well()
-    try:
-        found: object = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # A module that this one imports.
-        raise InvalidArgument(f"{target!r}: there is no module {error.name!r} in {here}, or installed") from None
-    for part in name.split("."):
-        found = getattr(found, part, None)
+    found = object_named(target, "a subscription")
     if not isinstance(found, (Subscription, Projection)):
         raise InvalidArgument(f"{target!r} is not a Subscription or Projection of eventstore")
     return cast("Worker", found)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+
+from eventstore.errors import InvalidArgument
 
 
 def look_here_as_well() -> str:
@@ -12,3 +15,23 @@ def look_here_as_well() -> str:
     if here not in sys.path:
         sys.path.append(here)  # Last, so that no file that happens to be here stands in for an installed module.
     return here
+
+
+def object_named(target: str, what: str) -> object:
+    """What ``package.module:name`` names; None if the module has nothing of that name.
+
+    ``what`` it is expected to be is said in the error.
+    """
+    module_name, colon, name = target.partition(":")
+    if not (colon and module_name and name):
+        raise InvalidArgument(f"{target!r}: name {what} as package.module:name")
+    here = look_here_as_well()
+    try:
+        found: object = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # A module that this one imports.
+        raise InvalidArgument(f"{target!r}: there is no module {error.name!r} in {here}, or installed") from None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found

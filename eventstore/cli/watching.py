@@ -193,7 +193,7 @@ def _has(packed: bytes, wanted: Sequence[tuple[str, str]]) -> bool:
     if any(name.partition(".")[0].encode() not in packed for name, _ in wanted):
         return False  # Without decoding: most events have nothing of the sort.
     try:
-        found = codec.decode(packed, lenient=True)
+        found = codec.decode(packed, lenient=True, sealed=True)
     except DeserializationError:
         return False
     return all(value in _written(_at(found, name)) for name, value in wanted)
@@ -242,7 +242,7 @@ def as_columns(row: Row) -> str:
     except DeserializationError:
         happened = "?"
     try:
-        data = json_of(codec.decode(row[DATA], lenient=True), LINE)
+        data = json_of(codec.decode(row[DATA], lenient=True, sealed=True), LINE)
     except DeserializationError as error:
         data = f"<{len(row[DATA]):,} bytes that can't be read: {error.reason}>"
     place = f"{row[STREAM_ID]} {row[VERSION]}"

@@ -49,7 +49,7 @@ from eventstore.errors import DeserializationError, NewerRevision, RevisionError
 from eventstore.names import uuid_text
 
 
-class SealedFound(Exception):
+class SealedFound(DeserializationError):
     """Something in the bytes is sealed, and the reader did not ask for what stands for it."""
 
 
@@ -218,7 +218,7 @@ def _read_dataclass(payload: bytes, level: _Level) -> Any:
 
 def _read_sealed(payload: bytes, level: _Level) -> Sealed:
     if not level.sealed:
-        raise SealedFound("it is sealed, and the key of its subject is missing")
+        raise SealedFound("msgpack", "it is sealed, and the key of its subject is missing")
     subject, ciphertext = level.unpack(payload)
     if type(ciphertext) is not bytes:
         raise ValueError("a sealed value is not an array of a subject and bytes")

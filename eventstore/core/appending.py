@@ -16,11 +16,13 @@ from eventstore.core.requests import (
     AlreadyStored,
     Append,
     AppendMany,
+    AppendMark,
     AppendReply,
     ConfirmCommits,
     Conflict,
     ListBlockingSessions,
     Operation,
+    Retired,
     SessionsGone,
     Stored,
     SubjectGone,
@@ -36,11 +38,13 @@ from eventstore.errors import (
     ForgottenSubject,
     InvalidArgument,
     StoreUnavailable,
+    StreamRetired,
 )
 from eventstore.event import Event
 from eventstore.names import check_name
 from eventstore.observing import note_lost_answer
 from eventstore.store import Appends
+from eventstore.tombstone import TOMBSTONE
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 LOOK_SECONDS = 2.0
@@ -49,8 +53,13 @@ LOOK_SECONDS = 2.0
 MOST_STREAMS = 256
 """Streams of one batch: each takes a lock, and a server has room for some thousand."""
 
+_NOT_ALONE = "a tombstone is appended alone, as the last event of its stream: retire the stream after this append"
+
 MOST_OLD_SNAPSHOTS = 100
 """Times that an append is sent again whose statement saw the stream as it was before it waited for others."""
+
+
+_REFUSALS = (Conflict, AlreadyStored, Retired)
 
 
 def append(
@@ -69,11 +78,27 @@ def append(
     """
     events = _checked_append(stream_id, events, expected_version)
     subjects, keys = yield from _sealing(events, subject_keys)
-    request = Append(stream_id, int(expected_version), encode_events(events, keys), given_ids(events), subjects)
+    request = _marked(
+        Append(stream_id, int(expected_version), encode_events(events, keys), given_ids(events), subjects), events
+    )
     (reply,) = yield from _answered(request, [stream_id], in_transaction=in_transaction)
     if isinstance(reply, SubjectGone):
         raise ForgottenSubject(subjects[reply.number - 1])
     return _version_of(stream_id, expected_version, reply)
+
+
+def _marked(request: Append, events: Sequence[Event]) -> Append | AppendMark:
+    """The request for an append: another one for an event that closes or retires its stream."""
+    tombstone = TOMBSTONE in request.records.event_types
+    closing = len(events) == 1 and "_closing" in events[0].__dict__
+    if tombstone and len(events) > 1:
+        raise InvalidArgument(_NOT_ALONE)
+    if closing and request.expected_version < 1:
+        raise InvalidArgument(
+            "expected_version must be the version that the closing event was made from, at least 1, not "
+            f"{request.expected_version}: events that it does not carry would be missing from loads"
+        )
+    return AppendMark(request, tombstone) if tombstone or closing else request
 
 
 def _sealing(
@@ -119,12 +144,14 @@ def append_many(appends: Appends, *, in_transaction: bool = False) -> Operation[
     request = AppendMany(
         list(expected), list(expected.values()), streams, steps, encode_events(events), given_ids(events)
     )
+    if TOMBSTONE in request.records.event_types:
+        raise InvalidArgument(_NOT_ALONE)
     replies = yield from _answered(request, request.stream_ids, in_transaction=in_transaction)
-    refused = [reply for reply in replies if isinstance(reply, (Conflict, AlreadyStored))]
+    refused = [reply for reply in replies if isinstance(reply, _REFUSALS)]
     return {
         stream_id: _version_of(stream_id, version, reply)
         for (stream_id, version), reply in zip(expected.items(), replies, strict=True)
-        if not refused or isinstance(reply, (Conflict, AlreadyStored))
+        if not refused or isinstance(reply, _REFUSALS)
     }
 
 
@@ -163,7 +190,9 @@ def _checked_append(stream_id: str, events: Sequence[Event], expected_version: i
 
 
 def _version_of(stream_id: str, expected_version: int, reply: AppendReply | None) -> StreamVersion:
-    """The version that the reply to an append says. Raises ConcurrencyError, EventAlreadyStored."""
+    """The version that the reply to an append says. Raises ConcurrencyError, EventAlreadyStored, StreamRetired."""
+    if isinstance(reply, Retired):
+        raise StreamRetired(stream_id, reply.version, reply.position)
     if isinstance(reply, AlreadyStored):
         raise EventAlreadyStored(stream_id, reply.version, reply.position)
     if not isinstance(reply, Stored):
@@ -173,7 +202,7 @@ def _version_of(stream_id: str, expected_version: int, reply: AppendReply | None
 
 
 def _answered(
-    request: Append | AppendMany, stream_ids: Sequence[str], *, in_transaction: bool
+    request: Append | AppendMany | AppendMark, stream_ids: Sequence[str], *, in_transaction: bool
 ) -> Operation[Sequence[AppendReply | None]]:
     """The reply for each stream."""
     try:
@@ -194,16 +223,17 @@ def _sessions_in_the_way(stream_id: str) -> Operation[list[BlockingSession]]:
 
 
 def _resolved(
-    request: Append | AppendMany, stream_ids: Sequence[str], *, in_transaction: bool
+    request: Append | AppendMany | AppendMark, stream_ids: Sequence[str], *, in_transaction: bool
 ) -> Operation[Sequence[AppendReply | None]]:
     """Send an append until it is answered: the same event ids, under the stream's lock, are stored once."""
+    append = request.append if isinstance(request, AppendMark) else request
     cause: StoreUnavailable | None = None
     sessions: set[int] = set()
     for wait in attempts():
         yield from wait
         try:
             replies = yield from _asked(request, in_transaction=in_transaction)
-            if sessions and _may_be_stored_later(request, replies):
+            if sessions and _may_be_stored_later(append, replies):
                 gone = None if 0 in sessions else (yield from ask(SessionsGone(sorted(sessions))))
                 if gone is None:
                     break
@@ -222,15 +252,17 @@ def _resolved(
             cause = error
         else:
             return replies
-    event_ids = [UUID(bytes=event_id) for event_id in request.records.event_ids]
+    event_ids = [UUID(bytes=event_id) for event_id in append.records.event_ids]
     raise AppendOutcomeUnknown(stream_ids[0], event_ids) from cause
 
 
-def _asked(request: Append | AppendMany, *, in_transaction: bool) -> Operation[Sequence[AppendReply | None]]:
+def _asked(
+    request: Append | AppendMany | AppendMark, *, in_transaction: bool
+) -> Operation[Sequence[AppendReply | None]]:
     """Send an append, again while its statement saw the stream as it was before it waited for others."""
     replies: Sequence[AppendReply | None] = ()
     for _ in range(1 if in_transaction else MOST_OLD_SNAPSHOTS):
-        replies = [(yield from ask(request))] if isinstance(request, Append) else (yield from ask(request))
+        replies = (yield from ask(request)) if isinstance(request, AppendMany) else [(yield from ask(request))]
         if Conflict(None) not in replies:
             break
     return replies

@@ -108,15 +108,15 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
     async def append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         observer = self.observer
         if observer is None:
-            return await self._append(stream_id, events, expected_version)
+            return await self._append_unobserved(stream_id, events, expected_version)
         with observer.appending(stream_id) as seen:
-            version = await self._append(stream_id, events, expected_version)
+            version = await self._append_unobserved(stream_id, events, expected_version)
             seen.stored = not version.repeated
         if seen.stored:
             observer.appended([event.event_type for event in events])
         return version
 
-    async def _append(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
+    async def _append_unobserved(self, stream_id: str, events: Sequence[Event], expected_version: int) -> StreamVersion:
         self._begin_appends([stream_id])
         operation = appending.append(
             stream_id, events, expected_version, in_transaction=self.in_transaction, subject_keys=self.subject_keys
@@ -148,8 +148,7 @@ class AsyncRequestStore(AsyncExecutor, AsyncEventStore):
         return decode_events(records, strict=self.strict, keys=await self._keys_of(records))
 
     async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
-        operation = operations.read(stream_id, from_version, None, limit, backwards=False)
-        records = await self.carry_out(operation)
+        records = await self.carry_out(operations.read_page(stream_id, from_version, limit))
         return decode_each(records, strict=self.strict, keys=await self._keys_of(records))
 
     async def _read_from_snapshot(

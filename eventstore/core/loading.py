@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -29,6 +30,13 @@ PAGE = 4000
 """Events that a load holds in memory at once."""
 
 
+SNAPSHOT_BYTES = 4096
+"""What snapshots may cost for each event. A state of 1 MB every ten events would be 100 kB of WAL for each of them."""
+
+MOST_LARGE = 1000
+"""Of how many aggregates a repository remembers that their states are large."""
+
+
 class Loading(Generic[A]):
     """What a repository is made of; ``store`` and ``snapshot_store`` are both blocking or both async."""
 
@@ -46,6 +54,8 @@ class Loading(Generic[A]):
         self._type = aggregate_type
         self._snapshots = snapshot_store
         self._frequency = snapshot_frequency
+        self._large: dict[UUID | str, int] = {}
+        """The sizes of the large states that were met last."""
         self._size = cache
         self._cache: AggregateCache[A] | None = None if cache is None else AggregateCache(cache)
 
@@ -76,14 +86,13 @@ class Loading(Generic[A]):
         stream_id = stream_id_of(self._type, aggregate_id)
         aggregate, void, done, events = yield from self._begun(aggregate_id, stream_id, command)
         started_at = aggregate.version
-        end = max(started_at - 1, 0) + PAGE
-        aggregate.replay(events)
-        if aggregate.version == end:
+        # With the event at which the aggregate began.
+        if aggregate.replay(events) + bool(started_at) == PAGE:
             yield from self._catch_up(self._store, stream_id, aggregate)
         if not aggregate.version:
             raise AggregateNotFound(self._type, aggregate_id)
         seen.events, seen.from_snapshot = aggregate.version - started_at, started_at > 0
-        if void or aggregate.version - started_at > self._frequency:
+        if void or aggregate.version - started_at > self._versions_between(aggregate):
             yield from self._take_snapshot(aggregate)  # The next load need not go the whole way again.
         return self._lent(aggregate), done
 
@@ -128,13 +137,9 @@ class Loading(Generic[A]):
 
     def _catch_up(self, store: Any, stream_id: str, aggregate: A, command: Command | None = None) -> Operation[bool]:
         """Apply what the stream has above the aggregate's version. Returns whether it shows that a command was done."""
-        end = aggregate.version + PAGE
         done, events = yield from self._page(store, stream_id, aggregate.version, command)
-        aggregate.replay(events)
-        while aggregate.version == end:
-            end += PAGE
+        while aggregate.replay(events) == PAGE:
             _, events = yield from self._page(store, stream_id, aggregate.version, None)
-            aggregate.replay(events)
         return done
 
     def _page(
@@ -181,6 +186,7 @@ class Loading(Generic[A]):
             _log.warning("%s; the events are replayed and it is replaced", text, extra={"stream_id": stream_id})
         else:
             if _leads_to(events, aggregate):
+                self._note_size(aggregate_id, len(snapshot.state))
                 return aggregate, False, done, events
             _log.warning(
                 "the snapshot of %s is not of its stream as it is now; it is replaced",
@@ -215,7 +221,24 @@ class Loading(Generic[A]):
             )
         before = max(snapshot.version - 1, 0) if snapshot is not None else 0
         done, events = yield from self._page(self._store, stream_id, before, command)
-        return SnapshotAndEvents(snapshot, done, events)
+        first = next(events, None)
+        if first is None:
+            return SnapshotAndEvents(snapshot, done, events)
+        if snapshot is not None and first.version > snapshot.version:  # The stream was closed since.
+            snapshot = None
+        return SnapshotAndEvents(snapshot, done, chain([first], events))
+
+    def _versions_between(self, aggregate: A) -> int:
+        """The number of versions from one snapshot to the next: more than the frequency where the state is large."""
+        return max(self._frequency, self._large.get(aggregate.id, 0) // SNAPSHOT_BYTES)
+
+    def _note_size(self, aggregate_id: UUID | str, size: int) -> None:
+        """Remember how large the state of an aggregate is, if that is a reason to store it more rarely."""
+        self._large.pop(aggregate_id, None)
+        if size // SNAPSHOT_BYTES > self._frequency:
+            self._large[aggregate_id] = size
+            if len(self._large) > MOST_LARGE:
+                self._large.pop(next(iter(tuple(self._large))), None)
 
     def _take_snapshot(self, aggregate: A) -> Operation[None]:
         if self._snapshots is None or aggregate._diverged:
@@ -225,6 +248,7 @@ class Loading(Generic[A]):
             if keys is not None:
                 snapshot = snapshot_of(aggregate, keys)
                 yield from ask(Call(lambda: self._snapshots.save(snapshot)))
+                self._note_size(aggregate.id, len(snapshot.state))
         except Exception as error:  # a snapshot is only a shorter way: failing to write one never fails the save
             if raised_by_a_signal(error):
                 raise

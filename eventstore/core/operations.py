@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from eventstore.codec.record import DATA, EVENT_ID, METADATA, POSITION, VERSION, Row
+from eventstore import codec
+from eventstore.codec.record import DATA, EVENT_ID, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row
 from eventstore.codec.sealing import Keys
 from eventstore.core import deadlines
 from eventstore.core.deadlines import DEFAULT_TIMEOUT, Deadline
@@ -32,11 +33,12 @@ from eventstore.core.requests import (
     SaveSnapshot,
     ask,
 )
-from eventstore.errors import InvalidArgument, StoreUnavailable
+from eventstore.errors import InvalidArgument, StoreUnavailable, StreamRetired
 from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_category, check_name, check_names
 from eventstore.store import Categories, EventTypes, Snapshot, SnapshotKey
+from eventstore.tombstone import TOMBSTONE
 from eventstore.versions import StreamVersion
 
 R = TypeVar("R")
@@ -102,13 +104,30 @@ def read(
     return (yield from repeated(ReadStream(stream_id, from_version, to_version, backwards, limit)))
 
 
+def read_page(stream_id: str, from_version: int, limit: int) -> Operation[Sequence[Row]]:
+    """EventStore._read_page, without decoding."""
+    request = ReadStream(stream_id, from_version, MAX_VERSION, backwards=False, limit=limit, from_closing=True)
+    rows = yield from repeated(request)
+    _check_not_retired(rows)
+    return rows
+
+
+def _check_not_retired(rows: Sequence[Row]) -> None:
+    """Raise StreamRetired if rows of a stream end with its tombstone."""
+    if rows and rows[-1][EVENT_TYPE] == TOMBSTONE:
+        last = rows[-1]
+        raise StreamRetired(last[STREAM_ID], last[VERSION], last[POSITION], codec.decode(last[DATA])["reason"])
+
+
 def read_page_and_find(
     stream_id: str, from_version: int, limit: int, event_id: UUID
 ) -> Operation[tuple[bool, Sequence[Row]]]:
     """EventStore._read_page_and_find, without decoding."""
     rows = yield from repeated(ReadPageAndFind(stream_id, from_version, limit, event_id))
+    _check_not_retired(rows)
+    # The one that was found may stand before the page, or behind a full one.
     found = any(row[EVENT_ID] == event_id.bytes for row in rows)
-    return found, [row for row in rows if from_version < row[VERSION] <= from_version + limit]
+    return found, [row for row in rows if row[POSITION] and row[VERSION] > from_version][:limit]
 
 
 def mark_log() -> Operation[int]:
@@ -124,6 +143,7 @@ def read_from_snapshot(
 ) -> Operation[tuple[Snapshot | None, bool, Sequence[Row]]]:
     """EventStore._read_from_snapshot, without decoding."""
     rows = yield from repeated(ReadFromSnapshot(stream_id, *key, limit, event_id))
+    _check_not_retired(rows)
     snapshot = None
     start = 1
     if rows and not rows[0][VERSION]:
@@ -133,7 +153,7 @@ def read_from_snapshot(
     if event_id is None:
         return snapshot, False, rows
     found = any(row[EVENT_ID] == event_id.bytes for row in rows)
-    return snapshot, found, [row for row in rows if start <= row[VERSION] < start + limit]
+    return snapshot, found, [row for row in rows if row[POSITION] and row[VERSION] >= start][:limit]
 
 
 def load_snapshot(aggregate_type: str, aggregate_id: str, class_schema: str) -> Operation[Snapshot | None]:

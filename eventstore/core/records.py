@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
-_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_caused", "_data", "_sealed", "_subjects", "__orig_class__"}
+_OWN = ENVELOPE | {"event_type", "_record", "_id_given", "_caused", "_closing", "_data", "_sealed", "_subjects"}
+_OWN |= {"__orig_class__"}
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
 _NEW_ID = frozenset({"_record", "_id_given"})
@@ -196,9 +197,9 @@ def decode_each(  # noqa: C901 each call would cost as much as a field
         try:
             if cls is Event:
                 attributes = {"_data": decode(data, lenient=True), "event_type": event_type, "revision": revision}
+            elif present == _HOLDS_PERSONAL:
+                attributes, metadata = _with_sealed(record, cls, keys), empty
             elif revision != present:
-                if present == _HOLDS_PERSONAL:
-                    raise codec.SealedFound  # Nearly always, so that it need not be decoded to find that out.
                 attributes = _older(cls, data, revision)
                 attributes["revision"] = revision
             else:

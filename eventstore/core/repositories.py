@@ -199,8 +199,9 @@ class RepositoryOperations(Loading[A]):
         store.when_committed(partial(aggregate._confirm, aggregate.version))
 
     def _snapshot_after(self, before: int, aggregate: A) -> Operation[None]:
-        """Take a snapshot where a save that began at a version has crossed a multiple of the frequency."""
-        if before // self._frequency != aggregate.version // self._frequency:
+        """Take a snapshot where a save that began at a version has crossed a multiple of what lies between two."""
+        between = self._versions_between(aggregate)
+        if before // between != aggregate.version // between:
             yield from self._take_snapshot(aggregate)
 
 

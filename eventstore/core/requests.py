@@ -98,6 +98,14 @@ class AlreadyStored:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """Nothing of an append was stored, because the stream is retired."""
+
+    version: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class SubjectGone:
     """Nothing of an append was stored, because it holds personal data of a subject that was forgotten."""
 
@@ -105,7 +113,8 @@ class SubjectGone:
     """The place of the subject among those of the append, from 1."""
 
 
-AppendReply: TypeAlias = Stored | Conflict | AlreadyStored | SubjectGone
+AppendReply: TypeAlias = Stored | Conflict | AlreadyStored | Retired | SubjectGone
+"""What became of an append."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,14 @@ class Append(Request[AppendReply]):
     """Those of the event ids that may have been used before, and are looked for in the stream."""
     subjects: Sequence[str] = ()
     """Whose personal data the records hold. It is noted that they occur in the stream, unless one was forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMark(Request[AppendReply]):
+    """Append one record that marks its stream: as retired if it is a tombstone, else as one whose loads begin there."""
+
+    append: Append
+    tombstone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +197,17 @@ class ReadStream(Request[Sequence[Row]]):
     to_version: int
     backwards: bool
     limit: int | None
+    from_closing: bool = False
+    """Leave out what is below the stream's newest closing event."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPageAndFind(Request[Sequence[Row]]):
-    """Read the rows of a stream above a version, and the one with an event id, wherever it stands in the stream."""
+    """Read the rows of a stream above a version, and the one with an event id, wherever it stands in the stream.
+
+    What is below the stream's newest closing event is not in the page. A row with the event id from there has the
+    position 0.
+    """
 
     stream_id: str
     from_version: int
@@ -195,6 +218,8 @@ class ReadPageAndFind(Request[Sequence[Row]]):
 @dataclass(frozen=True, slots=True)
 class ReadFromSnapshot(Request[Sequence[Row]]):
     """Read a snapshot, and the rows of its stream from its version on; without a snapshot, from the first.
+
+    What is below the stream's newest closing event is left out, as of ReadPageAndFind, and so is a snapshot from there.
 
     Also the row with an event id, if one is given, wherever it stands in the stream. The snapshot comes first, as a row
     of the version 0: its own version is the ``position``, its state the ``data``, its checksum the ``metadata``. One

@@ -49,7 +49,7 @@ def snapshot_of(aggregate: Aggregate[Any], keys: Keys | None = None) -> Snapshot
         state=state,
         checksum=b"",
     )
-    return dataclasses.replace(unsigned, checksum=_checksum(unsigned))
+    return dataclasses.replace(unsigned, checksum=checksum_of(unsigned))
 
 
 def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot, keys: Keys | None = None) -> A:
@@ -62,7 +62,7 @@ def aggregate_from(cls: type[A], aggregate_id: UUID | str, snapshot: Snapshot, k
     what = f"the snapshot of {cls.category} {aggregate_id}"
     if snapshot.class_schema != cls.class_schema():
         raise SnapshotError(f"{what} was taken of other fields than {cls.__name__} has now")
-    if snapshot.checksum != _checksum(snapshot):
+    if snapshot.checksum != checksum_of(snapshot):
         raise SnapshotError(f"{what} is damaged")
     if (snapshot.aggregate_type, snapshot.aggregate_id) != (cls.category, str(aggregate_id)):
         raise SnapshotError(f"{what} is of {snapshot.aggregate_type} {snapshot.aggregate_id}")
@@ -124,7 +124,7 @@ def _digest(lines: Iterable[str]) -> str:
     return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
 
-def _checksum(snapshot: Snapshot) -> bytes:
+def checksum_of(snapshot: Snapshot) -> bytes:
     """BLAKE2b of all that a snapshot says, each part with its length before it."""
     digest = blake2b(digest_size=16)
     for part in (

@@ -35,6 +35,21 @@ class Heartbeat(Request[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class Attend(Request[dict[str, int]]):
+    """Record that workers of several subscriptions are waiting, and move checkpoints on.
+
+    The reply is the lowest checkpoint of each subscription, before that. One that has failed, or does not exist, is
+    not in it.
+    """
+
+    names: tuple[str, ...]
+    bases: tuple[int, ...]
+    """Move only checkpoints from here on: from there to the next position there is nothing for the subscription."""
+    positions: tuple[int, ...]
+    """Where the checkpoints of each subscription move to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim(Request[Claimed | None]):
     """In a transaction: claim the partition that is furthest behind a position; None if none is free."""
 

@@ -69,6 +69,7 @@ class Explorer:
             raise InvalidArgument("allowed must be a function that is given the request")
         self._allowed = allowed
         self._flask = flask.Flask("eventstore.explorer", static_url_path="/static")
+        self._flask.url_map.merge_slashes = False  # A redirect would be an answer of another kind.
         self._flask.jinja_env.autoescape = True
         self._flask.jinja_env.trim_blocks = self._flask.jinja_env.lstrip_blocks = True
         self._flask.before_request(self._check)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import flask
 
@@ -41,8 +41,8 @@ class Pages:
 
     def add_to(self, app: flask.Flask) -> None:
         app.jinja_env.filters["text"] = shown_text
-        app.jinja_env.globals["event_of"] = _event
-        for path, view in {
+        cast("dict[str, Any]", app.jinja_env.globals)["event_of"] = _event
+        views: dict[str, Callable[..., str]] = {
             "/": self.overview,
             "/live": self.live,
             "/events": self.events,
@@ -52,7 +52,8 @@ class Pages:
             "/trace": self.trace,
             "/subscriptions": self.subscriptions,
             "/subscription": self.subscription,
-        }.items():
+        }
+        for path, view in views.items():
             app.add_url_rule(path, view.__name__, view)
 
     def overview(self) -> str:

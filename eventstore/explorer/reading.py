@@ -67,6 +67,7 @@ class Reading:
 
     def before(self, position: int, **filters: Any) -> tuple[list[Row], int | None]:
         """The newest events below a position, newest first, and the position below which the list continues."""
+        position = min(position, self.end() + 1)
         filtered = any(value is not None for value in filters.values())
         floor = max(position - 1 - LOOKED_AT, 0) if filtered else 0
         found = self.rows(floor, position - 1, PAGE, backwards=True, **filters)

@@ -14,6 +14,7 @@ from eventstore.codec.record import EPOCH, Record
 from eventstore.core.checkpoints import Claimed, Examined, ParkedEvent, Poll, SubscriptionRow, partition_of
 from eventstore.core.sessions import BlockingSession
 from eventstore.core.subscription_requests import (
+    Attend,
     Claim,
     DropParked,
     Examine,
@@ -85,6 +86,7 @@ class MemoryCheckpoints:
                 Register.answered_by(self._register),
                 PollSubscription.answered_by(self._poll),
                 Heartbeat.answered_by(self._heartbeat),
+                Attend.answered_by(self._attend),
                 Claim.answered_by(self._claim),
                 SaveCheckpoint.answered_by(self._save),
                 NoteError.answered_by(self._note_error),
@@ -111,6 +113,19 @@ class MemoryCheckpoints:
         self._seen.pop(request.name, None)
         if request.present:
             self._seen[request.name] = time.monotonic()
+
+    def _attend(self, request: Attend, _: HoldsClaims | None) -> dict[str, int]:
+        lowest: dict[str, int] = {}
+        for name, base, position in zip(request.names, request.bases, request.positions, strict=True):
+            rows = self._rows.get(name, [])
+            if not rows or any(row.failed for row in rows):
+                continue
+            lowest[name] = min(row.position for row in rows)
+            self._seen[name] = time.monotonic()
+            for number, row in enumerate(rows):
+                if base <= row.position < position and (name, number) not in self._claimed:
+                    row.position = position
+        return lowest
 
     def _note_error(self, request: NoteError, _: HoldsClaims | None) -> None:
         if request.name in self._rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +17,9 @@ from eventstore.core.appending import answered_without_storing
 from eventstore.core.forgetting import SUBJECTS
 from eventstore.core.refusals import transaction_ended, transaction_failed
 from eventstore.core.requests import (
-    AlreadyStored,
     Append,
     AppendMany,
+    AppendMark,
     AppendReply,
     ConfirmCommits,
     Conflict,
@@ -34,6 +35,7 @@ from eventstore.core.requests import (
     ReadRelated,
     ReadStream,
     Request,
+    Retired,
     SafePosition,
     SaveSnapshot,
     SessionsGone,
@@ -47,10 +49,15 @@ from eventstore.core.wakeups import WakeUps
 from eventstore.errors import InvalidOperation
 from eventstore.memory.checkpoints import MemoryCheckpoints, in_partition
 from eventstore.store import Snapshot
+from eventstore.tombstone import TOMBSTONE
 
 R = TypeVar("R")
 
 _position = attrgetter("position")
+
+
+class _ClosingRecord(Record):
+    """An event at which loads of its stream begin."""
 
 
 @dataclass(eq=False)
@@ -108,6 +115,7 @@ class MemoryEngine:
             **dict(
                 [
                     Append.answered_by(self._append),
+                    AppendMark.answered_by(self._append_mark),
                     AppendMany.answered_by(self._append_many),
                     ReadStream.answered_by(self._read_stream),
                     ReadPageAndFind.answered_by(self._read_page_and_find),
@@ -173,13 +181,15 @@ class MemoryEngine:
     @staticmethod
     def takes_locks(request: Request[Any]) -> bool:
         """Whether a request needs a transaction to hold its locks."""
-        return isinstance(request, (Append, AppendMany))
+        return isinstance(request, (Append, AppendMany, AppendMark))
 
     def try_lock(self, request: Request[Any], transaction: Transaction | None) -> bool:
         """Take the locks that a request needs, unless another transaction holds one: then its end is to be waited for.
 
         A transaction that would wait for one that waits for it fails, as the server's deadlock detection makes it.
         """
+        if isinstance(request, AppendMark):
+            request = request.append
         if isinstance(request, Append):
             there = _there(transaction)
             return not self._is_forgetting(request, there) and self._try_lock(request.stream_id, there)
@@ -223,9 +233,16 @@ class MemoryEngine:
 
     def answer(self, request: Request[R], transaction: Transaction | None) -> R:
         """The reply to a request, whose locks are held."""
-        if transaction is not None and not (transaction.failed and isinstance(request, (Append, AppendMany))):
+        if transaction is not None and not (transaction.failed and self.takes_locks(request)):
             self._check(transaction)
         reply: R = self._answers[type(request)](request, transaction)
+        return reply
+
+    def _append_mark(self, request: AppendMark, given: Transaction | None) -> AppendReply:
+        reply = self._append(request.append, given)
+        if isinstance(reply, Stored) and not reply.repeated and not request.tombstone:
+            records = _there(given).records
+            records[-1] = _ClosingRecord(*records[-1])
         return reply
 
     def _append(self, request: Append, given: Transaction | None) -> AppendReply:
@@ -239,9 +256,9 @@ class MemoryEngine:
             transaction.bound = self._last_position
         stream = self._stream(request.stream_id, transaction)
         last, count = len(stream), len(request.records.event_ids)
-        if request.expected_version != last or request.given_ids:
+        if request.expected_version != last or request.given_ids or _is_retired(stream):
             known = self._with_ids(request.records.event_ids, stream, transaction)
-            if (reply := answered_without_storing(request, last, known)) is not None:
+            if (reply := _settled(request, stream, known)) is not None:
                 return reply
         for version, new in enumerate(zip(*request.records, strict=True), last + 1):
             self._last_position += 1
@@ -261,8 +278,8 @@ class MemoryEngine:
         for append in request.each():
             stream = self._stream(append.stream_id, transaction)
             known = self._with_ids(append.records.event_ids, stream, transaction)
-            settled.append(answered_without_storing(append, len(stream), known))
-        if any(isinstance(reply, (Conflict, AlreadyStored)) for reply in settled):
+            settled.append(_settled(append, stream, known))
+        if not all(reply is None or isinstance(reply, Stored) for reply in settled):
             return settled
         lasts = [self._stream(stream_id, transaction) for stream_id in request.stream_ids]
         replies = [
@@ -289,25 +306,27 @@ class MemoryEngine:
 
     def _read_stream(self, request: ReadStream, transaction: Transaction | None) -> Sequence[Record]:
         stream = self._stream(request.stream_id, transaction)
-        found = stream[request.from_version : max(request.to_version, 0)]
+        start = max(request.from_version, _loaded_from(stream) if request.from_closing else 0)
+        found = stream[start : max(request.to_version, 0)]
         if request.backwards:
             found = found[::-1]
         return found[: request.limit]
 
     def _read_page_and_find(self, request: ReadPageAndFind, transaction: Transaction | None) -> Sequence[Record]:
         stream = self._stream(request.stream_id, transaction)
-        end = request.from_version + request.limit
-        return [
-            record
-            for record in stream
-            if request.from_version < record.version <= end or record.event_id == request.event_id.bytes
-        ]
+        start = max(request.from_version, _loaded_from(stream))
+        page = stream[start : start + request.limit]
+        elsewhere = [*stream[:start], *stream[start + request.limit :]]
+        found = [record._replace(position=0) for record in elsewhere if record.event_id == request.event_id.bytes]
+        return sorted([*page, *found], key=attrgetter("version"))
 
     def _read_from_snapshot(self, request: ReadFromSnapshot, transaction: Transaction | None) -> Sequence[Record]:
         """No snapshot is beside the events in memory."""
-        wanted = None if request.event_id is None else request.event_id.bytes
-        stream = self._stream(request.stream_id, transaction)
-        return [record for record in stream if record.version <= request.limit or record.event_id == wanted]
+        if request.event_id is None:
+            page = ReadStream(request.stream_id, 0, sys.maxsize, False, request.limit, from_closing=True)
+            return self._read_stream(page, transaction)
+        found = ReadPageAndFind(request.stream_id, 0, request.limit, request.event_id)
+        return self._read_page_and_find(found, transaction)
 
     def _safe_position(self, request: SafePosition, transaction: Transaction | None) -> int | None:
         log = self._visible(transaction)
@@ -422,6 +441,23 @@ class MemoryEngine:
         waiting, self.on_release = self.on_release, []
         for wake in waiting:
             wake()
+
+
+def _is_retired(stream: Sequence[Record]) -> bool:
+    return bool(stream) and stream[-1].event_type == TOMBSTONE
+
+
+def _settled(append: Append, stream: Sequence[Record], known: list[tuple[int, int, bytes]]) -> AppendReply | None:
+    """The reply to an append that must not store anything; None if its events are to be stored now."""
+    reply = answered_without_storing(append, len(stream), known)
+    if _is_retired(stream) and not isinstance(reply, Stored):
+        return Retired(len(stream), stream[-1].position)
+    return reply
+
+
+def _loaded_from(stream: Sequence[Record]) -> int:
+    """How many events at the beginning of a stream are left out of loads."""
+    return next((record.version - 1 for record in reversed(stream) if isinstance(record, _ClosingRecord)), 0)
 
 
 def _session(

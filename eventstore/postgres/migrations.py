@@ -21,8 +21,11 @@ from eventstore.postgres.statements import check_schema, for_schema
 
 _OPTIONAL = "append_only"
 """The name of the file that an engine without triggers goes without."""
-LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('eventstore.migrate'::text, 0::bigint))"
-"""Taken first: migrations of one database run one after the other."""
+LOCK = """
+    SELECT pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended(pg_catalog.concat('eventstore.migrate '::text, %s::text), 0::bigint))
+    """
+"""Taken first: migrations of one schema run one after the other."""
 _PATH = "pg_catalog, pg_temp"
 """The search_path while the files run: nobody's functions or operators take the place of those that they name."""
 
@@ -94,7 +97,7 @@ def _migrated(
     dsn_or_connection: str | Connection[Any], schema: str, files: list[Migration], *, triggers: bool = True
 ) -> list[str]:
     with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
-        cursor.execute(LOCK)
+        cursor.execute(LOCK, (schema,))
         with fixed_search_path(cursor):
             steps = missing_steps(cursor, schema, triggers=triggers, files=files)
             for _, text in steps:

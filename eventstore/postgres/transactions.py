@@ -10,7 +10,7 @@ from uuid import UUID
 from eventstore.codec.record import EVENT_ID
 from eventstore.core.operations import ConnectionLost, attempts
 from eventstore.core.refusals import nothing_stored, transaction_ended
-from eventstore.core.requests import Append, AppendMany, ConfirmCommits, Operation, ReadStream, Request, ask
+from eventstore.core.requests import Append, AppendMany, AppendMark, ConfirmCommits, Operation, ReadStream, Request, ask
 from eventstore.errors import AppendOutcomeUnknown, StoreUnavailable
 from eventstore.event import Event
 from eventstore.postgres.statements import RawSql
@@ -31,7 +31,7 @@ _TRANSACTION_ID = RawSql("SELECT pg_catalog.pg_current_xact_id_if_assigned()::te
 
 def commits(request: Request[Any]) -> bool:
     """Whether a request commits what it did, unless it is carried out in a transaction."""
-    return isinstance(request, (Append, AppendMany, ConfirmCommits)) or request is COMMIT
+    return isinstance(request, (Append, AppendMany, AppendMark, ConfirmCommits)) or request is COMMIT
 
 
 @dataclass(frozen=True, slots=True)

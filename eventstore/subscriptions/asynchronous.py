@@ -21,6 +21,7 @@ from eventstore.errors import InvalidArgument, InvalidOperation, StoreUnavailabl
 from eventstore.event import Event
 from eventstore.store import AsyncEventStore
 from eventstore.subscriptions import managing
+from eventstore.subscriptions.async_watchers import watching
 from eventstore.subscriptions.batches import check_takes_one, takes_batches
 from eventstore.subscriptions.following import (
     SIGN_OFF_SECONDS,
@@ -35,6 +36,7 @@ from eventstore.subscriptions.following import (
 from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
 from eventstore.subscriptions.outages import Rest
 from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
+from eventstore.subscriptions.watching import WaitForNews
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -76,6 +78,7 @@ class _Following:
             batched=takes_batches(handle),
         )
         self._follower = self._make_follower()
+        self._reads_elsewhere = read_from is not None
         self._running: asyncio.AbstractEventLoop | None = None
         self._hints = asyncio.Event()
 
@@ -138,7 +141,8 @@ class _Following:
             )
         self._running = asyncio.get_running_loop()
         try:
-            with self._store.wakeups.calling(self._hint), self._store.listening():
+            hint = self._hint if self._reads_elsewhere else watching(self._store).hint
+            with self._store.wakeups.calling(hint), self._store.listening():
                 try:
                     await run(self._follower.follow(to_end=to_end), self._carry_out)
                 finally:
@@ -172,6 +176,8 @@ class _Following:
                     return await run(operation, partial(self._carry_out_in, transaction))
             case Elsewhere(wanted):
                 return await self._read_from.carry_out(repeated(wanted))
+            case WaitForNews(waiter):
+                return await watching(self._store).wait(waiter, self._hints, lambda: self._follower.stopping)
             case Wait(seconds):
                 return await self._wait(seconds)
             case Rest(seconds):

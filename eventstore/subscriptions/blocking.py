@@ -37,6 +37,8 @@ from eventstore.subscriptions.following import (
 from eventstore.subscriptions.options import Options, Settings, check_tables, spelled_out
 from eventstore.subscriptions.outages import Rest
 from eventstore.subscriptions.rebuilding import Rebuild, RebuildProgress
+from eventstore.subscriptions.watchers import poke, watching
+from eventstore.subscriptions.watching import WaitForNews
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -78,6 +80,7 @@ class _Following:
             batched=takes_batches(handle),
         )
         self._follower = self._make_follower()
+        self._reads_elsewhere = read_from is not None
         self._running = threading.Lock()
         self._hints: SimpleQueue[None] = SimpleQueue()
 
@@ -167,7 +170,8 @@ class _Following:
                 f"this worker of {self.name!r} runs already: create another object for another worker"
             )
         try:
-            with self._store.wakeups.calling(self._hint), self._store.listening():
+            hint = self._hint if self._reads_elsewhere else watching(self._store).hint
+            with self._store.wakeups.calling(hint), self._store.listening():
                 try:
                     run(self._follower.follow(to_end=to_end), self._carry_out)
                 finally:
@@ -177,8 +181,7 @@ class _Following:
             self._running.release()
 
     def _hint(self) -> None:
-        if self._hints.empty():
-            self._hints.put(None)  # Can be called in a signal handler, whatever it interrupts.
+        poke(self._hints)  # Can be called in a signal handler, whatever it interrupts.
 
     def _wait(self, seconds: float) -> None:
         with suppress(Empty):
@@ -196,6 +199,8 @@ class _Following:
                     return run(operation, partial(self._carry_out_in, transaction))
             case Elsewhere(wanted):
                 return self._read_from.carry_out(repeated(wanted))
+            case WaitForNews(waiter):
+                return watching(self._store).wait(waiter, self._hints, lambda: self._follower.stopping)
             case Wait(seconds):
                 self._wait(seconds)
                 return None

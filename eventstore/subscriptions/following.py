@@ -53,6 +53,7 @@ from eventstore.subscriptions.options import Settings
 from eventstore.subscriptions.outages import (
     FIRST_DELAY,
     LAST_DELAY,
+    OLD_SECONDS,
     Patience,
     Rest,
     Slowest,
@@ -62,8 +63,9 @@ from eventstore.subscriptions.outages import (
     sqlstate_of,
     took_too_long,
 )
-from eventstore.subscriptions.pages import OLD_SECONDS, Page, Pages
+from eventstore.subscriptions.pages import Page, Pages
 from eventstore.subscriptions.unknown import UnknownTypes, is_of_a_newer_release
+from eventstore.subscriptions.watching import Waiter, WaitForNews
 
 BEHIND_ANOTHER = "not tried: an earlier event of its stream is parked"
 """What stands as the error of an event that is parked for the sake of the order."""
@@ -178,6 +180,8 @@ class Follower:
         self._unknown = UnknownTypes(name)
         self._troubles: dict[int, _Trouble] = {}
         self._pages = Pages()
+        self._news: tuple[int, int, int] | None = None
+        """What a poll would find, where that is known."""
         self._beat = self._polled = float("-inf")
 
     def wants(self, event: Event) -> bool:
@@ -220,7 +224,8 @@ class Follower:
                     if not registered:
                         yield from self.register()
                         registered = True
-                    lowest, safe, end = yield from self._poll()
+                    news, self._news = self._news, None
+                    lowest, safe, end = news or (yield from self._poll())
                     target = end if target is None and to_end else target
                     if not (yield from self._round(lowest, safe, target)):
                         return
@@ -289,7 +294,7 @@ class Follower:
                 return False
             self.state = SubscriptionState.LIVE
             self._pages.last = None
-            yield from ask(Wait(self._settings.poll_interval))
+            yield from self._wait(lowest)
             return True
         if safe - lowest > FAR_BEHIND:
             self.state = SubscriptionState.CATCHING_UP
@@ -299,6 +304,17 @@ class Follower:
         elif batch.failure:
             raise batch.failure
         return True
+
+    def _wait(self, lowest: int) -> Operation[None]:
+        """Wait for something to do, with the other followers of this process where they read the same log."""
+        settings = self._settings
+        if self._reads_elsewhere:
+            yield from ask(Wait(settings.poll_interval))
+            return
+        waiter = Waiter(self.name, lowest, lowest, settings.poll_interval, self._stored_types, settings.categories)
+        news = yield from ask(WaitForNews(waiter))
+        if news is not None:
+            self._news, self._polled = (lowest, news, news), time.monotonic()
 
     def batch(
         self, below: int, partition: int | None = None, leaving_out: Container[int] = ()

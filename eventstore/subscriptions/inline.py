@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
@@ -90,6 +90,14 @@ class _Inline(EventStore):
     ) -> list[Event]:
         return self._store.read(stream_id, from_version, to_version, backwards=backwards, limit=limit)
 
+    def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
+        return self._store._read_page(stream_id, from_version, limit)
+
+    def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        return self._store._read_page_and_find(stream_id, from_version, limit, event_id)
+
     def read_all(
         self,
         from_position: int = 0,
@@ -151,6 +159,14 @@ class _AsyncInline(AsyncEventStore):
         limit: int | None = None,
     ) -> list[Event]:
         return await self._store.read(stream_id, from_version, to_version, backwards=backwards, limit=limit)
+
+    async def _read_page(self, stream_id: str, from_version: int, limit: int) -> Iterable[Event]:
+        return await self._store._read_page(stream_id, from_version, limit)
+
+    async def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, Iterable[Event]]:
+        return await self._store._read_page_and_find(stream_id, from_version, limit, event_id)
 
     def read_all(
         self,

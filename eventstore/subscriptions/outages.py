@@ -19,6 +19,8 @@ from eventstore.errors import AppendOutcomeUnknown, StoreRefused, StoreUnavailab
 
 FIRST_DELAY, LAST_DELAY = 0.1, 10.0
 """Seconds before an event, or a store that can't be reached, is retried; twice as many each time."""
+OLD_SECONDS = 1.0
+"""After so long what is known of the log is asked again: after a failover that lost events it is another log."""
 INTERNAL_TRIES = 10
 """Times that an internal error of the server is waited for: Citus means passing trouble by it, others do not."""
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 from eventstore.codec.record import POSITION, STREAM_ID, Row
 from eventstore.core.checkpoints import partition_of
+from eventstore.subscriptions.outages import OLD_SECONDS
 
 MOST_ROWS = 10_000
 """Of one page, unless a batch may have more."""
-OLD_SECONDS = 1.0
-"""After so long what was read of the log is asked again: after a failover the log may be another one by now."""
 
 
 class Page:

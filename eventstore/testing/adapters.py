@@ -20,7 +20,7 @@ from eventstore.store import (
     Snapshot,
     SnapshotStore,
 )
-from eventstore.versions import StreamVersion
+from eventstore.versions import ExpectedVersion, StreamVersion
 
 T = TypeVar("T")
 
@@ -61,6 +61,14 @@ class SyncFromAsyncEventStore(EventStore):
     def append_many(self, appends: Appends) -> dict[str, StreamVersion]:
         return self._thread.run(self._store.append_many(appends))
 
+    def close_stream(self, stream_id: str, event: Event, expected_version: int) -> StreamVersion:
+        return self._thread.run(self._store.close_stream(stream_id, event, expected_version))
+
+    def retire(
+        self, stream_id: str, *, reason: str, expected_version: int = ExpectedVersion.STREAM_EXISTS
+    ) -> StreamVersion:
+        return self._thread.run(self._store.retire(stream_id, reason=reason, expected_version=expected_version))
+
     def read(
         self,
         stream_id: str,
@@ -71,6 +79,15 @@ class SyncFromAsyncEventStore(EventStore):
         limit: int | None = None,
     ) -> list[Event]:
         return self._thread.run(self._store.read(stream_id, from_version, to_version, backwards=backwards, limit=limit))
+
+    def _read_page(self, stream_id: str, from_version: int, limit: int) -> list[Event]:
+        return list(self._thread.run(self._store._read_page(stream_id, from_version, limit)))
+
+    def _read_page_and_find(
+        self, stream_id: str, from_version: int, limit: int, event_id: UUID
+    ) -> tuple[bool, list[Event]]:
+        found, page = self._thread.run(self._store._read_page_and_find(stream_id, from_version, limit, event_id))
+        return found, list(page)
 
     def read_all(
         self,

@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from eventstore.core.forgetting import SUBJECTS, SubjectForgotten
-from eventstore.errors import ConcurrencyError, EventAlreadyStored, EventStoreError, ForgottenSubject
+from eventstore.errors import ConcurrencyError, EventAlreadyStored, EventStoreError, ForgottenSubject, StreamRetired
 from eventstore.event import Event
 from eventstore.store import EventStore, Snapshot, SnapshotStore
 from eventstore.testing.contract.capabilities import Capabilities
 from eventstore.testing.contract.personal import ContractMemberNamed
+from eventstore.tombstone import Tombstone
 from eventstore.versions import ExpectedVersion
 
 Outcome: TypeAlias = tuple[object, ...]
@@ -71,6 +72,8 @@ class Model:
 
     def __init__(self) -> None:
         self.log: list[Stored] = []
+        self.closed: dict[str, int] = {}
+        """The version of the newest closing event of each closed stream."""
 
     def stream(self, stream_id: str) -> list[Stored]:
         return [stored for stored in self.log if stored.stream_id == stream_id]
@@ -85,6 +88,8 @@ class Model:
         first = expected if expected >= 0 else there
         if first is not None and wanted and ids[first : first + len(wanted)] == wanted:
             return first + len(wanted)
+        if stream and isinstance(stream[-1].event, Tombstone):
+            raise StreamRetired(stream_id, last, position=0)
         if there is not None:
             raise EventAlreadyStored(stream_id, there + 1, position=0)
         if (expected >= 0 and expected != last) or (expected == ExpectedVersion.STREAM_EXISTS and not last):
@@ -100,6 +105,12 @@ class Model:
         except EventStoreError:
             self.log = before
             raise
+
+    def close(self, stream_id: str, event: Event, expected: int) -> int:
+        """The promise of EventStore.close_stream."""
+        version = self.append(stream_id, [event], expected)
+        self.closed[stream_id] = max(version, self.closed.get(stream_id, 0))
+        return version
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -155,6 +166,34 @@ class StoreMachine(RuleBasedStateMachine):
         stream_id, batch, expected = data.draw(st.sampled_from(self.batches))
         part = data.draw(st.sampled_from([batch, batch, batch[:1], batch[1:], [*batch, *more], batch[::-1]]))
         self.append(stream_id, part, expected if mode is None else mode)
+
+    @precondition(lambda self: self.capabilities.closing)
+    @rule(stream_id=streams, off=st.sampled_from([0, 0, 0, 1, -1]))
+    def close(self, stream_id: str, off: int) -> None:
+        assume(stream_id not in self.held)
+        expected = max(len(self.model.stream(stream_id)) + off, 1)
+        event = Event(event_type="Closing")
+        expectation = outcome(lambda: self.model.close(stream_id, event, expected))
+        self.agree(self.stores, lambda store: store.close_stream(stream_id, event, expected), expectation)
+        if self.open and expectation[0] == "returned":
+            outcome(lambda: self.draft.close(stream_id, event, expected))
+
+    @precondition(lambda self: self.capabilities.closing)
+    @rule(stream_id=st.sampled_from(STREAMS[2:]), reason=st.sampled_from("ab"))
+    def retire(self, stream_id: str, reason: str) -> None:
+        self.append(stream_id, [Tombstone(reason=reason)], ExpectedVersion.STREAM_EXISTS)
+
+    @precondition(lambda self: self.capabilities.closing)
+    @rule(stream_id=streams, start=small, limit=st.integers(1, 5))
+    def load(self, stream_id: str, start: int, limit: int) -> None:
+        """What repositories read of a stream."""
+        first = max(start + 1, self.model.closed.get(stream_id, 0))
+        page = [s for s in self.model.stream(stream_id) if s.version >= first][:limit]
+        expected: Outcome = ("returned", [(s.stream_id, s.version, s.event) for s in page])
+        if page and isinstance(page[-1].event, Tombstone):
+            facts = {"stream_id": stream_id, "version": page[-1].version, "reason": page[-1].event.reason}
+            expected = ("raised", StreamRetired, facts)
+        self.agree(self.stores, lambda store: shown(store._read_page(stream_id, start, limit)), expected)
 
     def append(self, stream_id: str, batch: list[Event], expected: int) -> None:
         assume(stream_id not in self.held)  # It would wait for the open transaction, for ever.

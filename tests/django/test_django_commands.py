@@ -179,7 +179,7 @@ class TestOptions:
     ) -> None:
         with mock.patch.dict("os.environ"), mock.patch("sys.path", sys.path[:]):
             Command().run_from_argv(["manage.py", "eventstore", *arguments])
-        assert capsys.readouterr() == ("", "")
+        assert capsys.readouterr() == ('{"kind": "health", "ok": true, "problems": []}\n', "")
 
     def test_what_follows_two_dashes_is_not_djangos(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

@@ -21,7 +21,7 @@ from parcels.events import ParcelPosted
 
 from eventstore import Event, InvalidArgument, SchemaError
 from eventstore import event_types as events_module
-from eventstore.contrib.django import conf, event_store, projection, subscription
+from eventstore.contrib.django import conf, event_store, projection, snapshot_store, subscription
 from eventstore.contrib.django.files import SqlFile
 from eventstore.contrib.django.workers import targets, workers
 from eventstore.eventlock import described_program, text_of
@@ -122,6 +122,29 @@ class TestSettings:
     def test_each_setting_has_a_default(self) -> None:
         assert run_checks() == []
         assert (event_store().using, event_store().statements.schema) == ("default", "eventstore")
+
+    def test_the_schema_is_that_of_the_call_or_of_the_resolver(self) -> None:
+        assert event_store(schema="tenant_a").statements.schema == "tenant_a"
+        assert snapshot_store(schema="tenant_a").statements.schema == "tenant_a"
+        current = iter(["tenant_b", "tenant_c", "tenant_b"])
+        with override_settings(EVENTSTORE_SCHEMA_RESOLVER=lambda: next(current)):
+            stores = [event_store(), event_store(), event_store()]
+            assert [store.statements.schema for store in stores] == ["tenant_b", "tenant_c", "tenant_b"]
+            assert stores[0] is stores[2]
+            assert event_store(schema="tenant_d").statements.schema == "tenant_d"
+
+    @pytest.mark.parametrize(
+        ("resolver", "said"),
+        [
+            ("nowhere.schema", "No module named 'nowhere'"),
+            (7, "it must be a function"),
+            (lambda: "pg_x", "names that begin with 'pg_'"),
+            (lambda: None, "schema must be a str"),
+        ],
+    )
+    def test_a_wrong_resolver_is_said_where_a_store_is_asked_for(self, resolver: object, said: str) -> None:
+        with override_settings(EVENTSTORE_SCHEMA_RESOLVER=resolver), pytest.raises(InvalidArgument, match=said):
+            event_store()
 
     @pytest.mark.parametrize(
         ("name", "value", "said"),

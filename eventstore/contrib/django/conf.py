@@ -14,11 +14,13 @@ from eventstore.core.arguments import check_instance
 from eventstore.core.deadlines import DEFAULT_TIMEOUT
 from eventstore.core.subject_keys import SubjectKeys
 from eventstore.errors import InvalidArgument
+from eventstore.postgres.statements import check_schema
 
 PREFIX = "EVENTSTORE_"
 DEFAULTS: dict[str, Any] = {
     "DATABASE": DEFAULT_DB_ALIAS,  # the alias in DATABASES of the database that the store is in
     "SCHEMA": "eventstore",  # the schema of the store in that database
+    "SCHEMA_RESOLVER": None,  # the dotted path to a function that returns the schema of now; None: SCHEMA
     "SNAPSHOT_FREQUENCY": 100,  # versions between two snapshots of an aggregate; None: no snapshots
     "NOTIFY": False,  # whether workers in other processes are woken after commits, by a NOTIFY
     "TIMEOUT": DEFAULT_TIMEOUT,  # seconds that a call of a store may take in all; None: as long as it takes
@@ -43,6 +45,21 @@ def subject_keys() -> SubjectKeys | None:
     if found is not None:
         check_instance("EVENTSTORE_SUBJECT_KEYS", found, SubjectKeys)
     return cast("SubjectKeys | None", found)
+
+
+def schema() -> str:
+    """The schema of the store now: a tenant's, if there is a resolver. Raises InvalidArgument."""
+    found: object = setting("SCHEMA_RESOLVER")
+    if found is None:
+        return str(setting("SCHEMA"))
+    if isinstance(found, str):
+        try:
+            found = import_string(found)
+        except ImportError as error:
+            raise InvalidArgument(f"EVENTSTORE_SCHEMA_RESOLVER is {found!r}: {error}") from error
+    if not callable(found):
+        raise InvalidArgument(f"EVENTSTORE_SCHEMA_RESOLVER is {found!r}: it must be a function that returns a schema")
+    return check_schema(found())
 
 
 def db_table(name: str) -> str:

@@ -48,7 +48,7 @@ class SqlFile(Operation):
             schema_editor.execute(for_schema(file.text, schema), params=None)
             return
         cursor: Cursor[Any] = Cursor(DjangoSnapshotStore(using, schema).connection, row_factory=tuple_row)
-        cursor.execute(LOCK)
+        cursor.execute(LOCK, (schema,))
         for name, text in missing_steps(cursor, schema, triggers=True):
             if name in {"", self.file}:
                 schema_editor.execute(text, params=None)

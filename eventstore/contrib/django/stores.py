@@ -262,21 +262,24 @@ class DjangoSnapshotStore(_DjangoClient, RequestSnapshotStore):
     """Snapshots in a Django database. Like the events, they are part of ``transaction.atomic()``."""
 
 
-def event_store(using: str | None = None) -> DjangoEventStore:
-    """Return the project's store: schema EVENTSTORE_SCHEMA, database EVENTSTORE_DATABASE or the alias ``using``."""
+def event_store(using: str | None = None, *, schema: str | None = None) -> DjangoEventStore:
+    """Return the project's store: database EVENTSTORE_DATABASE or the alias ``using``.
+
+    Its schema is ``schema``, or what EVENTSTORE_SCHEMA_RESOLVER returns, or EVENTSTORE_SCHEMA.
+    """
     alias: str = using or conf.setting("DATABASE")
     # A connection that only notifies would keep a test database from being dropped.
     notify = conf.setting("NOTIFY") and not conf.is_test_database(alias)
     keys = conf.subject_keys()
     return _event_store(
-        alias, conf.setting("SCHEMA"), notify=notify, timeout=conf.setting("TIMEOUT"), subject_keys=keys
+        alias, schema or conf.schema(), notify=notify, timeout=conf.setting("TIMEOUT"), subject_keys=keys
     )
 
 
-def snapshot_store(using: str | None = None) -> DjangoSnapshotStore:
-    """Return the project's snapshot store, beside the events."""
+def snapshot_store(using: str | None = None, *, schema: str | None = None) -> DjangoSnapshotStore:
+    """Return the project's snapshot store, beside the events of ``event_store`` with the same arguments."""
     alias: str = using or conf.setting("DATABASE")
-    return DjangoSnapshotStore(alias, conf.setting("SCHEMA"), timeout=conf.setting("TIMEOUT"))
+    return DjangoSnapshotStore(alias, schema or conf.schema(), timeout=conf.setting("TIMEOUT"))
 
 
 def repository(aggregate_type: type[A], using: str | None = None) -> Repository[A]:

@@ -8,6 +8,7 @@ from eventstore.core.requests import (
     AlreadyStored,
     Append,
     AppendMany,
+    AppendMark,
     AppendReply,
     ConfirmCommits,
     Conflict,
@@ -18,6 +19,7 @@ from eventstore.core.requests import (
     ReadPageAndFind,
     ReadRelated,
     ReadStream,
+    Retired,
     SafePosition,
     SessionsGone,
     Stored,
@@ -41,13 +43,22 @@ INDEXED_BYTES = 40
 """How much of an id is in the indexes for traces."""
 _STREAM = f"{_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b AND version <= %(to_version)b"
 
+_CLOSING = """
+    coalesce((
+        SELECT version FROM {schema}.events WHERE stream_id || ''::text = %(stream_id)b AND closing
+        ORDER BY version DESC LIMIT 1
+    ), 0)
+    """
+"""Where loads of a stream begin."""
+
+_ELSEWHERE = _EVENTS.replace(" position,", " 0::bigint AS position,")
 _FROM_SNAPSHOT = f"""
     WITH snapshot AS (
         SELECT version, event_id, state, checksum FROM {{schema}}.snapshots
         WHERE aggregate_type = %(aggregate_type)b AND aggregate_id = %(aggregate_id)b
-            AND class_schema = %(class_schema)b
+            AND class_schema = %(class_schema)b AND version >= {_CLOSING}
     ), start AS (
-        SELECT coalesce(max(version), 1::bigint) AS version FROM snapshot
+        SELECT coalesce(max(version), greatest({_CLOSING}, 1::bigint)) AS version FROM snapshot
     )
     SELECT ''::text AS stream_id, 0::bigint AS version, version AS position, pg_catalog.uuid_send(event_id),
         ''::text, state, checksum, ''::bytea, 0, 0::smallint
@@ -100,6 +111,8 @@ def _reply(version: int | None, position: int | None, outcome: str) -> AppendRep
         return Stored(version or 0, position or 0, outcome == "repeated")
     if outcome == "already stored":
         return AlreadyStored(version or 0, position or 0)
+    if outcome == "retired":
+        return Retired(version or 0, position or 0)
     if outcome == "forgotten":
         return SubjectGone(version or 0)
     return Conflict(version)
@@ -135,6 +148,11 @@ def _columns(request: Append | AppendMany) -> Parameters:
 
 def _append_personal(request: Append) -> Parameters:
     return *_append(request), array(TEXT, [subject.encode() for subject in request.subjects])
+
+
+def _append_mark(request: AppendMark) -> Parameters:
+    append = request.append
+    return *(_append_personal(append) if append.subjects else _append(append)), not request.tombstone, request.tombstone
 
 
 def _filtered(request: ReadLog) -> Parameters:
@@ -183,6 +201,21 @@ STATEMENTS = (
         conflict=Conflict(None),
     ),
     statement(
+        AppendMark,
+        "SELECT {schema}.append_personal(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        when=lambda request: bool(request.append.subjects),
+        parameters=_append_mark,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        AppendMark,
+        "SELECT {schema}.append(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        parameters=_append_mark,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
         AppendMany,
         "SELECT version, position, outcome FROM {schema}.append_many(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append_many,
@@ -210,15 +243,27 @@ STATEMENTS = (
         when=lambda request: request.backwards,
         reply=_rows,
     ),
+    statement(
+        ReadStream,
+        f"{_STREAM} AND version >= {_CLOSING} ORDER BY version LIMIT %(limit)b",
+        when=lambda request: request.from_closing,
+        reply=_rows,
+    ),
     statement(ReadStream, f"{_STREAM} ORDER BY version LIMIT %(limit)b", reply=_rows),
     statement(
         ReadPageAndFind,
         f"""
+        WITH start AS (SELECT greatest({_CLOSING} - 1, %(from_version)b) AS version)
         SELECT * FROM (
-            ({_EVENTS} WHERE stream_id = %(stream_id)b AND version > %(from_version)b ORDER BY version LIMIT %(limit)b)
+            (
+                {_EVENTS} WHERE stream_id = %(stream_id)b AND version > (SELECT version FROM start)
+                ORDER BY version LIMIT %(limit)b
+            )
             UNION ALL
-            {_EVENTS} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
-                AND NOT (version > %(from_version)b AND version <= %(from_version)b + %(limit)b)
+            {_ELSEWHERE} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
+                AND NOT (
+                    version > (SELECT version FROM start) AND version <= (SELECT version FROM start) + %(limit)b
+                )
         ) AS page
         ORDER BY version
         """,
@@ -236,7 +281,7 @@ STATEMENTS = (
         f"""
         {_FROM_SNAPSHOT}
         UNION ALL
-        {_EVENTS} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
+        {_ELSEWHERE} WHERE event_id = %(event_id)b::uuid AND stream_id || ''::text = %(stream_id)b
             AND NOT (version >= (SELECT version FROM start) AND version < (SELECT version FROM start) + %(limit)b)
         ORDER BY version
         """,
@@ -308,6 +353,21 @@ IN_TRANSACTION = (
         Append,
         "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b)",
         parameters=_append,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        AppendMark,
+        f"SELECT {{schema}}.append_personal_in_transaction(%b::text, %b::bigint, {', '.join(['%b'] * 11)})",
+        when=lambda request: bool(request.append.subjects),
+        parameters=_append_mark,
+        reply=_appended,
+        conflict=Conflict(None),
+    ),
+    statement(
+        AppendMark,
+        "SELECT {schema}.append_in_transaction(%b::text, %b::bigint, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        parameters=_append_mark,
         reply=_appended,
         conflict=Conflict(None),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventstore.core.checkpoints import Claimed, ParkedEvent, Poll, SubscriptionRow
 from eventstore.core.subscription_requests import (
+    Attend,
     Claim,
     DropParked,
     Heartbeat,
@@ -21,7 +22,18 @@ from eventstore.core.subscription_requests import (
     SaveCheckpoint,
     TakeParked,
 )
-from eventstore.postgres.statements.statement import each, found, names, nothing, one, optional, statement, value
+from eventstore.postgres.arrays import INT8, array
+from eventstore.postgres.statements.statement import (
+    Parameters,
+    each,
+    found,
+    names,
+    nothing,
+    one,
+    optional,
+    statement,
+    value,
+)
 
 _PARKED = """
     WHERE (name, position) IN (
@@ -31,6 +43,15 @@ _PARKED = """
     ) AND NOT rebuild
     """
 """A parked event that nobody else is retrying."""
+
+
+def _attend(request: Attend) -> Parameters:
+    bases, positions = (
+        array(INT8, [each.to_bytes(8, signed=True) for each in several])
+        for several in (request.bases, request.positions)
+    )
+    return names(request.names), bases, positions, names(request.names)
+
 
 STATEMENTS = (
     statement(
@@ -54,6 +75,28 @@ STATEMENTS = (
         )
         """,
         reply=nothing,
+    ),
+    statement(
+        Attend,
+        """
+        WITH wanted AS (
+            SELECT * FROM ROWS FROM (pg_catalog.unnest(%b::text[]), pg_catalog.unnest(%b::bigint[]),
+                pg_catalog.unnest(%b::bigint[])) AS each (name, base, upto)
+        ), free AS (
+            SELECT name, partition, NOT failed AND position >= base AND position < upto AS moves, upto
+            FROM {schema}.subscriptions JOIN wanted USING (name) WHERE partition >= 0
+            FOR UPDATE OF subscriptions SKIP LOCKED
+        ), attended AS (
+            UPDATE {schema}.subscriptions AS subscription SET seen_at = pg_catalog.now(),
+                position = CASE WHEN moves THEN upto ELSE position END,
+                moved_at = CASE WHEN moves THEN pg_catalog.now() ELSE moved_at END
+            FROM free WHERE subscription.name = free.name AND subscription.partition = free.partition
+        )
+        SELECT name, min(position) FROM {schema}.subscriptions
+        WHERE name = ANY (%b::text[]) AND partition >= 0 GROUP BY name HAVING NOT bool_or(failed)
+        """,
+        parameters=_attend,
+        reply=dict,
     ),
     statement(
         Claim,

@@ -17,6 +17,7 @@ from eventstore.testing.contract.appending import AppendingContract
 from eventstore.testing.contract.bad_input import BadInputContract
 from eventstore.testing.contract.batches import BatchesContract
 from eventstore.testing.contract.capabilities import Capabilities
+from eventstore.testing.contract.closing import ClosingContract
 from eventstore.testing.contract.idempotency import IdempotencyContract
 from eventstore.testing.contract.order import OrderContract
 from eventstore.testing.contract.personal import PersonalDataContract
@@ -33,6 +34,7 @@ class EventStoreContract(
     RevisionsContract,
     OrderContract,
     IdempotencyContract,
+    ClosingContract,
     TransactionsContract,
     BatchesContract,
     BadInputContract,

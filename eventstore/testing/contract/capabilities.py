@@ -10,7 +10,7 @@ import pytest
 
 F = TypeVar("F", bound=Callable[..., object])
 
-Capability: TypeAlias = Literal["transactions", "global_order", "idempotency", "concurrency"]
+Capability: TypeAlias = Literal["transactions", "global_order", "idempotency", "concurrency", "closing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,8 @@ class Capabilities:
     """``read_all`` returns the events of all streams in one order."""
     idempotency: bool = True
     """Events that are appended again are recognised by their ids."""
+    closing: bool = True
+    """``close_stream`` and ``retire`` mark streams."""
     concurrency: bool = True
     """Many threads can use the store at once, even while one of them has a transaction open."""
 
