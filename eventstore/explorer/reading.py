@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from eventstore.codec.record import POSITION, Row, envelope_of
 from eventstore.core.operations import LogReader, repeated
-from eventstore.core.requests import ReadStream, SafePosition
+from eventstore.core.requests import ReadLog, ReadStream, SafePosition
 from eventstore.errors import DeserializationError
 from eventstore.postgres.stores import PostgresEventStore
 
@@ -16,6 +16,7 @@ PAGE = 50
 """Rows of a list."""
 LOOKED_AT = 200_000
 """Positions that one page of a filtered list looks through; the next page continues."""
+_HIGHEST = 2**63 - 1
 NEWEST = 2_000
 """How many of the newest events say which categories and types there are."""
 
@@ -89,22 +90,30 @@ class Reading:
         end, start = self.end(), now - which.length
         step = which.length / which.buckets
         first = self._position_at(start, 0, end, 0)
-        exact = (end - first) // (which.buckets * 200)
+        average = (end - first) // which.buckets + 1
         places = [first]
         for number in range(1, which.buckets):
-            places.append(self._position_at(start + number * step, places[-1], end, exact))
+            # Where as many events came as on average, the next boundary is near.
+            moment, low, width = start + number * step, places[-1], 2 * average
+            while low + width < end and self._is_before(low + width, moment):
+                low, width = low + width, 2 * width
+            places.append(self._position_at(moment, low, min(low + width, end), average // 50))
         places.append(end)
         return [(start + number * step, places[number + 1] - places[number]) for number in range(which.buckets)]
 
     def _position_at(self, moment: datetime, low: int, high: int, exact: int) -> int:
         while high - low > exact:
             middle = (low + high) // 2
-            row = next(iter(self.rows(middle, high, 1)), None)
-            if row is None or _time_of(row) >= moment:
-                high = middle
+            if self._is_before(middle, moment):
+                low = middle + 1
             else:
-                low = row[POSITION]
+                high = middle
         return low
+
+    def _is_before(self, position: int, moment: datetime) -> bool:
+        """Whether the first event above a position happened before a moment."""
+        rows = self.store.carry_out(repeated(ReadLog(position, _HIGHEST, 1, None, None)))
+        return bool(rows) and _time_of(rows[0]) < moment
 
 
 def _time_of(row: Row) -> datetime:
