@@ -13,6 +13,7 @@ import pytest
 
 import eventstore
 import eventstore.context
+import eventstore.explorer
 import eventstore.health
 import eventstore.postgres
 import eventstore.privacy
@@ -29,6 +30,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/[!_]*.md")
 DOCUMENTED = [
     eventstore,
     eventstore.context,
+    eventstore.explorer,
     eventstore.health,
     eventstore.postgres,
     eventstore.privacy,

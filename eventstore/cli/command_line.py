@@ -39,6 +39,7 @@ DATABASE_COMMANDS = frozenset(
         "streams",
         "tail",
         "trace",
+        "ui",
         "verify",
     }
 )
@@ -224,6 +225,12 @@ def _trace(args: argparse.Namespace) -> int:
     return watching.trace(_dsn(args), args.schema, args.id, as_json=args.json)
 
 
+def _ui(args: argparse.Namespace) -> int:
+    from eventstore.cli import exploring  # noqa: PLC0415
+
+    return exploring.run(_dsn(args), args.schema, args.port, args.app, opens_browser=not args.no_browser)
+
+
 def _run_workers(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
@@ -347,6 +354,9 @@ def _parser(*, exact: bool) -> _Parser:
     promote.add_argument("--apply", action="store_true", help="set it")
     _add_read(_command(commands, "read", "print the events of one stream", _read, database))
     _add_streams(_command(commands, "streams", "list the streams, in the order of their ids", _streams, database))
+    watching_options.add_ui(
+        _command(commands, "ui", "look through the store in a browser, until Ctrl-C", _ui, database)
+    )
     watching_options.add_tail(
         _command(commands, "tail", "print the newest events, and those that come", _tail, database)
     )

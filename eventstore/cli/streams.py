@@ -59,7 +59,7 @@ def run(dsn: str, schema: str, prefix: str, *, after: str, limit: int | None, as
 def _streams(store: PostgresEventStore, schema: str, prefix: str, after: str, limit: int | None) -> Iterator[_Stream]:
     while limit is None or limit > 0:
         size = _PAGE if limit is None else min(_PAGE, limit)
-        page = _page(store, schema, {"prefix": prefix, "after": after, "limit": size})
+        page = page_of_streams(store, schema, {"prefix": prefix, "after": after, "limit": size})
         yield from page
         if len(page) < size:
             return
@@ -67,7 +67,7 @@ def _streams(store: PostgresEventStore, schema: str, prefix: str, after: str, li
         limit = limit and limit - size
 
 
-def _page(store: PostgresEventStore, schema: str, wanted: dict[str, object]) -> list[_Stream]:
+def page_of_streams(store: PostgresEventStore, schema: str, wanted: dict[str, object]) -> list[_Stream]:
     with store.transaction() as transaction:
         connection = transaction.connection
         try:

@@ -58,3 +58,20 @@ def _add_which(command: argparse.ArgumentParser, limit: str) -> None:
     command.add_argument("--from-position", type=arguments.count, metavar="N", help="only events above N")
     command.add_argument("--limit", type=arguments.count, metavar="N", help=limit)
     command.add_argument("--json", action="store_true", help="JSON lines")
+
+
+def add_ui(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Serve pages to look through the store (events, streams, traces, subscriptions) to browsers on this machine, "
+        "and open one. Nothing can be changed there. MODULE is imported from the installed packages, or else from the "
+        "working directory, so whoever can write there decides what is run."
+    )
+    command.add_argument(
+        "--app",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="a Repository or an Aggregate, such as shop:orders, whose state is shown at each version; repeatable",
+    )
+    command.add_argument("--port", type=arguments.count, default=0, metavar="N", help="the port (default: a free one)")
+    command.add_argument("--no-browser", action="store_true", help="don't open a browser")
