@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from waiting import PATIENCE, eventually
 
@@ -182,12 +182,13 @@ class TestServersThatAreGone:
             with Proxy(server.dsn) as proxy:
                 store = make(proxy.dsn, timeout=2.5)
                 assert store.append("s", events(), 0) == 1
-            proxy.hang_up(b"")
-            for _ in range(2):
-                with pytest.raises((StoreUnavailable, AppendOutcomeUnknown)) as caught:
-                    store.append("s", events(), 1)
-                cause = caught.value if isinstance(caught.value, StoreUnavailable) else caught.value.__cause__
-                assert "refused" in str(cause)
+            with nobody_listens(int(str(conninfo_to_dict(proxy.dsn)["port"]))):
+                proxy.hang_up(b"")
+                for _ in range(2):
+                    with pytest.raises((StoreUnavailable, AppendOutcomeUnknown)) as caught:
+                        store.append("s", events(), 1)
+                    cause = caught.value if isinstance(caught.value, StoreUnavailable) else caught.value.__cause__
+                    assert "refused" in str(cause)
 
     def test_a_store_is_usable_soon_after_its_server_is_back(self, dsn: str, schema: str) -> None:
         # Two attempts in psycopg_pool's own rhythm, 1 s and 2 s apart, come before the fourth second.
@@ -221,6 +222,15 @@ class TestServersThatAreGone:
                     await snapshots.load("A", "1", "x")
 
         asyncio.run(work())
+
+
+@contextmanager
+def nobody_listens(port: int) -> Generator[None, None, None]:
+    """Hold a port, so that no other test's server gets it."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", port))
+        yield
 
 
 @contextmanager
