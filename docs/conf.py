@@ -57,7 +57,7 @@ nitpick_ignore_regex = [
     # Type variables, which mean nothing outside of their signature.
     ("py:.*", r"eventstore\..*\._?[A-Z]"),
     # Internal classes that signatures mention beside the public ones.
-    ("py:.*", r"eventstore\.(core|postgres\.(async_)?connections|postgres\.statements)\..*"),
+    ("py:.*", r"eventstore\.(core|observing|postgres\.(async_)?connections|postgres\.statements)\..*"),
     ("py:.*", r"eventstore\.subscriptions\.(blocking|asynchronous)\.(Async)?TransactionalStore"),
 ]
 
