@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None, *, subject_keys: object = None) -> i
 
     ``subject_keys`` are the keys of personal data, where a framework knows them.
     """
-    # Whoever meets a lost connection says so; the pool's own log lines would only come on top. `eventstore ui` has no use
-    # for waitress's lines about requests that wait for a moment.
+    # Whoever meets a lost connection says so; the pool's own log lines would only come on top. And nobody who looks at
+    # pages has to know of requests that wait for a moment.
     for name in ("psycopg", "waitress.queue"):
         logging.getLogger(name).addHandler(_NOBODY)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):  # whoever calls this may have put anything there
