@@ -62,7 +62,7 @@ def hasty(make_front: Callable[[str], Front], dsn: str) -> Front:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("following", "outages"):
+    for module in ("retrying", "outages"):
         monkeypatch.setattr(f"eventstore.subscriptions.{module}.FIRST_DELAY", 0.001)
 
 

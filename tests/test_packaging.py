@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).parent.parent
 PACKAGE = {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "eventstore").rglob("*.py")}
 PAGES = {
     path.relative_to(CHECKOUT).as_posix()
-    for pattern in ("templates/**/*.html", "static/**/*.css")
+    for pattern in ("templates/**/*.html", "static/**/*.css", "static/**/*.js")
     for path in (CHECKOUT / "eventstore").rglob(pattern)
 }
 SQL = {path.relative_to(CHECKOUT).as_posix(): path.read_text() for path in (CHECKOUT / "sql").rglob("*.sql")}

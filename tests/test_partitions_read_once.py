@@ -76,7 +76,7 @@ def test_every_event_is_handled_once_and_in_the_order_of_its_stream(
     options: dict[str, Any] = {"partitions": partitions, "batch_size": batch_size, "event_types": event_types}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outages, "FIRST_DELAY", 0.0)
-        patch.setattr("eventstore.subscriptions.following.FIRST_DELAY", 0.0)
+        patch.setattr("eventstore.subscriptions.retrying.FIRST_DELAY", 0.0)
         subscription = Subscription(store, "s", handle, attempts=1, **options)
         while True:
             try:

@@ -47,6 +47,12 @@ class Counted(PostgresEventStore):
         Counted.read_count += len(found)
         return iter(found)
 
+    def _read_from_snapshot(self, *arguments: Any, **options: Any) -> Any:
+        found = super()._read_from_snapshot(*arguments, **options)
+        events = list(found.events)
+        Counted.read_count += len(events)
+        return found._replace(events=iter(events))
+
 dsn, schema = sys.argv[1:]
 store = Counted.connect(dsn, schema, max_size=2)
 accounts = Repository(store, Account, PostgresSnapshotStore.connect(dsn, schema, max_size=2), snapshot_frequency=5)

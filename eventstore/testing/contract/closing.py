@@ -61,6 +61,7 @@ class ClosingContract(Topic):
             assert (account.seen, account.version) == ([42], 5)
         assert again == []
 
+    @needs("global_order")
     def test_a_closed_stream_is_read_from_its_first_event_on(self, store: EventStore) -> None:
         store.append("s", events(3), 0)
         version = store.close_stream("s", closing := carried(42), 3)
@@ -89,6 +90,7 @@ class ClosingContract(Topic):
         with pytest.raises(InvalidArgument):
             store.close_stream("s", wrong, 1)
 
+    @needs("idempotency")
     def test_closing_again_with_the_same_event_is_the_same_success(self, store: EventStore) -> None:
         store.append("s", events(1), 0)
         closing = carried(42)
@@ -96,6 +98,7 @@ class ClosingContract(Topic):
         assert (first, first.position) == (second, second.position)
         assert len(store.read("s")) == 2
 
+    @needs("global_order")
     def test_a_retired_stream_ends_with_a_tombstone_that_says_why(self, store: EventStore) -> None:
         store.append("s", events(2), 0)
         version = store.retire("s", reason="checked out")
