@@ -197,3 +197,26 @@ def test_a_class_variable_is_not_part_of_the_fingerprint() -> None:
         return type("Some", (Aggregate,), {"__annotations__": annotations}).class_schema()
 
     assert schema({"a": int, "b": "ClassVar[int]"}) == schema({"a": int})
+
+
+@pytest.mark.parametrize("form", ["", FUTURE])
+def test_a_type_that_only_a_class_variable_mentions_is_not_registered(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+from dataclasses import dataclass
+from typing import ClassVar
+from eventstore import Event
+
+@dataclass
+class Stored: pass
+
+@dataclass
+class Kept: pass
+
+class Noted(Event):
+    kept: ClassVar[list[Kept]] = []
+    stored: Stored
+"""
+    module = module_of(form + source, monkeypatch)
+    assert registry.reachable(module.Noted) == [module.Noted, module.Stored]

@@ -238,6 +238,8 @@ def _hints(cls: type) -> list[Any]:
     found: list[Any] = []
     for base in cls.__mro__:
         for annotation in own_annotations(base).values():
+            if is_class_variable(annotation):
+                continue  # It is not stored.
             try:
                 found.append(resolved(base, annotation))
             except Exception:  # noqa: BLE001 an annotation is any expression; a type that it hides can be registered

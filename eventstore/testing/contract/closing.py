@@ -140,6 +140,7 @@ class ClosingContract(Topic):
         with pytest.raises(StreamRetired):
             store.close_stream("s", carried(42), 3)
 
+    @needs("idempotency")
     def test_an_append_from_before_the_retirement_is_still_the_same_success(self, store: EventStore) -> None:
         before = events(2)
         store.append("s", before, 0)
