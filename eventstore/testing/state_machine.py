@@ -169,6 +169,8 @@ class StoreMachine(RuleBasedStateMachine):
     def append_again(self, data: st.DataObject, mode: int | None, more: list[Event]) -> None:
         """What was appended before, or a part of it, or it with others: in the same way or another."""
         stream_id, batch, expected = data.draw(st.sampled_from(self.batches))
+        if any(is_mark(event) for event in batch):
+            more = []  # What closes or retires a stream is appended alone.
         part = data.draw(st.sampled_from([batch, batch, batch[:1], batch[1:], [*batch, *more], batch[::-1]]))
         self.append(stream_id, part, expected if mode is None else mode)
 
@@ -213,7 +215,6 @@ class StoreMachine(RuleBasedStateMachine):
     def append_many(self, data: st.DataObject, names: list[str]) -> None:
         """New events, and those of a batch before, at versions that are right or not."""
         assume(self.held.isdisjoint(names))
-        # What closes or retires a stream is appended alone.
         known = [each for each in self.batches if not any(is_mark(event) for event in each[1])]
         before = st.sampled_from(known) if known and self.capabilities.idempotency else st.nothing()
         appends: list[tuple[str, list[Event], int]] = []
