@@ -619,7 +619,7 @@ def test_no_error_or_log_line_repeats_anything_personal(caplog: pytest.LogCaptur
     refused(lambda: store.append("Person-7", [ForgettingNamed(who=7, name=[f"{MARKER}", object()])], 1))  # type: ignore[arg-type]
     refused(lambda: store.append("Person-7", [ForgettingNamed(who=None, name=MARKER)], 1))  # type: ignore[arg-type]
     record = sealed_record(store)
-    store._engine._streams["Person-7"][0] = record._replace(data=record.data[:-1] + b"\0")
+    store._engine._streams["Person-7"][0] = record._replace(data=record.data[:-1] + bytes([record.data[-1] ^ 1]))
     refused(lambda: store.read("Person-7"))
     store.forget(7)
     refused(lambda: store.append("Person-8", [named()], ExpectedVersion.ANY))

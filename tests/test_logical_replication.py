@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import psycopg
 import pytest
 from conftest import wanted_binaries
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from standbys import *  # noqa: F403 fixtures
 from waiting import eventually
@@ -102,6 +103,8 @@ def test_a_replica_refuses_to_read_the_log_and_to_append_until_it_is_promoted(
     origin.append("s", events(3), 0)
     Subscription(origin, "w", lambda _: None).run_until_caught_up()
     assert eventually(lambda: len(replica.read("s")) == 3)
+    checkpoint = sql.SQL("SELECT position FROM {}.subscriptions").format(sql.Identifier(SCHEMA))
+    assert eventually(lambda: subscriber.execute(checkpoint).fetchall() == [(3,)])
     with pytest.raises(InvalidOperation, match="has not drawn"):
         list(replica.read_all())
     with pytest.raises(InvalidOperation, match="has drawn nothing"):
