@@ -5,7 +5,6 @@ EVENTSTORE_TEST_FUZZ is how many times as many values and mutations as usual to 
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import math
 import os
@@ -15,14 +14,12 @@ import struct
 import subprocess
 import sys
 from collections import OrderedDict, deque, namedtuple
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
-from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -30,22 +27,15 @@ import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from round_trips import assert_comes_back, round_trip, shape
 
 from eventstore import (
     DeserializationError,
-    DuplicateType,
     Event,
-    InvalidArgument,
     SerializationError,
-    Snapshot,
     register_type,
-    upcasts,
 )
-from eventstore.codec import MAX_BYTES, MAX_COPIED, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES, decode, encode
-from eventstore.codec.registry import described_fields, learn, registered_class, registered_name
-from eventstore.core.records import MAX_BATCH_BYTES, encode_events
-from eventstore.core.snapshots import checksum_of
-from eventstore.names import MAX_NAME_BYTES
+from eventstore.codec import MAX_BYTES, MAX_DEPTH, MAX_VALUES, UNCOUNTED_BYTES, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,36 +96,6 @@ class CodecMoney:
 class CodecSlots:
     a: Any
     b: Any = 0
-
-
-def round_trip(value: Any) -> Any:
-    return decode(encode("test", {"value": value}))["value"]
-
-
-def shape(value: Any) -> Any:  # noqa: PLR0911 one line a kind
-    """What must be the same before and after: types all the way down, and what `==` overlooks."""
-    kind = type(value)
-    if isinstance(value, enum.Enum):
-        return kind, value.name, value.value
-    if kind is float:
-        return kind, struct.pack(">d", value)
-    if kind is Decimal:
-        return kind, str(value)
-    if kind is datetime or kind is time:
-        return kind, value.replace(tzinfo=None).isoformat(), value.utcoffset(), value.fold
-    if kind is dict:
-        return kind, [(shape(k), shape(v)) for k, v in value.items()]
-    if kind is list or kind is tuple:
-        return kind, [shape(item) for item in value]
-    if kind is set or kind is frozenset:
-        return kind, sorted((shape(item) for item in value), key=repr)
-    if dataclasses.is_dataclass(value):
-        return kind, [(f.name, shape(getattr(value, f.name))) for f in dataclasses.fields(value)]
-    return kind, value
-
-
-def assert_comes_back(value: Any) -> None:
-    assert shape(round_trip(value)) == shape(value)
 
 
 # --- round trips ------------------------------------------------------------------------------------------------------
@@ -687,271 +647,3 @@ def test_bombs_are_refused_or_read_within_ten_times_the_limit() -> None:
     for name, mebibytes, seconds, outcome in bombs:
         assert int(mebibytes) <= 10 * MAX_BYTES / 2**20, (name, mebibytes, outcome)
         assert float(seconds) < 20, (name, seconds, outcome)
-
-
-# --- registered types -------------------------------------------------------------------------------------------------
-
-T = TypeVar("T")
-
-
-class CodecStatus(enum.Enum):
-    OPEN = 1
-
-
-@dataclass
-class CodecLine:
-    status: CodecStatus
-    next: CodecLine | None = None
-
-
-@dataclass
-class CodecBox(Generic[T]):
-    content: T
-
-
-class CodecLearns(Event):
-    lines: dict[str, list[CodecLine]]
-    box: CodecBox[int] | None = None
-    unresolvable: NotImported | None = None  # type: ignore[name-defined] # noqa: F821 as of names under TYPE_CHECKING
-
-
-def test_types_that_an_event_s_annotations_mention_are_registered_by_themselves() -> None:
-    line = CodecLine(CodecStatus.OPEN, CodecLine(CodecStatus.OPEN))
-    encode_events([CodecLearns(lines={"a": [line]}, box=CodecBox(1))])
-    assert_comes_back([line, CodecBox(1)])
-
-
-def test_a_type_is_stored_under_the_name_it_was_given() -> None:
-    class CodecNamed(enum.Enum):
-        A = 1
-
-    assert register_type(CodecNamed, name="codec.explicit") is CodecNamed
-    assert registered_name(CodecNamed) == "codec.explicit"
-    assert registered_class("codec.explicit") is CodecNamed
-    assert registered_class("CodecNamed") is None
-    assert b"codec.explicit" in encode("test", {"a": CodecNamed.A})
-    assert round_trip(CodecNamed.A) is CodecNamed.A
-
-
-def test_two_types_with_one_name_are_an_error_and_a_name_of_its_own_is_the_way_out() -> None:
-    def shop() -> type:
-        class CodecTwice(enum.Enum):
-            A = 1
-
-        return CodecTwice
-
-    def kitchen() -> type:
-        @dataclass
-        class CodecTwice:
-            a: int
-
-        return CodecTwice
-
-    first, second = shop(), kitchen()
-    register_type(first)
-    with pytest.raises(DuplicateType, match=r'register_type\(cls, name="...'):
-        register_type(second)
-    assert registered_class("CodecTwice") is first
-    register_type(second, name="codec.Twice")
-    assert_comes_back([first.A, second(1)])  # type: ignore[attr-defined]
-
-
-def test_a_newer_definition_takes_the_name_over_and_the_older_one_can_no_longer_be_stored() -> None:
-    def define() -> type:
-        @register_type
-        @dataclass
-        class CodecReloaded:
-            a: int
-
-        return CodecReloaded
-
-    older, newer = define(), define()
-    assert_comes_back(newer(1))
-    with pytest.raises(SerializationError, match="belongs to a newer definition"):
-        encode("test", {"value": older(1)})
-
-
-@pytest.mark.parametrize("nonsense", [int, str, object, None, "CodecPlain", CodecMoney(1, 2), CodecColour.RED])
-def test_only_enums_and_dataclasses_can_be_registered(nonsense: Any) -> None:
-    with pytest.raises(InvalidArgument, match="neither an Enum nor a dataclass"):
-        register_type(nonsense)
-
-
-@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "a" * 256, 1])
-def test_a_registered_name_must_be_a_name(name: Any) -> None:
-    with pytest.raises(InvalidArgument, match="name"):
-        register_type(CodecColour, name=name)
-
-
-def test_a_dataclass_may_gain_fields_with_defaults() -> None:
-    def define(*fields: Any) -> type:
-        cls = dataclasses.make_dataclass("CodecEvolving", fields)
-        cls.__module__, cls.__qualname__ = __name__, "CodecEvolving"
-        return register_type(cls)
-
-    older = define(("kept", int), ("dropped", int))
-    packed = encode("test", {"value": older(1, 2)})
-    newer = define(("kept", int), ("added", list, field(default_factory=list)), ("plain", int, 7))
-    one, other = decode(packed)["value"], decode(packed)["value"]
-    assert one == newer(1)
-    assert type(one) is newer
-    assert not hasattr(one, "dropped")
-    one.added.append(1)
-    assert other.added == []
-    define(("kept", int), ("needed", int))
-    with pytest.raises(DeserializationError, match="without the field 'needed', which has no default"):
-        decode(packed)
-
-
-def test_history_is_not_validated_again() -> None:
-    allowed = True
-
-    @register_type
-    @dataclass
-    class CodecStrict:
-        amount: int
-
-        def __post_init__(self) -> None:
-            assert allowed
-
-    packed = encode("test", {"value": CodecStrict(-1)})
-    allowed = False
-    assert decode(packed)["value"].amount == -1
-
-
-def test_a_field_that_the_constructor_does_not_take_comes_back() -> None:
-    @register_type
-    @dataclass
-    class CodecComputed:
-        net: int
-        gross: int = field(init=False)
-
-        def __post_init__(self) -> None:
-            self.gross = self.net * 2
-
-    value = CodecComputed(1)
-    value.gross = 99
-    assert_comes_back(value)
-
-
-def test_the_description_of_a_class_says_what_the_types_in_it_consist_of() -> None:
-    described = described_fields(CodecLearns)
-    for line in ("class CodecLine", "status: CodecStatus", "class CodecStatus", "class CodecBox", "content: T"):
-        assert line in described
-
-
-def test_a_class_is_learned_once() -> None:
-    learn(CodecLearns)
-    learn(CodecLearns)
-    assert registered_name(CodecLine) == "CodecLine"
-
-
-# --- docs/format.md ---------------------------------------------------------------------------------------------------
-
-
-def page_rows(pattern: str) -> list[tuple[str, ...]]:
-    found = re.findall(pattern, PAGE.read_text(), re.MULTILINE)
-    assert found
-    return found
-
-
-@partial(register_type, name="shop.Status")
-class Status(enum.Enum):
-    OPEN = 1
-
-
-@partial(register_type, name="shop.Access")
-class Access(enum.Flag):
-    READ = 1
-    WRITE = 2
-
-
-@partial(register_type, name="shop.Money")
-@dataclass
-class Money:
-    amount: Decimal
-    currency: str
-
-
-@partial(register_type, name="shop.Weight", revision=2)
-@dataclass
-class Weight:
-    grams: int
-
-
-@upcasts(Weight, from_revision=1)
-def _(data: dict[str, Any]) -> dict[str, Any]:
-    return {"grams": data["kilograms"] * 1000}
-
-
-EXAMPLES = page_rows(r"^\| (\d+) \| [^|]+ \| `([^`]+)` \| `([0-9a-f ]+)` \|$")
-
-
-@pytest.mark.parametrize(("code", "value", "hexadecimal"), EXAMPLES, ids=[value for _, value, _ in EXAMPLES])
-def test_the_page_on_the_format_gives_the_bytes_as_they_are(code: str, value: str, hexadecimal: str) -> None:
-    packed = bytes.fromhex(hexadecimal)
-    example = eval(value, dict(globals()))  # noqa: S307 our own page
-    assert encode("test", {"v": example}) == b"\x81\xa1v" + packed
-    assert shape(decode(b"\x81\xa1v" + packed)["v"]) == shape(example)
-    assert msgpack.unpackb(packed).code == int(code)
-
-
-def test_the_page_on_the_format_has_every_extension_type() -> None:
-    assert {int(code) for code, _, _ in EXAMPLES} == set(range(1, 13))
-
-
-def test_the_page_on_the_format_names_every_column() -> None:
-    for table in ("0001_events.sql", "0005_snapshots.sql"):
-        body = re.search(
-            r"CREATE TABLE \{schema\}\.\w+ \((.*?)^\);", (ROOT / "sql" / table).read_text(), re.MULTILINE | re.DOTALL
-        )
-        assert body is not None
-        columns = re.findall(r"^    (\w+) (bigint|timestamp|integer|smallint|uuid|text|bytea)", body[1], re.MULTILINE)
-        assert len(columns) > 6
-        assert [name for name, _ in columns if f"| `{name}` |" not in PAGE.read_text()] == []
-
-
-@pytest.mark.parametrize("limit", [MAX_BYTES, MAX_DEPTH, MAX_VALUES, MAX_COPIED, MAX_NAME_BYTES, MAX_BATCH_BYTES])
-def test_the_page_on_the_format_gives_the_limits(limit: int) -> None:
-    assert f"{limit:,}" in PAGE.read_text()
-
-
-def test_the_page_on_the_format_shows_an_event_as_it_is_stored() -> None:
-    event = Event(
-        event_type="OrderShipped",
-        data={"tracking_number": "1Z"},
-        event_id=UUID("018cc251-f400-7000-8000-000000000001"),
-        timestamp=datetime(2024, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
-        metadata={"user": "ann"},
-    )
-    event_ids, _, data, metadata, _, utc_offsets, revisions = encode_events([event])
-    shown = dict(page_rows(r"^    (\w+) += (.+)$"))
-    assert shown["event_id"] == str(UUID(bytes=event_ids[0]))
-    assert shown["timestamp"] == "2024-01-01 00:00:00+00"
-    assert shown["utc_offset"] == str(utc_offsets[0])
-    assert shown["revision"] == str(revisions[0])
-    assert bytes.fromhex(shown["data"]) == data[0]
-    assert bytes.fromhex(shown["metadata"]) == metadata[0]
-
-
-def test_the_page_on_the_format_shows_a_checksum_as_it_is() -> None:
-    shown = dict(page_rows(r"^    (\w+) += (.+)$"))
-    state = bytes.fromhex(shown["state"])
-    assert decode(state) == {"attributes": {"items": ["a"]}, "initial": "00", "types": {}}
-    event_id = UUID(shown["event_id"])
-    snapshot = Snapshot(
-        shown["aggregate_type"],
-        shown["aggregate_id"],
-        shown["class_schema"],
-        int(shown["version"]),
-        event_id,
-        state,
-        bytes.fromhex(shown["checksum"]),
-    )
-    assert checksum_of(snapshot) == snapshot.checksum
-    digest = blake2b(digest_size=16)
-    for part in ("aggregate_type", "aggregate_id", "class_schema", "version"):
-        digest.update(len(shown[part]).to_bytes(8) + shown[part].encode())
-    digest.update(len(event_id.bytes).to_bytes(8) + event_id.bytes)
-    digest.update(len(state).to_bytes(8) + state)
-    assert digest.digest() == snapshot.checksum
