@@ -78,7 +78,10 @@ def test_a_consumer_of_the_write_ahead_log_meets_positions_out_of_order(
 ) -> None:
     """So a position is not its place: it would take what commits late for something that it has seen."""
     with psycopg.connect(publisher.dsn, autocommit=True) as connection:
-        connection.execute("SELECT pg_create_logical_replication_slot('cdc', 'test_decoding')")
+        try:
+            connection.execute("SELECT pg_create_logical_replication_slot('cdc', 'test_decoding')")
+        except psycopg.errors.UndefinedFile:
+            pytest.skip("this server has no test_decoding")
         with origin.transaction() as transaction:
             transaction.append("late", events(), 0)
             origin.append("early", events(), 0)

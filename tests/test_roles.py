@@ -28,7 +28,9 @@ ATTEMPTS = {
     "read the log": "SELECT {schema}.safe_position(0)",
     "append": f"SELECT {{schema}}.append('Order-1', {NOTHING})",
     "append in a transaction": f"SELECT {{schema}}.append_in_transaction('Order-1', {NOTHING})",
-    "append to many streams": "SELECT * FROM {schema}.append_many('{{Order-1}}', '{{-1}}', " + "'{{}}', " * 9 + "NULL)",
+    "append to many streams": "SELECT * FROM {schema}.append_many(ARRAY['Order-1'], ARRAY[-1]::bigint[], "
+    + "NULL, " * 9
+    + "NULL)",
     "append without locks": f"SELECT {{schema}}.write_events('Order-1', {NOTHING}, false, false)",
     "insert a version of one's own": f"INSERT INTO {{schema}}.events {FORGED}",
     "draw a position": "SELECT nextval('{schema}.event_positions')",
