@@ -251,9 +251,10 @@ class Aggregate(Generic[A]):
         """
         apply = self._apply_unless_ignored if self.ignored else self.apply
         events = iter(events)
-        last = first = next(events, None)
-        if first is None or last is None:
+        first = next(events, None)
+        if first is None:
             return 0
+        last: Event = first
         if first.version > self._version + 1:
             self._begin_again()
             self._version = StreamVersion(first.version - 1)

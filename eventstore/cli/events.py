@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from eventstore.cli.modules import look_here_as_well
+from eventstore.cli.modules import look_here_as_well, module_named
 from eventstore.cli.progress import Progress
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned, cleaned_json
@@ -72,9 +71,8 @@ def verify(
     dsn: str, schema: str, modules: Sequence[str], from_position: int, *, allow_unknown: bool, as_json: bool
 ) -> int:
     """Read what is stored. Exit code 1 if anything can't be read, or has no class here."""
-    here = look_here_as_well()
     for name in modules:
-        _import(name, here)
+        module_named(name)
     found = Verification()
     with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         reader = LogReader(from_position, _PAGE, None, None, None, strict=False, backwards=False, limit=None)
@@ -95,15 +93,6 @@ def verify(
         complain(f"{found.unreadable:,} events can't be read, and {unknown:,} type(s) have no class here")
         return 1
     return 0
-
-
-def _import(name: str, here: str) -> None:
-    try:
-        import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # A module that this one imports.
-        raise InvalidArgument(f"there is no module {error.name!r} in {here}, or installed") from None
 
 
 def _as_json(found: Verification) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from threading import Timer
 from typing import Any, cast
 
 from eventstore.aggregate import Aggregate
-from eventstore.cli.modules import look_here_as_well
+from eventstore.cli.modules import object_named
 from eventstore.cli.telling import complain
 from eventstore.errors import InvalidArgument
 from eventstore.postgres import PostgresEventStore
@@ -48,18 +48,7 @@ def run(dsn: str, schema: str, port: int, targets: Sequence[str], *, opens_brows
 
 def _aggregate(target: str) -> type[Aggregate[Any]]:
     """The class that ``package.module:name`` names, or of whose repository it is the name."""
-    module_name, colon, name = target.partition(":")
-    if not (colon and module_name and name):
-        raise InvalidArgument(f"{target!r}: name a Repository or an Aggregate as package.module:name")
-    here = look_here_as_well()
-    try:
-        found: Any = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # A module that this one imports.
-        raise InvalidArgument(f"{target!r}: there is no module {error.name!r} in {here}, or installed") from None
-    for part in name.split("."):
-        found = getattr(found, part, None)
+    found: Any = object_named(target, "a Repository or an Aggregate")
     if isinstance(found, Repository):
         found = cast("Any", found)._operations._type
     if not (isinstance(found, type) and issubclass(found, Aggregate)):

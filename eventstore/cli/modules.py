@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from types import ModuleType
 
 from eventstore.errors import InvalidArgument
 
@@ -17,6 +18,17 @@ def look_here_as_well() -> str:
     return here
 
 
+def module_named(name: str, prefix: str = "") -> ModuleType:
+    """Import a module. Raises InvalidArgument, whose text has a prefix, if it is nowhere."""
+    here = look_here_as_well()
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # A module that this one imports.
+        raise InvalidArgument(f"{prefix}there is no module {error.name!r} in {here}, or installed") from None
+
+
 def object_named(target: str, what: str) -> object:
     """What ``package.module:name`` names; None if the module has nothing of that name.
 
@@ -25,13 +37,7 @@ def object_named(target: str, what: str) -> object:
     module_name, colon, name = target.partition(":")
     if not (colon and module_name and name):
         raise InvalidArgument(f"{target!r}: name {what} as package.module:name")
-    here = look_here_as_well()
-    try:
-        found: object = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # A module that this one imports.
-        raise InvalidArgument(f"{target!r}: there is no module {error.name!r} in {here}, or installed") from None
+    found: object = module_named(module_name, f"{target!r}: ")
     for part in name.split("."):
         found = getattr(found, part, None)
     return found

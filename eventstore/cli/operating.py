@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 from eventstore.cli import arguments
+from eventstore.cli.actions import dsn
 
 AddCommand: TypeAlias = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
 """Adds a command for a store, by its name, a line about it and the function that runs it."""
 
 
-def add_commands(add: AddCommand, dsn: Callable[[argparse.Namespace], str]) -> None:
-    """Add the commands. ``dsn`` is the database that arguments name."""
+def add_commands(add: AddCommand) -> None:
+    """Add the commands."""
 
     def verify(args: argparse.Namespace) -> int:
         from eventstore.cli import verifying  # noqa: PLC0415 when it runs

@@ -112,10 +112,10 @@ def parser_for(*, exact: bool) -> _Parser:
         commands, "import", "append the rows of a CSV or JSON Lines file as events", actions.import_rows, database
     )
     (operating.add_exact_import if exact else _add_import)(imported)
-    operating.add_commands(lambda name, what, run: _command(commands, name, what, run, database), actions.dsn)
+    operating.add_commands(lambda name, what, run: _command(commands, name, what, run, database))
     _add_events(commands, database)
     _add_following(commands, database)
-    subject_commands.add(commands, database, actions.dsn)
+    subject_commands.add(commands, database)
     return parser
 
 

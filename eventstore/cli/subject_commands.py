@@ -7,15 +7,14 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from eventstore.cli import arguments
+from eventstore.cli import actions, arguments
 
 _Commands: TypeAlias = "argparse._SubParsersAction[Any]"
-_Dsn: TypeAlias = Callable[[argparse.Namespace], str]
 _KEYS_SCHEMA = "eventstore_keys"
 
 
-def add(commands: _Commands, database: argparse.ArgumentParser, dsn_of: _Dsn) -> None:
-    """Add the command, whose database ``dsn_of`` finds."""
+def add(commands: _Commands, database: argparse.ArgumentParser) -> None:
+    """Add the command."""
     subjects = commands.add_parser(
         "subjects",
         help="see and forget the subjects of personal data, and rotate what wraps their keys",
@@ -25,15 +24,15 @@ def add(commands: _Commands, database: argparse.ArgumentParser, dsn_of: _Dsn) ->
             "hexadecimal digits in the environment's EVENTSTORE_KEY_ENCRYPTION_KEY."
         ),
     )
-    actions = subjects.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
+    subcommands = subjects.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
 
     def action(name: str, what: str, run: Callable[[argparse.Namespace, str], int]) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = actions.add_parser(
+        made: argparse.ArgumentParser = subcommands.add_parser(
             name, help=what, description=f"{what[0].upper()}{what[1:]}.", parents=[database, _keys()]
         )
 
         def called(args: argparse.Namespace) -> int:
-            return run(args, dsn_of(args))
+            return run(args, actions.dsn(args))
 
         made.set_defaults(run=called)
         return made

@@ -8,13 +8,12 @@ import os
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from typing import Any, NamedTuple, cast
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from eventstore.cli.modules import look_here_as_well
+from eventstore.cli.modules import object_named
 from eventstore.cli.subject_commands import keys_dsn
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned, cleaned_json
@@ -97,18 +96,9 @@ def _secret(name: str, digits: str) -> bytes | None:
 
 
 def _of_the_application(target: str) -> SubjectKeys:
-    module_name, colon, name = target.partition(":")
-    if not colon or not module_name or not name:
+    if not all(target.partition(":")):
         raise InvalidArgument(f"{target!r} must be MODULE:NAME, such as shop.keys:subject_keys")
-    here = look_here_as_well()
-    try:
-        found: object = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # A module that this one imports.
-        raise InvalidArgument(f"{target!r}: there is no module {error.name!r} in {here}, or installed") from None
-    for part in name.split("."):
-        found = getattr(found, part, None)
+    found = object_named(target, "a SubjectKeys")
     if not isinstance(found, SubjectKeys):
         raise InvalidArgument(f"{target!r} is not a SubjectKeys of eventstore.privacy")
     return found
