@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import psycopg
@@ -49,9 +50,17 @@ _SUBJECT_KEYS = "subject_keys"
 
 
 def migrations(directory: str = "") -> list[Migration]:
-    """The files of sql/ in their order. Number 0 is the table that records the others; it is run every time."""
+    """The files of sql/, or of a directory in it, in their order.
+
+    Number 0 is the table that records the others; it is run every time, and is the same for every directory.
+    """
+    found = _files_in(sql_directory())
+    return [found[0], *_files_in(sql_directory() / directory)] if directory else found
+
+
+def _files_in(directory: Traversable) -> list[Migration]:
     found: list[Migration] = []
-    for file in (sql_directory() / directory if directory else sql_directory()).iterdir():
+    for file in directory.iterdir():
         match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
         if match:
             found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from eventstore.core.checkpoints import FAR_BEHIND, PRESENCE, SubscriptionState, above_the_log
 from eventstore.core.refusals import needs_read_committed
 from eventstore.core.requests import Operation, Request, ask
-from eventstore.core.subject_keys import AnySubjectKeys
 from eventstore.core.subscription_requests import (
     Heartbeat,
     PollSubscription,
@@ -22,7 +20,6 @@ from eventstore.errors import (
     SubscriptionFailed,
 )
 from eventstore.subscriptions.handling import HandlingFailed, InTransaction
-from eventstore.subscriptions.options import Settings
 from eventstore.subscriptions.outages import (
     Patience,
 )
@@ -46,34 +43,12 @@ class Wait(Request[None]):
 class Follower(RetriedBatches):
     """One worker of a subscription."""
 
-    def __init__(
-        self,
-        name: str,
-        settings: Settings,
-        *,
-        exactly_once: bool,
-        strict: bool,
-        tables: tuple[str, ...] = (),
-        subject_keys: Callable[[], AnySubjectKeys | None],
-        reads_elsewhere: bool = False,
-        batched: bool = False,
-    ) -> None:
-        super().__init__(
-            name,
-            settings,
-            exactly_once=exactly_once,
-            strict=strict,
-            subject_keys=subject_keys,
-            reads_elsewhere=reads_elsewhere,
-            batched=batched,
-        )
-        self.tables = tables
-        """The tables of its read model, as the handler names them."""
-        self.state = SubscriptionState.STOPPED
-        self.error: Exception | None = None
-        self._news: tuple[int, int, int] | None = None
-        """What a poll would find, where that is known."""
-        self._beat = float("-inf")
+    state = SubscriptionState.STOPPED
+    error: Exception | None = None
+    _news: tuple[int, int, int] | None = None
+    """What a poll would find, where that is known."""
+    _beat = float("-inf")
+    """When it last said that it is there."""
 
     def register(self) -> Operation[None]:
         """Make the subscription, or let one that had given up try again."""

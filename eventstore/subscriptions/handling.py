@@ -129,11 +129,14 @@ class Batches:
         *,
         exactly_once: bool,
         strict: bool,
+        tables: tuple[str, ...] = (),
         subject_keys: Callable[[], AnySubjectKeys | None],
-        reads_elsewhere: bool,
-        batched: bool,
+        reads_elsewhere: bool = False,
+        batched: bool = False,
     ) -> None:
         self.name = check_name("name", name)
+        self.tables = tables
+        """The tables of its read model, as the handler names them."""
         self.batch_size = settings.batch_size
         self.stopping = False
         self._settings = settings
