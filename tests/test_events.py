@@ -409,6 +409,8 @@ def test_an_event_shows_its_envelope_before_any_of_it_was_decoded() -> None:
     assert set(dir(event)) >= ENVELOPE
     assert vars(event).keys() == {"tracking_number", "_record"}
     assert event.position == 10
+    assert vars(event).keys() == {"tracking_number", "_record", "position"}
+    assert [getattr(event, name) is getattr(event, name) for name in sorted(ENVELOPE)] == [True] * len(ENVELOPE)
     assert vars(event).keys() >= ENVELOPE
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from eventstore import codec
 from eventstore.cli.telling import complain, stopping_at_signals
-from eventstore.codec.record import DATA, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row, envelope_of
+from eventstore.codec.record import DATA, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row, happened_at
 from eventstore.codec.showing import LINE, cleaned, json_of
 from eventstore.core.lines import json_line
 from eventstore.core.operations import LogReader, repeated
@@ -181,7 +181,7 @@ def _is_since(row: Row, moment: datetime | None) -> bool:
     if moment is None:
         return True
     try:
-        happened: datetime = envelope_of(row)["timestamp"]
+        happened: datetime = happened_at(row)
     except DeserializationError:
         return True
     return happened >= moment
@@ -238,7 +238,7 @@ def _shower(*, as_json: bool) -> Callable[[Row], None]:
 def as_columns(row: Row) -> str:
     """An event for people: position, time, stream, version, type, data."""
     try:
-        happened = envelope_of(row)["timestamp"].isoformat(" ", "milliseconds")
+        happened = happened_at(row).isoformat(" ", "milliseconds")
     except DeserializationError:
         happened = "?"
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from eventstore.codec.record import POSITION, Row, envelope_of
+from eventstore.codec.record import POSITION, Row, happened_at
 from eventstore.core.operations import LogReader, repeated
 from eventstore.core.requests import ReadLog, ReadStream, SafePosition
 from eventstore.errors import DeserializationError
@@ -118,7 +118,7 @@ class Reading:
 
 def _time_of(row: Row) -> datetime:
     try:
-        found: datetime = envelope_of(row)["timestamp"]
+        found: datetime = happened_at(row)
     except DeserializationError:
         return datetime.max.replace(tzinfo=UTC)
     return found
