@@ -228,9 +228,11 @@ class Faults:
     def _is_read_only(self) -> bool:
         """Whether the server has read its new settings, which sessions do one after the other."""
         deadline = time.monotonic() + _TARGET_SECONDS
-        while not (there := self.query("SHOW default_transaction_read_only") == "on") and time.monotonic() < deadline:
+        while self.query("SHOW default_transaction_read_only") != "on":
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.01)
-        return there
+        return True
 
     def _set_read_only(self, value: str) -> None:
         self._execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
