@@ -53,7 +53,7 @@ _AFTER_TOMBSTONE = SQL("""
     WHERE event.position BETWEEN %s AND %s AND before.tombstone LIMIT 1
 """)
 _ARCHIVED = SQL("""
-    INSERT INTO {schema}.archived_streams (stream_id, before, archive, digest) VALUES (%s, %s, %s, '')
+    INSERT INTO {schema}.archived_streams (stream_id, before, archive, manifest, digest) VALUES (%s, %s, %s, '', '')
     ON CONFLICT DO NOTHING
 """)
 _SUBJECTS = SQL("""
