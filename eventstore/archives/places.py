@@ -1,15 +1,20 @@
-"""Where an archive is kept: a directory, which keeps a few files by their names."""
+"""Where an archive is kept: a directory, or a place in object storage. Both keep a few files by their names."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from eventstore.errors import ArchiveError, InvalidArgument
+
+T = TypeVar("T")
 
 
 class Place(Protocol):
@@ -47,8 +52,8 @@ def place_at(where: str) -> Place:
     if not separator:
         return Directory(where)
     if scheme in {"file", "local"}:
-        return Directory(rest)
-    raise InvalidArgument(f"the place of an archive must be a directory, not {where!r}")
+        return Directory(rest)  # fsspec would leave it to the system when the files are on the disk.
+    return Bucket(where)
 
 
 class Directory:
@@ -108,3 +113,60 @@ class Directory:
             yield
         except OSError as error:
             raise ArchiveError(self.name, f"{what}: {error.strerror or error}") from error
+
+
+class Bucket:
+    """A place in object storage, or wherever else fsspec reaches."""
+
+    def __init__(self, address: str) -> None:
+        self.name = re.sub(r"(://[^:/@]*):[^/@]*@", r"\1@", address)
+        try:
+            core: Any = import_module("fsspec.core")
+        except ImportError:
+            raise InvalidArgument(f"for {self.name} you need `pip install pg-eventstore[archive]`") from None
+        # What it raises depends on the file system, and is not always an OSError.
+        self._files, self._root = self._called("it can't be opened", lambda: core.url_to_fs(address))
+
+    def names(self) -> list[str]:
+        def listed() -> list[str]:
+            self._files.invalidate_cache()
+            try:
+                found: list[str] = self._files.ls(self._root, detail=False)
+            except FileNotFoundError:
+                return []
+            return [name.rstrip("/").rpartition("/")[2] for name in found]
+
+        return self._called("can't be read", listed)
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self._called(f"{name} can't be read", partial(self._files.cat_file, self._path(name)))
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        self._called(f"{name} can't be written", partial(self._piped, name, content, "overwrite"))
+
+    def create(self, name: str, content: bytes) -> bool:
+        def created() -> bool:
+            try:
+                self._piped(name, content, "create")
+            except FileExistsError:
+                return False
+            return True
+
+        return self._called(f"{name} can't be written", created)
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._called(f"{name} can't be removed", partial(self._files.rm_file, self._path(name)))
+
+    def _piped(self, name: str, content: bytes, mode: str) -> None:
+        self._files.pipe_file(self._path(name), content, mode=mode)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _called(self, what: str, function: Callable[[], T]) -> T:
+        try:
+            return function()
+        except Exception as error:
+            raise ArchiveError(self.name, f"{what}: {str(error) or type(error).__name__}") from error
