@@ -330,6 +330,15 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
         metavar="N",
         help="only events above N (default: %(default)s)",
     )
+    archives = rebuild.add_mutually_exclusive_group()
+    archives.add_argument(
+        "--archive",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="an archive with events that it needs; you can give it several times",
+    )
+    archives.add_argument("--without-archives", action="store_true", help="leave out events that are in archives")
     retry = _command(commands, "retry", "handle a subscription's parked events again", actions.retry)
     retry.add_argument("worker", metavar="MODULE:NAME", help="the Subscription or Projection")
     retry.add_argument(
