@@ -166,6 +166,15 @@ def test_a_store_with_archived_streams_is_exported_and_imported(
     assert run("verify", where=other_schema)[0] == 0
 
 
+@pytest.mark.usefixtures("carts")
+def test_reading_an_archived_stream_says_what_is_missing(run: Run, tmp_path: Path) -> None:
+    run(*ARCHIVE, tmp_path / "a")
+    code, out, err = run("read", "Cart-1")
+    assert (code, err) == (0, "eventstore: the versions below 4 were moved into an archive: `eventstore restore`\n")
+    assert out.count("\n") == 1
+    assert run("read", "Cart-1", "--backwards")[2] == run("read", "Cart-0")[2] == ""
+
+
 # What is in the way.
 
 

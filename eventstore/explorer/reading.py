@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import psycopg
+from psycopg import Cursor
+from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Identifier
+
 from eventstore.codec.record import POSITION, Row, happened_at
 from eventstore.core.operations import LogReader, repeated
 from eventstore.core.requests import ReadLog, ReadStream, SafePosition
 from eventstore.errors import DeserializationError
+from eventstore.postgres.failures import translated
 from eventstore.postgres.stores import PostgresEventStore
 
 PAGE = 50
@@ -34,6 +40,22 @@ RANGES = {
     "day": Range("day", timedelta(days=1), 48),
     "week": Range("week", timedelta(days=7), 56),
 }
+
+
+_ARCHIVED = SQL("""
+    SELECT before, archive, to_char(archived_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') FROM {schema}.archived_streams
+    WHERE stream_id = %s::text ORDER BY before
+""")
+
+
+class Archived(NamedTuple):
+    """Events of a stream that were moved into an archive."""
+
+    before: int
+    """They are those below this version."""
+    archive: str
+    at: str
+    """When, in UTC."""
 
 
 class Reading:
@@ -76,9 +98,19 @@ class Reading:
             return found, found[-1][POSITION]
         return found, floor + 1 if floor else None
 
-    def stream(self, stream_id: str, above: int, limit: int) -> Sequence[Row]:
-        """Events of a stream above a version."""
-        return self.store.carry_out(repeated(ReadStream(stream_id, above, 2**63 - 1, backwards=False, limit=limit)))
+    def stream(self, stream_id: str, above: int, upto: int) -> Sequence[Row]:
+        """Events of a stream above a version, up to and with another."""
+        return self.store.carry_out(repeated(ReadStream(stream_id, above, upto, backwards=False, limit=None)))
+
+    def archived(self, stream_id: str) -> list[Archived]:
+        """What of a stream is in archives, the oldest first."""
+        schema = self.store.statements.schema
+        with self.store.transaction() as transaction, Cursor(transaction.connection, row_factory=tuple_row) as cursor:
+            try:
+                cursor.execute(_ARCHIVED.format(schema=Identifier(schema)), [stream_id])
+                return [Archived(*row) for row in cursor.fetchall()]
+            except psycopg.Error as error:
+                raise translated(error, broken=transaction.connection.broken, schema=schema) from error
 
     def last_version(self, stream_id: str) -> int:
         rows = self.store.carry_out(repeated(ReadStream(stream_id, 0, 2**63 - 1, backwards=True, limit=1)))
