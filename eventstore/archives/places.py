@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from eventstore.errors import ArchiveError, InvalidArgument
+from eventstore.signals import raised_by_a_signal
 
 T = TypeVar("T")
 
@@ -169,4 +170,6 @@ class Bucket:
         try:
             return function()
         except Exception as error:
+            if raised_by_a_signal(error):
+                raise
             raise ArchiveError(self.name, f"{what}: {str(error) or type(error).__name__}") from error
