@@ -30,7 +30,9 @@ from eventstore.postgres import migrate
 from eventstore.postgres.embedded import EmbeddedServer
 from eventstore.postgres.migrations import _migrated, migrations
 
-PAGE = Path(__file__).parents[1] / "docs" / "runbook.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "runbook.md"
+PRODUCTION = DOCS / "production.md"
 ANY = ExpectedVersion.ANY
 
 SHOP = """
@@ -309,3 +311,24 @@ def test_a_database_says_what_takes_its_space(book: Book) -> None:
 def test_every_case_of_the_page_has_commands() -> None:
     assert [title for title, blocks in sections().items() if not blocks] == []
     assert len(sections()) >= 15
+
+
+def test_the_metrics_to_watch_are_those_that_status_prints(
+    store: PostgresEventStore, book: Book, schema: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append(store)
+    Subscription(store, "mails", lambda _: None).run_until_caught_up()
+    capsys.readouterr()
+    assert cli.main(["status", "--prometheus", "--dsn", book.dsn, "--schema", schema]) == 0
+    printed = capsys.readouterr().out
+    named = set(re.findall(r"eventstore_[a-z_]+", PRODUCTION.read_text()))
+    assert len(named) > 5
+    assert {name for name in named if not re.search(rf"^{name}\b", printed, re.MULTILINE)} == set()
+
+
+def test_the_queries_to_watch_run(book: Book, store: PostgresEventStore) -> None:
+    append(store)
+    found = re.findall(r"[`\"](SELECT [^`\"]+)[`\"]", PRODUCTION.read_text())
+    assert len(found) > 5
+    for statement in found:
+        assert not book._sql(statement.replace("eventstore.", f'"{book.schema}".')).startswith("ERROR"), statement

@@ -30,4 +30,5 @@ def _opened(row: Row, keys: Keys) -> Row:
         data, metadata = opened_data(row, keys).packed, opened_metadata(row, keys).packed
     except ValueError:  # Damaged, or of another key store: it stays as it is.
         return row
-    return (*row[:DATA], data, metadata, *row[METADATA + 1 :])
+    stream_id, version, position, event_id, event_type, _, _, timestamp, utc_offset, revision = row
+    return stream_id, version, position, event_id, event_type, data, metadata, timestamp, utc_offset, revision

@@ -60,8 +60,13 @@ _SEALED = "$sealed"
 
 def _subject(sealed: Any) -> str:
     """Whose a sealed value is, of its JSON: a subject and bytes, unless it is damaged."""
-    subject = cast("list[Any]", sealed)[0] if isinstance(sealed, list) and sealed else "?"
-    return str(subject.get("$uuid", "?") if isinstance(subject, dict) else subject)
+    match sealed:
+        case [{"$uuid": subject}, _]:
+            return str(subject)
+        case [str(subject), _]:
+            return subject
+        case _:
+            return "?"
 
 
 def tree(value: Any) -> list[Node]:
