@@ -22,7 +22,7 @@ from uuid import UUID
 
 from eventstore.codec.annotations import add_annotations, described, is_class_variable, own_annotations
 from eventstore.codec.personal import Personal, check_event_marks, check_personal_metadata, early_marks
-from eventstore.codec.record import Record, envelope_of
+from eventstore.codec.record import ENVELOPE_READERS, Record
 from eventstore.codec.showing import represented
 from eventstore.codec.upcasting import check_revision
 from eventstore.codec.values import copied, default_of, is_required, uuid_of
@@ -33,7 +33,7 @@ from eventstore.names import check_name
 _VERSION_7 = 7 << 76 | 2 << 62
 _RANDOM_OR_TIME = ~(0xF << 76 | 0x3 << 62)
 
-ENVELOPE = frozenset({"event_id", "timestamp", "metadata", "stream_id", "version", "position", "revision"})
+ENVELOPE = frozenset(ENVELOPE_READERS)
 """The attributes that every event has beside its own fields."""
 
 _RESERVED = (
@@ -105,8 +105,7 @@ class _EnvelopeAttribute:
                 raise AttributeError(f"{owner.__name__!r} object has no attribute {name!r}", name=name, obj=event)
             attributes[name] = self._default if self._default_factory is None else self._default_factory()
         else:
-            for attribute, value in envelope_of(record).items():
-                attributes.setdefault(attribute, value)
+            attributes[name] = ENVELOPE_READERS[name](record)
         return attributes[name]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from eventstore import codec
-from eventstore.codec.record import EVENT_ID, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row, envelope_of
+from eventstore.codec.record import EVENT_ID, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row, happened_at
 from eventstore.context import CAUSATION_ID, CORRELATION_ID
 from eventstore.core.asynchronous import AsyncRequestStore
 from eventstore.core.blocking import RequestStore
@@ -161,7 +161,7 @@ def _traced(row: Row) -> TracedEvent:
     except DeserializationError:
         metadata = {}
     try:
-        timestamp = envelope_of(row)["timestamp"]
+        timestamp = happened_at(row)
     except DeserializationError:
         timestamp = None
     return TracedEvent(

@@ -28,11 +28,9 @@ BEGIN
         SELECT min(version) - 1 INTO _before FROM {schema}.events
         WHERE event_id = ANY (_event_ids) AND stream_id || '' = _stream_id;
     END IF;
-    IF _event_ids = (
-        SELECT array_agg(event_id ORDER BY version) FROM (
-            SELECT event_id, version FROM {schema}.events
-            WHERE stream_id = _stream_id AND version > _before ORDER BY version LIMIT cardinality(_event_ids)
-        ) AS there
+    IF _before < _last AND cardinality(_event_ids) > 0 AND _event_ids = ARRAY(
+        SELECT event_id FROM {schema}.events
+        WHERE stream_id = _stream_id AND version > _before ORDER BY version LIMIT cardinality(_event_ids)
     ) THEN
         SELECT version, position INTO _version, _position FROM {schema}.events
         WHERE stream_id = _stream_id AND version = _before + cardinality(_event_ids);
@@ -41,12 +39,14 @@ BEGIN
     IF _retired THEN
         RETURN (_last, _last_position, 'retired'::text);
     END IF;
-    SELECT version, position INTO _version, _position FROM {schema}.events
-    WHERE event_id = ANY (CASE WHEN _expected_version < 0 THEN _event_ids ELSE _given_ids END)
-        AND stream_id || '' = _stream_id
-    ORDER BY version LIMIT 1;
-    IF FOUND THEN
-        RETURN (_version, _position, 'already stored'::text);
+    IF _expected_version < 0 OR _given_ids IS NOT NULL THEN
+        SELECT version, position INTO _version, _position FROM {schema}.events
+        WHERE event_id = ANY (CASE WHEN _expected_version < 0 THEN _event_ids ELSE _given_ids END)
+            AND stream_id || '' = _stream_id
+        ORDER BY version LIMIT 1;
+        IF FOUND THEN
+            RETURN (_version, _position, 'already stored'::text);
+        END IF;
     END IF;
     IF (_expected_version >= 0 AND _expected_version <> _last) OR (_expected_version = -2 AND _last = 0) THEN
         RETURN (_last, NULL::bigint, 'conflict'::text);

@@ -93,10 +93,10 @@ class TestRefusalsAfterALostAnswer:
 
     def test_one_is_final_once_the_session_is_gone(self, proxy: Proxy, schema: str) -> None:
         with PostgresEventStore.connect(proxy.dsn, schema) as store:
-            store.append("s", events(), 0)
-            proxy.lose("append", delivered=False)
+            store.append("the-stream", events(), 0)
+            proxy.lose("the-stream", delivered=False)
             with pytest.raises(ConcurrencyError) as refused:
-                store.append("s", events(), 5)
+                store.append("the-stream", events(), 5)
             assert refused.value.actual_version == 1
             assert proxy.lost == 1
 

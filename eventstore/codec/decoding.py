@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -76,12 +76,10 @@ class _Level:
         self.lenient = lenient
         self.sealed = sealed
         # timestamp=3: msgpack's own, which other writers may use, is a datetime in UTC.
-        self._options: dict[str, Any] = {"ext_hook": self._from_extension, "strict_map_key": False, "timestamp": 3}
+        options: dict[str, Any] = {"ext_hook": self._from_extension, "strict_map_key": False, "timestamp": 3}
         if wary:  # Slower, as every map is made here then.
-            self._options["object_pairs_hook"] = _checked_map
-
-    def unpack(self, packed: bytes) -> Any:
-        return untyped_msgpack.unpackb(packed, **self._options)
+            options["object_pairs_hook"] = _checked_map
+        self.unpack: Callable[[bytes], Any] = partial(untyped_msgpack.unpackb, **options)
 
     def _from_extension(self, code: int, payload: bytes) -> Any:
         reader = EXTENSION_READERS.get(code)
@@ -257,6 +255,7 @@ _LEVELS = {
     (lenient, wary, sealed): _outermost(lenient=lenient, wary=wary, sealed=sealed)
     for lenient, wary, sealed in product((False, True), repeat=3)
 }
+_unpack = _LEVELS[False, False, False].unpack
 
 
 def decode(packed: bytes, *, lenient: bool = False, sealed: bool = False) -> dict[Any, Any]:
@@ -265,12 +264,16 @@ def decode(packed: bytes, *, lenient: bool = False, sealed: bool = False) -> dic
     ``lenient`` reads members and dataclasses of classes that are not registered here as Unregistered. ``sealed`` reads
     personal values as Sealed.
     """
+    value: dict[Any, Any]
     try:
-        wary = False
-        if len(packed) > HARMLESS_BYTES:
-            check_size(packed)
-            wary = _is_suspicious(packed)
-        value: dict[Any, Any] = _LEVELS[lenient, wary, sealed].unpack(packed)
+        if len(packed) <= HARMLESS_BYTES and not lenient and not sealed:  # As nearly all are, and a tenth faster.
+            value = _unpack(packed)
+        else:
+            wary = False
+            if len(packed) > HARMLESS_BYTES:
+                check_size(packed)
+                wary = _is_suspicious(packed)
+            value = _LEVELS[lenient, wary, sealed].unpack(packed)
     except (NewerRevision, RevisionError, SealedFound):
         raise
     except UpcastFailed as error:

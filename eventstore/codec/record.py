@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from eventstore.codec.values import MICROSECOND, fixed_zone, uuid_of
@@ -11,6 +13,7 @@ from eventstore.errors import DeserializationError
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """Where the microseconds of a record's timestamp start: PostgreSQL's own epoch, so that nothing needs converting."""
 
+_EPOCH_OF_CLOCKS = EPOCH.replace(tzinfo=None)
 _NO_OFFSET = timedelta()
 
 
@@ -48,24 +51,28 @@ REVISION: Final = 9
 """Where the columns are in a Row."""
 
 
-def envelope_of(record: Row) -> dict[str, Any]:
-    """The attributes that every event has beside its own fields, as this one has them; its metadata as if empty."""
-    stream_id, version, position, event_id, _, _, _, timestamp, utc_offset, revision = record
-    microseconds = int.from_bytes(timestamp, signed=True)
+def happened_at(record: Row) -> datetime:
+    """When an event happened, on its own clock. Raises DeserializationError."""
+    utc_offset = record[UTC_OFFSET]
+    microseconds = int.from_bytes(record[TIMESTAMP], signed=True)
     try:
-        local = EPOCH.replace(tzinfo=None) + timedelta(microseconds=microseconds, seconds=utc_offset)
-        happened = local.replace(tzinfo=fixed_zone(utc_offset))
+        local = _EPOCH_OF_CLOCKS + timedelta(microseconds=microseconds, seconds=utc_offset)
+        return local.replace(tzinfo=fixed_zone(utc_offset))
     except (OverflowError, ValueError) as error:  # Another writer's: PostgreSQL knows more years than Python.
-        raise DeserializationError(f"timestamp of version {version} of stream {stream_id!r}", str(error)) from None
-    return {
-        "event_id": uuid_of(int.from_bytes(event_id)),
-        "timestamp": happened,
-        "metadata": {},
-        "stream_id": stream_id,
-        "version": version,
-        "position": position,
-        "revision": revision,
-    }
+        where = f"timestamp of version {record[VERSION]} of stream {record[STREAM_ID]!r}"
+        raise DeserializationError(where, str(error)) from None
+
+
+ENVELOPE_READERS: Mapping[str, Callable[[Row], Any]] = {
+    "event_id": lambda record: uuid_of(int.from_bytes(record[EVENT_ID])),
+    "timestamp": happened_at,
+    "metadata": lambda _: {},
+    "stream_id": itemgetter(STREAM_ID),
+    "version": itemgetter(VERSION),
+    "position": itemgetter(POSITION),
+    "revision": itemgetter(REVISION),
+}
+"""How the attributes that every event has are read from its record. Metadata that is not empty is decoded elsewhere."""
 
 
 def timestamp_parts(timestamp: datetime) -> tuple[bytes, int]:

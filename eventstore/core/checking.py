@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from eventstore import codec
-from eventstore.codec.record import EVENT_TYPE, Row, envelope_of
+from eventstore.codec.record import EVENT_TYPE, Row, happened_at
 from eventstore.core.sealed_snapshots import subjects_of_snapshot
 from eventstore.core.snapshots import checksum_of
 from eventstore.errors import DeserializationError, InvalidArgument
@@ -105,7 +105,7 @@ def _unreadable(record: Row, where: str) -> Iterator[Finding]:
         except DeserializationError as error:
             yield Finding(kind, where, error.reason)
     try:
-        envelope_of(record)
+        happened_at(record)
     except DeserializationError as error:
         yield Finding("timestamp", where, error.reason)
 

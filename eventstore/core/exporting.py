@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
-from eventstore.codec.record import Record, envelope_of, timestamp_parts
+from eventstore.codec.record import Record, happened_at, timestamp_parts
 from eventstore.errors import EventStoreError, InvalidArgument
 from eventstore.names import check_name
 
@@ -62,7 +62,7 @@ def first_line(filters: dict[str, Any]) -> bytes:
 def line_of(exported: Exported) -> bytes:
     """The line of an event. Raises DeserializationError for a time that Python does not know."""
     record = exported.record
-    timestamp: datetime = envelope_of(record)["timestamp"]
+    timestamp: datetime = happened_at(record)
     values: dict[str, Any] = {
         "position": record.position,
         "stream_id": record.stream_id,

@@ -7,7 +7,7 @@ import json
 from typing import Any
 from uuid import UUID
 
-from eventstore.codec.record import Row, envelope_of
+from eventstore.codec.record import Row, happened_at
 from eventstore.codec.showing import cleaned_json
 from eventstore.codec.typed_json import to_json
 from eventstore.errors import DeserializationError
@@ -22,7 +22,7 @@ def json_object(row: Row) -> dict[str, Any]:
     """An event as one JSON object."""
     stream_id, version, position, event_id, event_type, data, metadata, timestamp, utc_offset, revision = row
     try:
-        moment: Any = envelope_of(row)["timestamp"].isoformat()
+        moment: Any = happened_at(row).isoformat()
     except DeserializationError:  # Python does not know the year.
         moment = {"$undecodable": [int.from_bytes(timestamp, signed=True), utc_offset]}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from eventstore.codec.record import POSITION, Row, envelope_of
+from eventstore.codec.record import POSITION, Row, happened_at
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Operation, ReadLog, SafePosition
 from eventstore.errors import DeserializationError
@@ -54,7 +54,6 @@ def is_since(row: Row, moment: datetime) -> bool:
 def time_of(row: Row) -> datetime | None:
     """When an event happened; None for a moment that Python does not know."""
     try:
-        happened: datetime = envelope_of(row)["timestamp"]
+        return happened_at(row)
     except DeserializationError:
         return None
-    return happened

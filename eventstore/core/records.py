@@ -144,8 +144,8 @@ def _known_names(cls: Any) -> frozenset[str]:
 
 _Kind: TypeAlias = "tuple[type[Event], Mapping[str, Field[Any]], tuple[str, ...], int]"
 """How events of one type are read: their class, its fields, the names of these in the order it stores them in, and its
-revision, or _HOLDS_PERSONAL."""
-_HOLDS_PERSONAL = 0
+revision, or one of these, which no event has."""
+_HOLDS_PERSONAL, _HAS_NO_CLASS = 0, -1
 
 
 def _checked_revision(event: Event) -> int:
@@ -197,20 +197,20 @@ def decode_each(  # noqa: C901 each call would cost as much as a field
         cls, fields, order, present = kinds[event_type]
         attributes: dict[str, Any]
         try:
-            if cls is Event:
-                attributes = {"_data": decode(data, lenient=True), "event_type": event_type, "revision": revision}
-            elif present == _HOLDS_PERSONAL:
-                attributes, metadata = _with_sealed(record, cls, keys), empty
-            elif revision != present:
-                attributes = _older(cls, data, revision)
-                attributes["revision"] = revision
-            else:
+            if revision == present:  # First, as nearly all are of the class as it is now.
                 try:
                     attributes = decode(data)
                 except DeserializationError:
                     attributes = _without_gone_types(cls, data, revision)
                 if tuple(attributes) != order:
                     attributes = codec.completed(attributes, fields)
+            elif cls is Event:
+                attributes = {"_data": decode(data, lenient=True), "event_type": event_type, "revision": revision}
+            elif present == _HOLDS_PERSONAL:
+                attributes, metadata = _with_sealed(record, cls, keys), empty
+            else:
+                attributes = _older(cls, data, revision)
+                attributes["revision"] = revision
             if metadata != empty:
                 attributes["metadata"] = decode(metadata, lenient=cls is Event)
         except codec.SealedFound:
@@ -337,7 +337,7 @@ def _kind_of(record: Row, *, strict: bool) -> _Kind:
                 "no class was defined with this event_type: import the module that defines it",
                 **_place_of(record),
             )
-        return Event, {}, (), 0
+        return Event, {}, (), _HAS_NO_CLASS
     learn(cls)
     fields = cls._fields or {}
     present = _HOLDS_PERSONAL if marks_of(cls).personal else cls.revision

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventstore import codec
-from eventstore.codec.record import DATA, EVENT_TYPE, POSITION, REVISION, TIMESTAMP, UTC_OFFSET, Row, envelope_of
+from eventstore.codec.record import DATA, EVENT_TYPE, POSITION, REVISION, TIMESTAMP, UTC_OFFSET, Row, happened_at
 from eventstore.codec.registry import registered_class
 from eventstore.core.records import decode_each
 from eventstore.errors import DeserializationError
@@ -115,7 +115,7 @@ def _check_time(row: Row) -> None:
     """Raise DeserializationError for a time that Python does not know, such as year 10,000."""
     # The first byte says whether it is within some thousand years: then nothing is made of it, which takes long.
     if row[TIMESTAMP][0] not in _WITHIN_MILLENNIA or abs(row[UTC_OFFSET]) >= _DAY:
-        envelope_of(row)
+        happened_at(row)
 
 
 _DAY = 86_400

@@ -83,7 +83,8 @@ class Proxy:
 
     def __init__(self, dsn: str) -> None:
         self._target = dsn
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        # Room for the pools that all reconnect after a crash: who finds none asks again after 1, 2, 4, 8 … seconds.
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._lock = threading.Lock()
         self._order: Order | None = None
         self._sessions: set[_Session] = set()

@@ -41,7 +41,8 @@ _PAUSES = (0.0, 0.4)
 """Seconds between two faults, at least and at most."""
 _TASKS = 4
 """How many calls an async writer has under way at a time."""
-_SETTINGS = {"deadlock_timeout": "200ms"}
+_SETTINGS = {"deadlock_timeout": "200ms", "max_connections": "200"}
+"""Enough connections for the pools of all workers, which fill up as connections are lost."""
 _PATIENCE = 4
 """How many times as long as it was told a campaign may take to deliver the least number of every fault."""
 _QUIET_SECONDS = 60

@@ -141,19 +141,22 @@ class Faults:
 
     def query(self, statement: str) -> Any:
         """The first value that the server answers, as soon as it is up."""
+        row = self._execute(statement).fetchone()
+        return row and row[0]
+
+    def _execute(self, statement: str) -> psycopg.Cursor[Any]:
+        """Have a statement carried out as soon as the server is up and has a connection to spare."""
         deadline = time.monotonic() + _UP_SECONDS
         while True:
             try:
                 if self._admin is None:
                     self._admin = psycopg.connect(self._server.dsn, autocommit=True, application_name="driver")
-                row = self._admin.execute(statement.encode()).fetchone()
+                return self._admin.execute(statement.encode())
             except psycopg.OperationalError:
                 self.close()
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
-            else:
-                return row and row[0]
 
     def left_open(self) -> int:
         """How many sessions of writers are idle in a transaction, and have been for longer than a writer is."""
@@ -218,20 +221,30 @@ class Faults:
         """As while the server is switched over: no transaction that begins may write."""
         self._set_read_only("on")
         try:
-            return self.query("SHOW default_transaction_read_only") == "on" and self._wait(_MOODS)
+            return self._is_read_only() and self._wait(_MOODS)
         finally:
             self._set_read_only("off")
 
+    def _is_read_only(self) -> bool:
+        """Whether the server has read its new settings, which sessions do one after the other."""
+        deadline = time.monotonic() + _TARGET_SECONDS
+        while self.query("SHOW default_transaction_read_only") != "on":
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
     def _set_read_only(self, value: str) -> None:
-        with psycopg.connect(self._server.dsn, autocommit=True) as connection:
-            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}".encode())
-            connection.execute("SELECT pg_reload_conf()")
+        self._execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        self._execute("SELECT pg_reload_conf()")
 
     def _lock_model(self) -> bool:
         """Lock the table of the projection, as for a migration: its handler's statements are refused."""
-        with psycopg.connect(self._server.dsn) as connection:
-            connection.execute(f"LOCK TABLE {MODEL} IN EXCLUSIVE MODE".encode())
+        try:
+            self._execute(f"BEGIN; LOCK TABLE {MODEL} IN EXCLUSIVE MODE")
             return self._wait(_MOODS)
+        finally:
+            self.close()
 
     def _wait(self, seconds: tuple[float, float]) -> bool:
         time.sleep(self._random.uniform(*seconds))
