@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from benchmarks import appending, commands, following, loading, network, privacy, sizes
+from benchmarks import appending, commands, contention, following, loading, network, privacy, sizes
 from eventstore.postgres import migrate
 from eventstore.postgres.embedded import EmbeddedServer
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--large", type=int, default=10_000_000, help="events of the large store (default: %(default)s)"
     )
-    names = "append, network, commands, load, snapshot, log, other, large, follow, size, privacy"
+    names = "append, network, commands, many, load, snapshot, log, other, large, follow, size, privacy"
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {names}")
     args = parser.parse_args()
     with (
@@ -42,6 +42,7 @@ def main() -> None:
             "append": partial(appending.beside_others, pool, server.dsn, args.rounds),
             "network": partial(network.beside_others, server.dsn, args.rounds),
             "commands": partial(commands.beside_others, pool, server.dsn, args.rounds),
+            "many": partial(contention.beside_others, pool, server.dsn, args.rounds),
             "load": partial(loading.beside_others, pool, server.dsn, args.rounds),
             "snapshot": partial(loading.with_snapshot, pool, args.rounds, args.size),
             "log": partial(loading.whole_log, pool, server.dsn, args.rounds, args.size),
@@ -70,4 +71,5 @@ def _follow(pool: ConnectionPool, dsn: str, size: int) -> None:
     following.waiting(pool, 10)
 
 
-main()
+if __name__ == "__main__":  # Not in the processes that a benchmark starts.
+    main()
