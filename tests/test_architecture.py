@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 FLOORS = [
     ["errors"],
-    ["names", "versions"],
+    ["names", "signals", "versions"],
     ["codec"],
     ["event_types"],
     ["event"],

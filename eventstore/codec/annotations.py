@@ -15,6 +15,8 @@ import typing
 from types import SimpleNamespace
 from typing import Any, ClassVar, ForwardRef, cast, get_args, get_origin
 
+from eventstore.signals import raised_by_a_signal
+
 if sys.version_info >= (3, 14):
     import annotationlib
 
@@ -81,7 +83,9 @@ def described(cls: type, annotation: Any) -> str:
     """
     try:
         annotation = resolved(cls, annotation)
-    except Exception:  # noqa: BLE001 an annotation is any expression, and its names may exist for type checkers only
+    except Exception as error:  # an annotation is any expression, and its names may exist for type checkers only
+        if raised_by_a_signal(error):
+            raise
         return _text(annotation, ())
     return _text(annotation, ())
 

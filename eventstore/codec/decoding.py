@@ -47,6 +47,7 @@ from eventstore.codec.values import (
 )
 from eventstore.errors import DeserializationError, NewerRevision, RevisionError
 from eventstore.names import uuid_text
+from eventstore.signals import raised_by_a_signal
 
 
 class SealedFound(DeserializationError):
@@ -279,6 +280,8 @@ def decode(packed: bytes, *, lenient: bool = False, sealed: bool = False) -> dic
     except UpcastFailed as error:
         raise DeserializationError("msgpack", str(error)) from (error.__cause__ or error)
     except Exception as error:  # whatever damaged bytes lead to is one error for the caller
+        if raised_by_a_signal(error):
+            raise
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
     if type(value) is not dict:
         raise DeserializationError("msgpack", "it is not a map")

@@ -38,6 +38,7 @@ from eventstore.codec.registry import registered_class, registered_name
 from eventstore.codec.upcasting import chain_of, revision_of
 from eventstore.codec.values import IMMUTABLE, MAX_COLLISIONS, MICROSECOND, Sealed, check_hashes
 from eventstore.errors import RevisionError, SerializationError
+from eventstore.signals import raised_by_a_signal
 from eventstore.versions import StreamVersion
 
 _BUFFER = 512
@@ -280,6 +281,8 @@ def packed_value(subject: str, steps: Sequence[Any], value: Any) -> bytes:
     except RevisionError:
         raise
     except Exception as error:  # also what a time zone or a property of the application's raises
+        if raised_by_a_signal(error):
+            raise
         raise SerializationError(subject, "", str(error) or type(error).__name__) from error
     return packed
 

@@ -18,6 +18,7 @@ from eventstore.codec.format import MAX_DEPTH
 from eventstore.codec.values import IMMUTABLE, copied
 from eventstore.errors import InvalidArgument, SerializationError
 from eventstore.names import check_subject
+from eventstore.signals import raised_by_a_signal
 
 Path: TypeAlias = tuple[Any, ...]
 """The names, keys and indexes that lead to a value, after the word for where it begins, such as ``data``."""
@@ -162,6 +163,8 @@ def _evaluated(base: type, name: str, annotation: Any) -> Any:
     try:
         return resolved(base, annotation, include_extras=True)
     except Exception as error:
+        if raised_by_a_signal(error):
+            raise
         text = annotation if isinstance(annotation, str) else annotation.__forward_arg__
         if _MARK.search(text):
             raise _Unknown(

@@ -14,6 +14,7 @@ from eventstore.codec.personal import note_type
 from eventstore.codec.upcasting import chain_of, declare_revision, revision_of
 from eventstore.errors import DuplicateType, InvalidArgument
 from eventstore.names import check_name, check_names
+from eventstore.signals import raised_by_a_signal
 
 _T = TypeVar("_T", bound=type[Any])
 
@@ -242,6 +243,8 @@ def _hints(cls: type) -> list[Any]:
                 continue  # It is not stored.
             try:
                 found.append(resolved(base, annotation))
-            except Exception:  # noqa: BLE001 an annotation is any expression; a type that it hides can be registered
+            except Exception as error:  # an annotation is any expression; a type that it hides can be registered
+                if raised_by_a_signal(error):
+                    raise
                 found.append(annotation)
     return found

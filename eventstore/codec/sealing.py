@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -29,6 +30,7 @@ from eventstore.codec.format import (
 from eventstore.codec.personal import Marks, Path, Personal, marks_of, path_text, placeholder_of
 from eventstore.codec.values import IMMUTABLE, Sealed
 from eventstore.errors import InvalidOperation, SubjectKeyError
+from eventstore.signals import raised_by_a_signal
 
 KEY_BYTES = 32
 """Of a subject's key, and of a key-encryption key: AES-256."""
@@ -212,7 +214,9 @@ def opened_fields(
             plaintext = cipher.open(value._ciphertext, associated_data(event_id, (root, name)))
             try:
                 values[name] = decode_value(plaintext)
-            except Exception:  # noqa: BLE001 of a class that is gone, for one
+            except Exception as error:  # of a class that is gone, for one
+                if raised_by_a_signal(error):
+                    raise
                 return None
     return values, {value.subject for _, value in sealed}
 
@@ -253,11 +257,19 @@ def opened(packed: bytes, event_id: bytes, root: str, keys: Keys | None) -> Open
             return _opened_value(value, subject, sealed, associated_data(event_id, path), keys)
         return value
 
-    try:
+    with _damage_is_a_value_error():
         return Opened(_repacked(open_(_unpacked(packed, 0), (root,), 0)), frozenset(subjects))
+
+
+@contextmanager
+def _damage_is_a_value_error() -> Generator[None, None, None]:
+    try:
+        yield
     except ValueError:
         raise
     except Exception as error:  # Whatever damaged bytes lead to.
+        if raised_by_a_signal(error):
+            raise
         raise ValueError(str(error) or type(error).__name__) from error
 
 
@@ -273,6 +285,8 @@ def parsed(payload: bytes) -> tuple[str, bytes]:
     try:
         subject, sealed = untyped_msgpack.unpackb(payload, ext_hook=_subject_uuid)
     except Exception as error:
+        if raised_by_a_signal(error):
+            raise
         raise ValueError("a sealed value is not an array of a subject and bytes") from error
     if type(subject) is not str or type(sealed) is not bytes:
         raise ValueError("a sealed value is not an array of a subject and bytes")

@@ -39,6 +39,7 @@ from eventstore.codec.format import (
 )
 from eventstore.codec.showing import duration
 from eventstore.errors import DeserializationError, InvalidArgument
+from eventstore.signals import raised_by_a_signal
 
 _EXACT_INT = 2**53
 """Parsers that know floats only lose digits of larger ones."""
@@ -58,6 +59,8 @@ def to_json(packed: bytes) -> Any:
             check_size(packed)
         return _shown(_unpacked(packed))
     except Exception as error:  # whatever damaged bytes lead to, recursion without an end included
+        if raised_by_a_signal(error):
+            raise
         raise DeserializationError("msgpack", str(error) or type(error).__name__) from error
 
 

@@ -13,6 +13,7 @@ from inspect import iscoroutinefunction
 from typing import Any, TypeAlias, TypeVar, cast
 
 from eventstore.errors import InvalidArgument, RevisionError
+from eventstore.signals import raised_by_a_signal
 
 Upcaster: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -142,6 +143,8 @@ def upcast(cls: type, values: dict[Any, Any], revision: int) -> dict[Any, Any]:
         try:
             made: object = chain[step - 1](values)
         except Exception as error:
+            if raised_by_a_signal(error):
+                raise
             raise UpcastFailed(f"{_step_of(cls, step)} raised {type(error).__name__}: {error}") from error
         if type(made) is not dict:
             raise UpcastFailed(f"{_step_of(cls, step)} returned {type(made).__name__}, not a dict")

@@ -15,12 +15,12 @@ from eventstore.core.commands import Command
 from eventstore.core.logs import repository_log as _log
 from eventstore.core.requests import Call, Operation, ask
 from eventstore.core.sealed_snapshots import keys_to_take, keys_to_use, subjects_of_snapshot
-from eventstore.core.signals import raised_by_a_signal
 from eventstore.core.snapshots import aggregate_from, snapshot_of
 from eventstore.core.subject_keys import are_remembered
 from eventstore.errors import AccessDenied, AggregateNotFound, InvalidArgument, SchemaError, SnapshotError
 from eventstore.event import Event, detached
 from eventstore.observing import Loading as Seen
+from eventstore.signals import raised_by_a_signal
 from eventstore.store import Snapshot, SnapshotAndEvents, SnapshotKey
 from eventstore.versions import StreamVersion
 

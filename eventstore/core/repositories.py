@@ -17,9 +17,9 @@ from eventstore.core.commands import Command
 from eventstore.core.loading import Loading
 from eventstore.core.personal_data import subjects_of
 from eventstore.core.requests import Call, Operation, Pause, WithTransaction, ask
-from eventstore.core.signals import raised_by_a_signal
 from eventstore.errors import ConcurrencyError, EventAlreadyStored, InvalidArgument
 from eventstore.event import Event
+from eventstore.signals import raised_by_a_signal
 from eventstore.versions import ExpectedVersion, StreamVersion
 
 A = TypeVar("A", bound=Aggregate[Any])

@@ -16,8 +16,8 @@ from eventstore.codec.registry import described_fields, registered_class, regist
 from eventstore.codec.sealing import Keys
 from eventstore.codec.values import IMMUTABLE
 from eventstore.core.sealed_snapshots import opened_state, sealed_attributes
-from eventstore.core.signals import raised_by_a_signal
 from eventstore.errors import SnapshotError
+from eventstore.signals import raised_by_a_signal
 from eventstore.store import Snapshot
 from eventstore.versions import StreamVersion
 

@@ -12,10 +12,10 @@ from eventstore.codec.sealing import KEY_BYTES, Cipher
 from eventstore.core.key_requests import AddKey, DestroyKey, FindKeys, KeysToRewrap, ListKeys, RewrapKey, WrappedKey
 from eventstore.core.operations import repeated
 from eventstore.core.requests import Call, Operation, ask
-from eventstore.core.signals import raised_by_a_signal
 from eventstore.core.subject_keys import KeyRecord
 from eventstore.errors import EventStoreError, ForgottenSubject, InvalidArgument, SubjectKeyError
 from eventstore.names import check_name
+from eventstore.signals import raised_by_a_signal
 
 _PAGE = 500
 

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin
 from uuid import UUID
 
 from eventstore.codec.annotations import own_annotations, resolved
+from eventstore.signals import raised_by_a_signal
 
 _PLAIN: dict[Any, Any] = {
     bool: True,
@@ -51,7 +52,9 @@ def hint_of(cls: type, field: dataclasses.Field[Any]) -> Any:
     """What the annotation of a field means; as it is where names in it are unknown."""
     try:
         return resolved(owner_of(cls, field.name), field.type)
-    except Exception:  # noqa: BLE001 an annotation is any expression, and its names may exist for type checkers only
+    except Exception as error:  # an annotation is any expression, and its names may exist for type checkers only
+        if raised_by_a_signal(error):
+            raise
         return field.type
 
 

@@ -36,6 +36,7 @@ from eventstore.errors import (
 from eventstore.event import Event
 from eventstore.event_types import stored_types
 from eventstore.names import check_name
+from eventstore.signals import raised_by_a_signal
 from eventstore.subscriptions.options import Settings
 from eventstore.subscriptions.outages import (
     OLD_SECONDS,
@@ -197,7 +198,9 @@ class Batches:
                 readable = self._readable(event)
                 with slowest.timed(position):
                     yield from ask(Handle(readable))
-            except Exception as error:  # noqa: BLE001 raised again, or a part of the batch
+            except Exception as error:  # raised again, or a part of the batch
+                if raised_by_a_signal(error):
+                    raise
                 slow = slowest.position
                 return (yield from self._failed(claimed, position, error, slowest=slow, done=done, handled=handled))
             done, handled = position, handled + 1
@@ -282,7 +285,9 @@ class Batches:
         if chosen:
             try:
                 yield from ask(HandleBatch([self._readable(event) for _, event in chosen]))
-            except Exception as error:  # noqa: BLE001 raised again, or a part of the batch
+            except Exception as error:  # raised again, or a part of the batch
+                if raised_by_a_signal(error):
+                    raise
                 failed = self._failed(claimed, middle, error, slowest=middle, done=claimed.position, handled=count - 1)
                 return (yield from failed)
         yield from self._save(claimed, end, middle, middle, count)
