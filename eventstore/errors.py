@@ -277,6 +277,18 @@ class SchemaError(EventStoreError):
         super().__init__(f"schema {schema!r}: {reason}")
 
 
+class ArchiveError(EventStoreError):
+    """An archive of events can't be read or written, was altered, or is not one of this store. Nothing was lost.
+
+    ``archive`` is its place, and ``reason`` says what is wrong with it.
+    """
+
+    def __init__(self, archive: str, reason: str) -> None:
+        self.archive = archive
+        self.reason = reason
+        super().__init__(f"archive {archive}: {reason}")
+
+
 class StoreRefused(EventStoreError):
     """The server refuses a request, and will refuse it again. Nothing was stored.
 

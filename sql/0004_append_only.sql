@@ -1,14 +1,18 @@
 -- Protects the log even from its owner. migrate(..., triggers=False) leaves this out, for engines without triggers.
 
 CREATE FUNCTION {schema}.refuse_change() RETURNS trigger
-LANGUAGE plpgsql AS $eventstore$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $eventstore$
 BEGIN
+    IF TG_OP = 'DELETE' AND current_setting('eventstore.archiving_' || {event_positions}::regclass::oid::text, true) = 'on' THEN
+        RETURN NULL;
+    END IF;
     RAISE 'events are append-only: % is refused', TG_OP
         USING ERRCODE = 'restrict_violation', HINT = 'Append an event that corrects the earlier one.';
 END
 $eventstore$;
 
-COMMENT ON FUNCTION {schema}.refuse_change IS 'Refuses every UPDATE, DELETE and TRUNCATE of events.';
+COMMENT ON FUNCTION {schema}.refuse_change IS
+    'Refuses every UPDATE, DELETE and TRUNCATE of events, except for what archive_streams deletes after it is in an archive.';
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.events
 FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();

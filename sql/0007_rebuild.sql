@@ -99,6 +99,8 @@ DECLARE
     _table regclass;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('subscription ' || _name, {event_positions}::regclass::oid::bigint));
+    -- Whoever archives events then sees this rebuild, or it sees what was archived.
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('eventstore.archive', {event_positions}::regclass::oid::bigint));
     IF EXISTS (
         SELECT FROM {schema}.subscriptions WHERE name = _name AND partition = -1 AND seen_at > now() - interval '15 seconds'
     ) THEN

@@ -46,3 +46,5 @@ GRANT INSERT, UPDATE, DELETE ON {schema}.snapshots TO {writer};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.subscriptions, {schema}.parked_events TO {follower}, {operator};
 GRANT DELETE ON {schema}.snapshots TO {operator};
 GRANT SELECT ON {schema}.migrations TO {operator};
+GRANT EXECUTE ON FUNCTION {schema}.archive_streams, {schema}.restore_streams TO {operator};
+GRANT SELECT, INSERT, DELETE ON {schema}.restored_events TO {operator};

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTINGS = {"max_prepared_transactions": "4"}
-pytest_plugins = ["eventstore.testing.plugin", "baskets", "fronts", "keyed_stores", "releases"]
+pytest_plugins = ["eventstore.testing.plugin", "archiving", "baskets", "fronts", "keyed_stores", "releases"]
 
 
 SLOW = {

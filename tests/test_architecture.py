@@ -23,6 +23,7 @@ FLOORS = [
     ["context", "observing", "tombstone"],
     ["aggregate", "store"],
     ["core"],
+    ["archives"],
     ["memory", "postgres", "repository", "async_repository", "log_cursor", "storage", "subscriptions", "eventlock"],
     ["eventstore", "privacy"],
     ["health", "tracing"],
@@ -108,7 +109,7 @@ PURE += [
     "codec.personal",
     "codec.sealing",
 ]
-PURE += ["core.requests", "core.subscription_requests", "core.refusals"]
+PURE += ["core.requests", "core.subscription_requests", "core.refusals", "archives.manifest"]
 PURE += [
     "subscriptions.following",
     "subscriptions.handling",

@@ -32,6 +32,7 @@ from eventstore import (
     Subscription,
     handles,
 )
+from eventstore.cli import main
 from eventstore.context import causing
 from eventstore.explorer import Explorer
 from eventstore.explorer import reading as explorer_reading
@@ -143,6 +144,23 @@ def test_a_stream_shows_the_state_at_a_version_and_what_its_event_changed(store:
     assert "first int 1" in text
     assert "first int 1 changed" not in text
     assert "total int 3 → 6 changed" in words(get("/stream?id=ExplorerSum-1"))
+
+
+def test_a_stream_with_archived_events_says_where_they_are(
+    store: PostgresEventStore, get: Get, dsn: str, schema: str, tmp_path: Path
+) -> None:
+    for number in range(3):
+        store.append("ExplorerSum-1", [ExplorerAdded(number=1)], number)
+    store.close_stream("ExplorerSum-1", ExplorerAdded(number=3), 3)
+    store.append("ExplorerSum-1", [ExplorerAdded(number=4), ExplorerAdded(number=5)], 4)
+    place = str(tmp_path / "<b>")
+    arguments = ["ExplorerSum-1", "--before", "4", "--archived", place]
+    assert main(["truncate", "--dsn", dsn, "--schema", schema, *arguments]) == 0
+    shown = words(get("/stream?id=ExplorerSum-1&version=5"))
+    assert f"The events below version 4 were moved into the archive {place} on " in shown
+    assert "Version 5 of 6" in shown
+    assert "total int 3 → 7 changed" in shown
+    assert get("/stream?id=ExplorerSum-1&version=2").status_code == 200
 
 
 def test_a_state_that_can_not_be_made_says_why(store: PostgresEventStore, get: Get) -> None:

@@ -26,6 +26,7 @@ def kinds_of(module: object) -> set[type]:
 EVERY = kinds_of(requests) | kinds_of(subscription_requests)
 OF_KEY_STORES = kinds_of(key_requests) - kinds_of(requests)
 REBUILDS = {
+    "ListArchives",
     "EnterRebuild",
     "WrittenElsewhere",
     "LockSubscription",

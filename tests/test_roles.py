@@ -61,6 +61,13 @@ ATTEMPTS = {
     "truncate checkpoints": "TRUNCATE {schema}.subscriptions",
     "read migrations": "SELECT * FROM {schema}.migrations",
     "forge migrations": "UPDATE {schema}.migrations SET checksum = ''",
+    "archive streams": "SELECT {schema}.archive_streams('{}', '{}', '{}', 'a', '')",
+    "restore streams": "SELECT {schema}.restore_streams('')",
+    "hand in restored events": "DELETE FROM {schema}.restored_events",
+    "see what was archived": "SELECT * FROM {schema}.archived_streams",
+    "forge what was archived": "INSERT INTO {schema}.archived_streams VALUES ('Order-1', 1, 'a', '', '')",
+    "forget what was archived": "DELETE FROM {schema}.archived_streams",
+    "calculate digests": "SELECT {schema}.archived_digests('{}', '{}', '{}')",
     "read another store": "SELECT * FROM {other}.events",
     "append to another store": f"SELECT {{other}}.append('Order-1', {NOTHING})",
     "follow another store": "SELECT * FROM {other}.subscriptions",
@@ -71,7 +78,14 @@ ATTEMPTS = {
     "read a file of the server": "SELECT pg_read_file('PG_VERSION')",
     "run a program on the server": "COPY {schema}.events TO PROGRAM 'true'",
 }
-READS = {"read events", "read the log", "read snapshots", "read the status", "find who is in the way"}
+READS = {
+    "read events",
+    "see what was archived",
+    "read the log",
+    "read snapshots",
+    "read the status",
+    "find who is in the way",
+}
 FOLLOWS = {
     "read checkpoints", "move a checkpoint", "remove a subscription", "read parked events", "park an event",
 }  # fmt: skip
@@ -80,7 +94,9 @@ MAY = {
     "writer": READS
     | {"append", "append in a transaction", "append to many streams", "write snapshots", "delete snapshots"},
     "follower": READS | FOLLOWS,
-    "operator": READS | FOLLOWS | {"delete snapshots", "read migrations"},
+    "operator": READS
+    | FOLLOWS
+    | {"delete snapshots", "read migrations", "archive streams", "restore streams", "hand in restored events"},
 }
 REFUSED_TO_THE_OWNER = {"update events", "delete events", "truncate events"}
 """By the trigger, which an owner can disable."""
@@ -144,6 +160,20 @@ def test_a_role_may_do_what_it_is_for_and_nothing_else(
     else:
         expected = {what: "done" if what in MAY[role] else "denied" for what in ATTEMPTS}
     assert became == expected
+
+
+def test_an_operator_archives_and_restores(
+    dsn: str, schema: str, roles: Roles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PostgresEventStore.connect(dsn, schema) as store:
+        store.append("Order-1", [Event(event_type="T")], 0)
+        store.retire("Order-1", reason="done")
+    for role, code in ((roles.follower, 1), (roles.writer, 1), (roles.operator, 0)):
+        where = ["--dsn", make_conninfo(dsn, options=f"-c role={role}"), "--schema", schema]
+        place = str(tmp_path / role)
+        assert main(["archive", *where, "--category", "Order", "--retired-for", "0d", "--to", place]) == code
+        assert ("permission denied" in capsys.readouterr().err) is bool(code)
+    assert main(["restore", *where, place]) == 0
 
 
 def test_what_runs_with_its_owners_rights_has_no_more_than_the_stores_owner(

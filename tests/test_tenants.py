@@ -134,7 +134,9 @@ def test_all_tenants_are_migrated_and_a_failure_stops_none(tenants: Tenants, poo
     with pool.connection() as connection:
         connection.execute(f"UPDATE {prefix}one.migrations SET checksum = 'other' WHERE number = 1")
         connection.execute(f"DELETE FROM {prefix}two.migrations WHERE name = 'operations'")
-        connection.execute(f"DROP TABLE {prefix}two.archived_streams")
+        connection.execute(f"DROP TABLE {prefix}two.archived_streams, {prefix}two.restored_events")
+        for function in ("archived_digests", "archive_streams", "restore_streams"):
+            connection.execute(f"DROP FUNCTION {prefix}two.{function}")
     for applied in (("0010_operations",), ()):
         found = {each.name: each for each in tenants.migrate()}
         assert sorted(found) == ["one", "three", "two"]

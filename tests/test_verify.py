@@ -153,7 +153,7 @@ DAMAGES = {
         "parked event: of subscription 'mails': there is no event at position 999",
     ),
     "an archived stream without its tombstone": (
-        "INSERT INTO archived_streams VALUES ('Gone-1', 7, 'archive', '\\x00')",
+        "INSERT INTO archived_streams VALUES ('Gone-1', 7, 'archive', '\\x00', '\\x00')",
         "archived stream: 'Gone-1': its tombstone or closing event, version 7, is missing",
     ),
     "a trigger that is disabled": (

@@ -154,7 +154,8 @@ def run_workers(args: argparse.Namespace) -> int:
 def rebuild(args: argparse.Namespace) -> int:
     from eventstore.cli import following  # noqa: PLC0415
 
-    return following.rebuild(args.projection, args.from_position)
+    archives = None if args.without_archives else args.archive
+    return following.rebuild(args.projection, args.from_position, archives)
 
 
 def retry(args: argparse.Namespace) -> int:

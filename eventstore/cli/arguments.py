@@ -68,6 +68,13 @@ def moment(text: str) -> datetime:
         ) from None
 
 
+def age(text: str) -> datetime:
+    """The moment that was so long ago."""
+    if re.fullmatch(r"[0-9]{1,9}[smhdw]", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 90d, 2w or 12h")
+    return moment(text)
+
+
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 

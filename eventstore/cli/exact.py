@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier, Literal
 
 from eventstore.cli.compressed import opened
+from eventstore.cli.copying import copy_into
 from eventstore.cli.progress import Progress
 from eventstore.codec.sealing import subjects_in
 from eventstore.codec.showing import cleaned
@@ -40,11 +40,6 @@ _THERE = SQL("""
     JOIN {schema}.events AS event ON event.stream_id = wanted.stream_id AND event.version = wanted.version
 """)
 _DRAW = SQL("SELECT pg_catalog.setval({sequence}, %s)")
-_COPY = SQL("""
-    COPY {schema}.events (version, position, timestamp, utc_offset, revision, closing, tombstone, event_id, stream_id,
-        event_type, data, metadata)
-    FROM STDIN (FORMAT binary)
-""")
 _GAPS = SQL("""
     SELECT stream_id, version, closing OR tombstone FROM {schema}.events AS event
     WHERE position BETWEEN %s AND %s AND version > 1 AND NOT EXISTS (
@@ -58,16 +53,13 @@ _AFTER_TOMBSTONE = SQL("""
     WHERE event.position BETWEEN %s AND %s AND before.tombstone LIMIT 1
 """)
 _ARCHIVED = SQL("""
-    INSERT INTO {schema}.archived_streams (stream_id, before, archive, digest) VALUES (%s, %s, %s, '')
+    INSERT INTO {schema}.archived_streams (stream_id, before, archive, manifest, digest) VALUES (%s, %s, %s, '', '')
     ON CONFLICT DO NOTHING
 """)
 _SUBJECTS = SQL("""
     INSERT INTO {schema}.subject_streams (subject, stream_id) SELECT * FROM unnest(%s::text[], %s::text[])
     ON CONFLICT DO NOTHING
 """)
-_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_FIXED = struct.Struct("!hiqiqi8siiihi?i?i16si")
-"""The number of columns; then each with its length before it, up to the length of the stream id."""
 
 
 def import_exactly(dsn: str, schema: str, path: Path) -> int:
@@ -164,11 +156,7 @@ class _Import:
         first, last = batch[0].record.position, batch[-1].record.position
         # Before the rows can be seen: readers refuse positions that the sequence has not drawn.
         self._rows(_DRAW, (max(last, self._rows(_DRAWN)[0][0]),))
-        with Cursor(self._connection).copy(_COPY.format(**self._names)) as copy:
-            copy.write(_HEAD)
-            for each in batch:
-                copy.write(_packed(each))
-            copy.write(b"\xff\xff")
+        copy_into(self._connection, SQL("{schema}.events").format(**self._names), batch)
         self._note_subjects(batch)
         self._check(first, last)
         self.count += len(batch)
@@ -241,16 +229,3 @@ def _events(lines: IO[bytes], path: Path) -> Iterator[Exported]:
             raise ExportError(path, number, f"position {exported.record.position} is not above {before}")
         before = exported.record.position
         yield exported
-
-
-def _packed(exported: Exported) -> bytes:
-    """A row in the binary format of COPY."""
-    record, closing, tombstone = exported
-    stream_id, version, position, event_id, event_type, data, metadata, timestamp, utc_offset, revision = record
-    texts = stream_id.encode(), event_type.encode()
-    fixed = _FIXED.pack(
-        12, 8, version, 8, position, 8, timestamp, 4, utc_offset, 2, revision, 1, closing, 1, tombstone, 16, event_id,
-        len(texts[0]),
-    )  # fmt: skip
-    lengths = (len(each).to_bytes(4) for each in (texts[1], data, metadata))
-    return b"".join((fixed, texts[0], next(lengths), texts[1], next(lengths), data, next(lengths), metadata))

@@ -16,9 +16,9 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from eventstore.cli.compressed import opened
+from eventstore.cli.copying import COLUMNS, exported
 from eventstore.cli.modules import object_named
 from eventstore.cli.progress import Progress
-from eventstore.codec.record import Record
 from eventstore.codec.showing import cleaned
 from eventstore.core.exporting import Digest, Exported, ExportError, event_of, first_line, line_of
 from eventstore.core.records import decode_each, encode_events
@@ -30,9 +30,7 @@ from eventstore.postgres.migrations import connected
 
 _PAGE = 2000
 _ROWS = SQL("""
-    SELECT stream_id, version, position, pg_catalog.uuid_send(event_id), event_type, data, metadata,
-        pg_catalog.timestamptz_send(timestamp), utc_offset, revision, closing, tombstone
-    FROM {schema}.events
+    SELECT {columns} FROM {schema}.events AS event
     WHERE position > %(after)b AND position <= %(upto)b
         AND (%(stream_id)b::text IS NULL OR stream_id = %(stream_id)b)
         AND (%(category)b::text IS NULL OR pg_catalog.starts_with(stream_id, %(category)b || '-'))
@@ -77,8 +75,8 @@ def export(dsn: str, schema: str, path: Path, filters: Filters, anonymize: str |
             if old.exists():
                 _copy(old, path, file, digest, begin)
             for page in _exported(dsn, schema, filters, max(filters.since_position, digest.position)):
-                for exported in _changed(page, change) if change is not None else page:
-                    _write(file, digest, line_of(exported))
+                for each in _changed(page, change) if change is not None else page:
+                    _write(file, digest, line_of(each))
                 digest.events += len(page)
                 digest.position = page[-1].record.position
             file.write(digest.last_line())
@@ -123,7 +121,7 @@ def _exported(dsn: str, schema: str, filters: Filters, after: int) -> Iterator[l
     with connected(dsn) as connection, Progress("exporting", total=max(upto - after, 1)) as progress:
         connection.autocommit = True
         try:
-            for page in _pages(connection, _ROWS.format(schema=Identifier(schema)), wanted, after):
+            for page in _pages(connection, _ROWS.format(schema=Identifier(schema), columns=COLUMNS), wanted, after):
                 yield page
                 reached = page[-1].record.position
                 progress.advance(len(page), reached - after)
@@ -138,7 +136,7 @@ def _pages(
     with Cursor(connection, row_factory=tuple_row) as cursor:
         while True:
             cursor.execute(statement, {**wanted, "after": after}, binary=True, prepare=True)
-            page = [Exported(Record(*row[:10]), row[10], row[11]) for row in cursor.fetchall()]
+            page = [exported(row) for row in cursor.fetchall()]
             if not page:
                 return
             yield page
@@ -154,10 +152,10 @@ def _function(name: str) -> Callable[[Event], Event]:
 
 def _changed(page: list[Exported], change: Callable[[Event], Event]) -> Iterator[Exported]:
     """The events as a function makes them: it decides about data and metadata, everything else stays."""
-    for exported, event in zip(page, decode_each([each.record for each in page], strict=False), strict=True):
+    for each, event in zip(page, decode_each([row.record for row in page], strict=False), strict=True):
         changed = change(event)
         if not isinstance(changed, Event) or changed.event_type != event.event_type:  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"the function returned {changed!r} for a {event.event_type}: return such an event")
         new = encode_events([changed])
-        record = exported.record._replace(data=new.data[0], metadata=new.metadata[0], revision=new.revisions[0])
-        yield exported._replace(record=record)
+        record = each.record._replace(data=new.data[0], metadata=new.metadata[0], revision=new.revisions[0])
+        yield each._replace(record=record)

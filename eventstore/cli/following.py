@@ -219,7 +219,7 @@ def mark(dsn: str, schema: str, every: float) -> int:
     return 0
 
 
-def rebuild(target: str, from_position: int) -> int:
+def rebuild(target: str, from_position: int, archives: Sequence[str] | None) -> int:
     """Rebuild a projection's read model, with a progress bar."""
     projection = _worker(target)
     if not isinstance(projection, Projection):
@@ -233,7 +233,7 @@ def rebuild(target: str, from_position: int) -> int:
             bar.advance(now.events - before.events, done=(now.position - before.position) / span)
             last[:] = [now]
 
-        projection.rebuild(from_position, progress=show)
+        projection.rebuild(from_position, progress=show, archives=archives)
     end = last[-1]
     done = f"{end.events:,} events, {end.rate:,.0f}/s, up to position {end.position:,}"
     print(cleaned(f"rebuilt {projection.name}: {done}"))

@@ -10,7 +10,8 @@ from typing import TypeAlias
 from eventstore.cli import arguments
 from eventstore.cli.actions import dsn
 
-AddCommand: TypeAlias = Callable[[str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]
+RunCommand: TypeAlias = Callable[[argparse.Namespace], int]
+AddCommand: TypeAlias = Callable[[str, str, RunCommand], argparse.ArgumentParser]
 """Adds a command for a store, by its name, a line about it and the function that runs it."""
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from eventstore import __version__
-from eventstore.cli import actions, arguments, operating, subject_commands, watching_options
+from eventstore.cli import actions, archive_commands, arguments, operating, subject_commands, watching_options
 from eventstore.codec.showing import cleaned
 from eventstore.postgres.dsn import without_passwords
 
 DATABASE_COMMANDS = frozenset(
     {
+        "archive",
         "export",
         "find",
         "import",
@@ -22,11 +23,13 @@ DATABASE_COMMANDS = frozenset(
         "promote",
         "read",
         "remove",
+        "restore",
         "roles",
         "status",
         "streams",
         "tail",
         "trace",
+        "truncate",
         "ui",
         "verify",
     }
@@ -112,7 +115,12 @@ def parser_for(*, exact: bool) -> _Parser:
         commands, "import", "append the rows of a CSV or JSON Lines file as events", actions.import_rows, database
     )
     (operating.add_exact_import if exact else _add_import)(imported)
-    operating.add_commands(lambda name, what, run: _command(commands, name, what, run, database))
+
+    def add(name: str, what: str, run: operating.RunCommand) -> argparse.ArgumentParser:
+        return _command(commands, name, what, run, database)
+
+    operating.add_commands(add)
+    archive_commands.add_commands(add)
     _add_events(commands, database)
     _add_following(commands, database)
     subject_commands.add(commands, database)
@@ -322,6 +330,15 @@ def _add_following(commands: argparse._SubParsersAction[_Parser], database: _Par
         metavar="N",
         help="only events above N (default: %(default)s)",
     )
+    archives = rebuild.add_mutually_exclusive_group()
+    archives.add_argument(
+        "--archive",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="an archive with events that it needs; you can give it several times",
+    )
+    archives.add_argument("--without-archives", action="store_true", help="leave out events that are in archives")
     retry = _command(commands, "retry", "handle a subscription's parked events again", actions.retry)
     retry.add_argument("worker", metavar="MODULE:NAME", help="the Subscription or Projection")
     retry.add_argument(

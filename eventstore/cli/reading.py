@@ -34,7 +34,9 @@ def run(
     with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         events = _read(store, stream_id, from_version, to_version, limit, backwards=backwards)
         shown = 0
-        for shown, event in enumerate(events, 1):  # noqa: B007 counted
+        for shown, event in enumerate(events, 1):
+            if shown == 1 and event.version > from_version + 1 and not backwards:
+                complain(f"the versions below {event.version} were moved into an archive: `eventstore restore`")
             print(show(event))
         if shown or store.read(stream_id, limit=1):
             return 0

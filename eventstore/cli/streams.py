@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from eventstore.cli.telling import complain
@@ -76,7 +77,7 @@ def rows_of(store: PostgresEventStore, schema: str, statement: SQL, wanted: dict
     with store.transaction() as transaction:
         connection = transaction.connection
         try:
-            with psycopg.Cursor(connection) as cursor:
+            with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
                 cursor.execute(statement.format(schema=Identifier(schema)), wanted)
                 return cursor.fetchall()
         except psycopg.Error as error:

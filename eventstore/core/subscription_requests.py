@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from eventstore.core.checkpoints import Claimed, Examined, ParkedEvent, Poll, SubscriptionRow
 from eventstore.core.requests import Request
@@ -156,6 +158,25 @@ class InRecovery(Request[bool]):
 @dataclass(frozen=True, slots=True)
 class Examine(Request[Examined]):
     """Find out how the log and its subscriptions are, and who holds others back, by one short look."""
+
+
+class KnownArchive(NamedTuple):
+    """An archive of which a store has recorded that it moved events there."""
+
+    name: str
+    """Where it was written."""
+    manifest: bytes
+    """The SHA-256 of its manifest; empty if the events are in no archive of this store."""
+    needed: bool
+    """Whether it has events that were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListArchives(Request[list[KnownArchive]]):
+    """List the archives that a store has recorded. Those with events of categories above a position are needed."""
+
+    position: int
+    categories: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)

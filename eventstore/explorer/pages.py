@@ -158,7 +158,7 @@ class Pages:
             flask.abort(404)
         version = min(_number("version", last), last)
         above = max(version - PAGE, 0)
-        rows = self._shown(self._reading.stream(stream_id, above, version - above))
+        rows = self._shown(self._reading.stream(stream_id, above, version))
         return flask.render_template(
             "stream.html",
             stream_id=stream_id,
@@ -166,6 +166,7 @@ class Pages:
             last=last,
             version=version,
             following=above or None,
+            archived=self._reading.archived(stream_id),
             state=self._state(stream_id, version),
         )
 

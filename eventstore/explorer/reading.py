@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 
+from psycopg.sql import SQL
+
+from eventstore.cli.streams import rows_of
 from eventstore.codec.record import POSITION, VERSION, Row
 from eventstore.core.blocking import pages_of
 from eventstore.core.operations import LogReader, repeated
@@ -35,6 +38,22 @@ RANGES = {
     "day": Range("day", timedelta(days=1), 48),
     "week": Range("week", timedelta(days=7), 56),
 }
+
+
+_ARCHIVED = SQL("""
+    SELECT before, archive, to_char(archived_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') FROM {schema}.archived_streams
+    WHERE stream_id = %(stream_id)s::text ORDER BY before
+""")
+
+
+class Archived(NamedTuple):
+    """Events of a stream that were moved into an archive."""
+
+    before: int
+    """They are those below this version."""
+    archive: str
+    at: str
+    """When, in UTC."""
 
 
 class Reading:
@@ -78,9 +97,14 @@ class Reading:
         following = found[-1][POSITION] if len(found) == PAGE else floor + 1 if floor > first else None
         return [row for row in found if since is None or is_since(row, since)], following
 
-    def stream(self, stream_id: str, above: int, limit: int) -> Sequence[Row]:
-        """Events of a stream above a version."""
-        return self.store.carry_out(repeated(ReadStream(stream_id, above, 2**63 - 1, backwards=False, limit=limit)))
+    def stream(self, stream_id: str, above: int, upto: int) -> Sequence[Row]:
+        """Events of a stream above a version, up to and with another."""
+        return self.store.carry_out(repeated(ReadStream(stream_id, above, upto, backwards=False, limit=None)))
+
+    def archived(self, stream_id: str) -> list[Archived]:
+        """What of a stream is in archives, the oldest first."""
+        rows = rows_of(self.store, self.store.statements.schema, _ARCHIVED, {"stream_id": stream_id})
+        return [Archived(*row) for row in rows]
 
     def last_version(self, stream_id: str) -> int:
         rows = self.store.carry_out(repeated(ReadStream(stream_id, 0, 2**63 - 1, backwards=True, limit=1)))

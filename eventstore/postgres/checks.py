@@ -75,13 +75,18 @@ _CHECKPOINTS = SQL("""
 """)
 _PARKED = SQL("""
     SELECT name, position FROM {schema}.parked_events AS parked
-    WHERE NOT EXISTS (SELECT FROM {schema}.events WHERE events.position = parked.position) ORDER BY name, position
+    WHERE dropped_at IS NULL
+        AND NOT EXISTS (SELECT FROM {schema}.events WHERE events.position = parked.position)
+    ORDER BY name, position
 """)
 _ARCHIVED = SQL("""
     SELECT stream_id, before FROM {schema}.archived_streams AS archived
     WHERE NOT EXISTS (
         SELECT FROM {schema}.events WHERE events.stream_id = archived.stream_id AND events.version = archived.before
             AND (closing OR tombstone)
+    ) AND NOT EXISTS (
+        SELECT FROM {schema}.archived_streams AS later
+        WHERE later.stream_id = archived.stream_id AND later.before > archived.before
     ) ORDER BY stream_id, before
 """)
 

@@ -239,14 +239,18 @@ class AsyncProjection(_Following, Generic[T]):
         return self._follower.wants(event)
 
     async def rebuild(
-        self, from_position: int = 0, progress: Callable[[RebuildProgress], object] | None = None
+        self,
+        from_position: int = 0,
+        progress: Callable[[RebuildProgress], object] | None = None,
+        *,
+        archives: Iterable[str] | None = (),
     ) -> None:
         """As Projection.rebuild."""
         if self._running:
             raise InvalidOperation(f"this worker of {self.name!r} runs: create another object for the rebuild")
         self._running = asyncio.get_running_loop()
         self._follower, worker = self._make_follower(), self._follower
-        rebuild = Rebuild(self._follower, from_position, progress)
+        rebuild = Rebuild(self._follower, from_position, progress, archives, asyncio.to_thread)
         observer = self._store.observer
         try:
             with nullcontext() if observer is None else observer.rebuilding(self.name):

@@ -331,7 +331,13 @@ class Projection(_Following, Generic[T]):
         """Return whether the filter lets an event through."""
         return self._follower.wants(event)
 
-    def rebuild(self, from_position: int = 0, progress: Callable[[RebuildProgress], object] | None = None) -> None:
+    def rebuild(
+        self,
+        from_position: int = 0,
+        progress: Callable[[RebuildProgress], object] | None = None,
+        *,
+        archives: Iterable[str] | None = (),
+    ) -> None:
         """Build the read model again from the events, beside the one in use, and swap the two at the end.
 
         Workers continue meanwhile, and readers see the old rows until they see the new ones. An error changes nothing.
@@ -342,16 +348,19 @@ class Projection(_Following, Generic[T]):
         Args:
             from_position: rebuild from the events above this position.
             progress: called with a RebuildProgress before each batch.
+            archives: the places of all archives with events that the filter lets through. Their events are handled in
+                the order of the positions, as if they had never left the log. None: those events are left out.
 
         Raises:
             SubscriptionFailed: an event could not be handled.
-            InvalidOperation: another rebuild is running, this one was stopped, or the handler writes to the tables in
-                use by their full names.
+            ArchiveError: an archive can't be read, was altered, or is not one of this store.
+            InvalidOperation: another rebuild is running, this one was stopped, an archive is missing in ``archives``,
+                or the handler writes to the tables in use by their full names.
         """
         if not self._running.acquire(blocking=False):
             raise InvalidOperation(f"this worker of {self.name!r} runs: create another object for the rebuild")
         self._follower, worker = self._make_follower(), self._follower
-        rebuild = Rebuild(self._follower, from_position, progress)
+        rebuild = Rebuild(self._follower, from_position, progress, archives, lambda read: read())
         observer = self._store.observer
         try:
             with nullcontext() if observer is None else observer.rebuilding(self.name):

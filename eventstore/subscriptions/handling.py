@@ -8,9 +8,10 @@ with the checkpoint, or not at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 from eventstore.codec.record import POSITION, STREAM_ID, Row
 from eventstore.codec.sealing import Keys
@@ -18,7 +19,7 @@ from eventstore.core.checkpoints import REBUILD, Claimed
 from eventstore.core.forgetting import keys_of
 from eventstore.core.records import decode_events
 from eventstore.core.refusals import needs_read_committed
-from eventstore.core.requests import Operation, ReadLog, Request, SafePosition, ask
+from eventstore.core.requests import Call, Operation, ReadLog, Request, SafePosition, ask
 from eventstore.core.subject_keys import AnySubjectKeys
 from eventstore.core.subscription_requests import (
     Claim,
@@ -57,6 +58,11 @@ WINDOW = 100_000
 """At most so many positions in one batch, so that the checkpoint also moves where the filter leaves everything out."""
 
 T = TypeVar("T")
+
+ArchivedRows: TypeAlias = Callable[
+    [int, int, int, Sequence[str] | None, Sequence[str] | None], Sequence[Row] | Awaitable[Sequence[Row]]
+]
+"""At most so many rows out of archives: above a position, up to another, of these types, of these categories."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +155,15 @@ class Batches:
         self._unknown = UnknownTypes(name)
         self._troubles: dict[int, Trouble] = {}
         self._pages = Pages()
+        self.archived: ArchivedRows | None = None
+        """What is read beside the log."""
         self._polled = float("-inf")
         """When it was last asked how far the log may be read."""
+
+    @property
+    def categories(self) -> Sequence[str] | None:
+        """The categories that the filter lets through; None: all."""
+        return self._settings.categories
 
     def wants(self, event: Event) -> bool:
         """Whether the filter lets an event through."""
@@ -234,10 +247,12 @@ class Batches:
         self, after: int, below: int, limit: int, split: tuple[int, int] | None
     ) -> Operation[tuple[Sequence[Row], int]]:
         upto = min(below, after + WINDOW)
-        rows = yield from self._reading(
-            ReadLog(after, upto, limit, self._stored_types(), self._settings.categories, split)
-        )
+        event_types, categories = self._stored_types(), self._settings.categories
+        rows = yield from self._reading(ReadLog(after, upto, limit, event_types, categories, split))
         end = rows[-1][POSITION] if len(rows) == limit else upto
+        if self.archived is not None:
+            call = partial(self.archived, after, end, limit, event_types, categories)
+            return _merged(rows, (yield from ask(Call(call))), limit, end)
         if not rows and upto < below:  # Positions may begin far above, as on a worker of Citus.
             found = yield from self._reading(ReadLog(upto, below, 1, None, None))
             end = found[0][POSITION] - 1 if found else below
@@ -367,3 +382,13 @@ class Batches:
         except EventStoreError:
             pass  # A statement of the handler's own has failed the transaction.
         return None
+
+
+def _merged(rows: Sequence[Row], archived: Sequence[Row], limit: int, end: int) -> tuple[Sequence[Row], int]:
+    """Rows of the log and of archives in the order of their positions, and the position up to which these are all.
+
+    The last event of an archived stream is in both, and so is what was restored.
+    """
+    found = {row[POSITION]: row for row in (*archived, *rows)}
+    merged = [found[position] for position in sorted(found)][:limit]
+    return merged, merged[-1][POSITION] if len(merged) == limit else end

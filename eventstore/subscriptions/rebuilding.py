@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
+from eventstore.archives.reading import Archive, ArchivedLog, opened_archive
+from eventstore.codec.record import Row
 from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import REBUILD
 from eventstore.core.logs import subscription_log as _log
 from eventstore.core.operations import check_number, repeated
-from eventstore.core.requests import Operation, ask
+from eventstore.core.requests import Call, Operation, ask
 from eventstore.core.subscription_requests import (
     AbandonRebuild,
     BeginRebuild,
     EmptiedByRebuild,
     EnterRebuild,
     FinishRebuild,
+    ListArchives,
     ListDropped,
     ListSubscriptions,
     LockSubscription,
@@ -24,6 +29,7 @@ from eventstore.core.subscription_requests import (
 )
 from eventstore.errors import (
     AppendOutcomeUnknown,
+    ArchiveError,
     InvalidArgument,
     InvalidOperation,
     StoreUnavailable,
@@ -64,14 +70,20 @@ class RebuildProgress:
         return (self.target - self.position) * self.seconds / done if done else None
 
 
+Calling: TypeAlias = Callable[[Callable[[], Any]], Any | Awaitable[Any]]
+"""Calls a function that reads files, where nobody is held up by that."""
+
+
 class Rebuild:
-    """One rebuild. ``follower`` is for it alone."""
+    """One rebuild. ``follower`` is for it alone. Files of archives are read by ``call``."""
 
     def __init__(
         self,
         follower: Follower,
         from_position: int,
         progress: Callable[[RebuildProgress], object] | None,
+        archives: Iterable[str] | None,
+        call: Calling,
     ) -> None:
         self._follower = follower
         if not follower.tables:
@@ -81,6 +93,10 @@ class Rebuild:
             )
         self._first = check_number("from_position", from_position)
         self._progress = progress
+        if isinstance(archives, str):
+            raise InvalidArgument(f"archives must be a list of places, such as [{archives!r}]")
+        self._archives = None if archives is None else [str(place) for place in archives]
+        self._call = call
         self._tables: tuple[str, ...] = ()
         self._dropped: frozenset[int] = frozenset()
         self._events = 0
@@ -100,6 +116,7 @@ class Rebuild:
             )
         self._tables = tuple(found)
         self._dropped = frozenset((yield from ask(ListDropped(name))))
+        yield from self._open_archives()
         self._started = time.monotonic()
         patience = Patience("rebuild of", name)
         while True:
@@ -123,6 +140,37 @@ class Rebuild:
             else:
                 patience.reset()
         self._tell(self._position)
+
+    def _open_archives(self) -> Operation[None]:
+        """Let the follower read archives beside the log. Raises unless they are those that it needs."""
+        if self._archives is None:
+            return
+        places = self._archives
+        known = yield from ask(ListArchives(self._first, self._follower.categories))
+        opened: list[Archive] = []
+        if places:
+            opened = yield from ask(Call(lambda: self._call(lambda: [opened_archive(each) for each in places])))
+        for archive in opened:
+            if all(each.manifest != archive.digest for each in known):
+                raise ArchiveError(
+                    archive.place.name,
+                    "the store has no record of events that are there and not in its table: leave it out",
+                )
+        given = {archive.digest for archive in opened}
+        missing = [each.name for each in known if each.needed and each.manifest not in given]
+        if missing:
+            raise InvalidOperation(
+                f"the rebuild of {self._follower.name!r} needs events that were moved into {len(missing)} archive(s), "
+                f"{', '.join(missing[:3])}: name them in `archives`, or let that be None to do without those events"
+            )
+        if opened:
+            log = ArchivedLog(opened)
+
+            def rows(*wanted: Any) -> Sequence[Row] | Awaitable[Sequence[Row]]:
+                found: Sequence[Row] | Awaitable[Sequence[Row]] = self._call(partial(log.rows, *wanted))
+                return found
+
+            self._follower.archived = rows
 
     def _step(self) -> Operation[bool]:
         """One batch; with little left, all of it and the swap. Whether that was done."""

@@ -111,6 +111,11 @@ class RetriedBatches(Batches):
         if claimed != failure.claimed:
             return False  # Another worker has it, or has handled it.
         if parks:
+            if self.archived is not None and not (
+                yield from ask(ReadLog(failure.position - 1, failure.position, 1, None, None))
+            ):
+                where = "it is in an archive, and can only be parked once it is restored"
+                raise SubscriptionFailed(self.name, failure.position, f"{text} ({where})") from failure.cause
             yield from ask(Park(self.name, failure.position, tries, text, rebuild=partition == REBUILD))
             yield from ask(SaveCheckpoint(self.name, partition, failure.position))
         else:

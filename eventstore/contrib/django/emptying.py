@@ -17,7 +17,7 @@ _HOLDS_ANYTHING = SQL("""
 _EMPTY = SQL("""
     ALTER TABLE {0}.events DISABLE TRIGGER USER;
     TRUNCATE {0}.events, {0}.log_mark, {0}.snapshots, {0}.subscriptions, {0}.parked_events,
-        {0}.subject_streams RESTART IDENTITY;
+        {0}.subject_streams, {0}.archived_streams RESTART IDENTITY;
     ALTER TABLE {0}.events ENABLE TRIGGER USER;
 """)
 

@@ -8,10 +8,12 @@ from eventstore.core.subscription_requests import (
     EmptiedByRebuild,
     EnterRebuild,
     FinishRebuild,
+    KnownArchive,
+    ListArchives,
     LockSubscription,
     WrittenElsewhere,
 )
-from eventstore.postgres.statements.statement import Parameters, Rows, names, nothing, statement, value
+from eventstore.postgres.statements.statement import Parameters, Rows, each, names, nothing, statement, value
 
 
 def _name_tables_position(request: BeginRebuild | FinishRebuild) -> Parameters:
@@ -23,7 +25,27 @@ def _tables_or_none(rows: Rows) -> list[str] | None:
     return None if tables is None else list(tables)
 
 
+def _position_categories(request: ListArchives) -> Parameters:
+    categories = names(request.categories)
+    return request.position, categories, categories
+
+
 STATEMENTS = (
+    statement(
+        ListArchives,
+        """
+        SELECT archive, manifest, bool_or(
+            (first.position > %b::bigint) IS NOT FALSE
+            AND (%b::text[] IS NULL OR pg_catalog.strpos(archived.stream_id, '-'::text) > 0
+                AND pg_catalog.split_part(archived.stream_id, '-'::text, 1) = ANY (%b::text[]))
+        )
+        FROM {schema}.archived_streams AS archived
+        LEFT JOIN {schema}.events AS first ON first.stream_id = archived.stream_id AND first.version = archived.before
+        GROUP BY archive, manifest ORDER BY min(archived_at)
+        """,
+        parameters=_position_categories,
+        reply=each(KnownArchive),
+    ),
     statement(
         BeginRebuild,
         "SELECT {schema}.begin_rebuild(%b::text, %b, %b::bigint)",

@@ -25,7 +25,7 @@ class Command(BaseCommand):
     help = (
         "What `eventstore` does, on this project's database: run [NAME ...] (subscriptions, until SIGTERM), status, "
         "rebuild NAME, parked NAME, retry NAME, remove NAME, streams, read STREAM, import FILE, roles, "
-        "events lock|check|verify, subjects show|forget|rotate|list. "
+        "export FILE, archive, restore, truncate STREAM, events lock|check|verify, subjects show|forget|rotate|list. "
         "`manage.py eventstore COMMAND -h` says more."
     )
 
