@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from eventstore import Event, ExpectedVersion, PostgresEventStore
 from eventstore.cli import main, watching
 from eventstore.context import causing
+from eventstore.core import places
 
 ANY = ExpectedVersion.ANY
 Run = Callable[..., tuple[int, str, str]]
@@ -76,7 +77,7 @@ def test_tail_prints_the_newest_events_in_their_order(store: PostgresEventStore,
 
 
 def test_tail_begins_where_times_say(store: PostgresEventStore, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "_MARGIN", 2)
+    monkeypatch.setattr(places, "MARGIN", 2)
     for number in range(40):
         store.append("Order-1", [event(number, timestamp=ago(minutes=40 - number))], number)
     assert numbers(run("tail", "--json", "--since", "270s")[1]) == [36, 37, 38, 39]

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from explorers import LOCAL, words
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
@@ -38,7 +39,6 @@ from eventstore.explorer import reading as explorer_reading
 
 ANY = ExpectedVersion.ANY
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
 Get = Callable[..., TestResponse]
 
 
@@ -69,12 +69,6 @@ def get(store: PostgresEventStore) -> Get:
 
 
 PAGES = ["/", "/live", "/events", "/streams", "/trace", "/subscriptions"]
-
-
-def words(answer: TestResponse) -> str:
-    """What a reader sees."""
-    text = re.sub(r"<(script|style|title).*?</\1>", " ", answer.text, flags=re.DOTALL)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
 
 # --- what they show ---------------------------------------------------------------------------------------------------
@@ -396,7 +390,7 @@ def test_a_browser_draws_each_page_and_refuses_none_of_its_scripts_and_styles(
     quiet = ["disable-background-networking", "disable-component-update", "disable-gpu", "disable-sync", "headless"]
     quiet += ["no-first-run", "no-sandbox", f"user-data-dir={tmp_path}", f"window-size={width},900"]
     quiet += [f"blink-settings=preferredColorScheme={scheme}", "virtual-time-budget=3000", "enable-logging=stderr"]
-    for path in ("/", "/events/2", "/stream?id=ExplorerSum-1&version=1"):
+    for path in ("/", "/events/2", "/stream?id=ExplorerSum-1&version=1", "/subscriptions"):
         command = [str(BROWSER), *(f"--{option}" for option in quiet), f"--screenshot={tmp_path}/page.png"]
         done = subprocess.run([*command, address + path], check=True, capture_output=True, text=True, timeout=60)
         assert "Content Security Policy" not in done.stderr

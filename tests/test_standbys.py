@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from explorers import page
 from psycopg import sql
 from standbys import *  # noqa: F403 fixtures
 from waiting import PATIENCE, eventually
@@ -36,6 +37,7 @@ from eventstore.cli import main
 from eventstore.core.operations import ConnectionLost, repeated
 from eventstore.core.requests import ReadLog, SafePosition
 from eventstore.core.subscription_requests import ListSubscriptions
+from eventstore.explorer import Explorer
 from eventstore.postgres import migrate
 
 if TYPE_CHECKING:
@@ -429,3 +431,23 @@ def test_a_store_is_verified_on_a_standby_but_for_its_schema(
     shown = capsys.readouterr()
     assert shown.out.startswith("1 events, up to position 1: 0 finding(s)")
     assert "not checked: the schema and its grants: a standby can't make another schema" in shown.err
+
+
+def test_the_explorer_shows_every_page_on_a_standby(store: PostgresEventStore, replica: PostgresEventStore) -> None:
+    store.append("Order-1", events(3), 0)
+    store.mark_log()
+    assert eventually(lambda: page(Explorer(replica), "/events/3").status_code == 200)
+    explorer = Explorer(replica)
+    paths = [
+        "/",
+        "/?range=week",
+        "/live",
+        "/events",
+        "/events?since=1h",
+        "/events/2",
+        "/streams",
+        "/streams?type=T&since=1h",
+    ]
+    for path in [*paths, "/stream?id=Order-1", "/trace?id=x", "/subscriptions"]:
+        answer = page(explorer, path)
+        assert answer.status_code == (404 if path.startswith("/trace") else 200), answer.text

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from threading import Timer
+from threading import Event, Thread, Timer
 from typing import Any, cast
 
 from eventstore.aggregate import Aggregate
@@ -15,6 +15,9 @@ from eventstore.cli.telling import complain
 from eventstore.errors import InvalidArgument
 from eventstore.postgres import PostgresEventStore
 from eventstore.repository import Repository
+
+SAMPLED_EVERY = 10.0
+"""Seconds between two looks at how far subscriptions are behind."""
 
 
 def run(dsn: str, schema: str, port: int, targets: Sequence[str], *, opens_browser: bool) -> int:
@@ -29,7 +32,8 @@ def run(dsn: str, schema: str, port: int, targets: Sequence[str], *, opens_brows
         store.last_position()  # What is wrong with the database is said here, not on a page.
         try:
             create_server: Any = import_module("waitress.server").create_server  # It carries no types.
-            server = create_server(Explorer(store, aggregates=aggregates), host="127.0.0.1", port=port, threads=4)
+            explorer = Explorer(store, aggregates=aggregates)
+            server = create_server(explorer, host="127.0.0.1", port=port, threads=4)
         except OSError as error:
             complain(f"port {port}: {error.strerror}: choose another by --port")
             return 1
@@ -39,11 +43,22 @@ def run(dsn: str, schema: str, port: int, targets: Sequence[str], *, opens_brows
             timer = Timer(0.3, webbrowser.open, [address])
             timer.daemon = True
             timer.start()
+        ended = Event()
+        sampler = Thread(target=_sample, args=(explorer.sample, ended), daemon=True)
+        sampler.start()
         try:
             server.run()
         finally:
             server.close()
+            ended.set()
+            sampler.join()
     return 0
+
+
+def _sample(sample: Callable[[], None], ended: Event) -> None:
+    while not ended.is_set():
+        sample()
+        ended.wait(SAMPLED_EVERY)
 
 
 def _aggregate(target: str) -> type[Aggregate[Any]]:

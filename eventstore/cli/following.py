@@ -54,6 +54,8 @@ def status(
             _print_status(store, health if as_json else None)
     code = 0
     if health is not None and health.error is not None and not as_prometheus:
+        for session in health.sessions:  # Who has locked the table, for one.
+            print(_session_as_json(session) if as_json else session.sentence())
         raise health.error
     if health is not None and fail and not health.ok:
         code = 1
@@ -85,7 +87,8 @@ def _print_status(store: PostgresEventStore, health: Health | None) -> None:
 def _notes(each: SubscriptionStatus) -> list[str]:
     notes: list[str] = []
     if each.error is not None:
-        notes.append(f"at position {each.error_position}: {cleaned(each.error)}")
+        where = "" if each.error_position is None else f"at position {each.error_position}: "
+        notes.append(where + cleaned(each.error))
     if each.rebuilt_to is not None:
         notes.append(f"being rebuilt, at position {each.rebuilt_to:,}")
     return notes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from eventstore.cli.telling import complain
@@ -68,11 +69,16 @@ def _streams(store: PostgresEventStore, schema: str, prefix: str, after: str, li
 
 
 def page_of_streams(store: PostgresEventStore, schema: str, wanted: dict[str, object]) -> list[_Stream]:
+    return [_Stream(*row) for row in rows_of(store, schema, _STREAMS, wanted)]
+
+
+def rows_of(store: PostgresEventStore, schema: str, statement: SQL, wanted: dict[str, object]) -> list[tuple[Any, ...]]:
+    """What a statement that only reads returns."""
     with store.transaction() as transaction:
         connection = transaction.connection
         try:
-            with psycopg.Cursor(connection) as cursor:
-                cursor.execute(_STREAMS.format(schema=Identifier(schema)), wanted)
-                return [_Stream(*row) for row in cursor.fetchall()]
+            with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+                cursor.execute(statement.format(schema=Identifier(schema)), wanted)
+                return cursor.fetchall()
         except psycopg.Error as error:
             raise translated(error, broken=connection.broken, schema=schema) from error

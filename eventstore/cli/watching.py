@@ -6,16 +6,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from threading import Event as Flag
 from typing import Any, cast
 
 from eventstore import codec
 from eventstore.cli.telling import complain, stopping_at_signals
-from eventstore.codec.record import DATA, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row, happened_at
+from eventstore.codec.record import DATA, EVENT_TYPE, METADATA, POSITION, STREAM_ID, VERSION, Row
 from eventstore.codec.showing import LINE, cleaned, json_of
+from eventstore.core.blocking import pages_of
 from eventstore.core.lines import json_line
-from eventstore.core.operations import LogReader, repeated
-from eventstore.core.requests import SafePosition
+from eventstore.core.operations import LogReader
+from eventstore.core.places import begin_of, end_of_log, is_since, time_of
 from eventstore.errors import DeserializationError, StoreUnavailable
 from eventstore.postgres import PostgresEventStore
 from eventstore.tracing import trace as trace_of
@@ -55,7 +57,7 @@ def tail(dsn: str, schema: str, which: Which, limit: int | None, *, follow: bool
     show = _shower(as_json=as_json)
     stopped = Flag()
     with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
-        end = _end(store)
+        end = store.carry_out(end_of_log())
         start = _start(store, which)
         if start is None and limit is None:
             limit = NEWEST
@@ -76,7 +78,7 @@ def _follow(store: PostgresEventStore, which: Which, after: int, show: Callable[
     while not stopped.is_set():
         sys.stdout.flush()
         try:
-            end = _end(store)
+            end = store.carry_out(end_of_log())
             for row in _rows(store, which.pages(after, end, None, backwards=False)):
                 show(row)
                 after = row[POSITION]
@@ -106,7 +108,7 @@ def find(
     with PostgresEventStore.connect(dsn, schema, max_size=1, prepare=False) as store:
         start = _start(store, which)
         if start is None:
-            start = max(_end(store) - LOOKED_AT, 0)
+            start = max(store.carry_out(end_of_log()) - LOOKED_AT, 0)
             if start:
                 complain(f"looking at positions above {start:,} only: --from-position 0 looks at all of them")
         for row in _rows(store, which.pages(start, None, None, backwards=False)):
@@ -143,48 +145,20 @@ def trace(dsn: str, schema: str, name: str, *, as_json: bool) -> int:
 # --- which ------------------------------------------------------------------------------------------------------------
 
 
-def _rows(store: PostgresEventStore, pages: LogReader) -> Iterator[Row]:
-    while page := store.carry_out(pages.next_page()):
-        yield from page
-
-
-def _end(store: PostgresEventStore) -> int:
-    """Up to where the log may be read; store.last_position() would decode the event there."""
-    return store.carry_out(repeated(SafePosition(0))) or 0
+def _rows(store: PostgresEventStore, reader: LogReader) -> Iterator[Row]:
+    return chain.from_iterable(pages_of(store, reader))
 
 
 def _start(store: PostgresEventStore, which: Which) -> int | None:
     """The position above which the events begin; None if that was not said."""
     if which.since is None:
         return which.from_position
-    return max(_position_before(store, which.since), which.from_position or 0)
-
-
-def _position_before(store: PostgresEventStore, moment: datetime) -> int:
-    """A position below all events from a moment on: by halving, as times rise with positions, or nearly so."""
-    low, high = 0, _end(store)
-    while low < high:
-        middle = (low + high) // 2
-        event = next(_rows(store, LogReader(middle, 1, None, None, None, strict=False, backwards=False, limit=1)), None)
-        if event is None or _is_since(event, moment):
-            high = middle
-        else:
-            low = event[POSITION]
-    return max(low - _MARGIN, 0)
-
-
-_MARGIN = 1_000
-"""Positions that are looked at before the one that was found, for events whose times are not in order."""
+    found = store.carry_out(begin_of(which.since, store.carry_out(end_of_log())))
+    return max(found, which.from_position or 0)
 
 
 def _is_since(row: Row, moment: datetime | None) -> bool:
-    if moment is None:
-        return True
-    try:
-        happened: datetime = happened_at(row)
-    except DeserializationError:
-        return True
-    return happened >= moment
+    return moment is None or is_since(row, moment)
 
 
 def _has(packed: bytes, wanted: Sequence[tuple[str, str]]) -> bool:
@@ -237,10 +211,8 @@ def _shower(*, as_json: bool) -> Callable[[Row], None]:
 
 def as_columns(row: Row) -> str:
     """An event for people: position, time, stream, version, type, data."""
-    try:
-        happened = happened_at(row).isoformat(" ", "milliseconds")
-    except DeserializationError:
-        happened = "?"
+    moment = time_of(row)
+    happened = moment.isoformat(" ", "milliseconds") if moment else "?"
     try:
         data = json_of(codec.decode(row[DATA], lenient=True, sealed=True), LINE)
     except DeserializationError as error:

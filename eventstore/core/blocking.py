@@ -92,6 +92,12 @@ class Executor(ABC):
             return run(operation, self.execute)
 
 
+def pages_of(store: Executor, reader: LogReader) -> Iterator[Sequence[Row]]:
+    """Walk through the log page by page, without decoding."""
+    while page := store.carry_out(reader.next_page()):
+        yield page
+
+
 class RequestStore(Executor, EventStore):
     """A store that carries out requests one by one."""
 
@@ -189,7 +195,7 @@ class RequestStore(Executor, EventStore):
         return self._events(pages)
 
     def _events(self, pages: LogReader) -> Iterator[Event]:
-        while page := self.carry_out(pages.next_page()):
+        for page in pages_of(self, pages):
             yield from pages.events(page, self._keys_of(page))
 
     def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:

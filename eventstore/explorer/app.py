@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstore.aggregate import Aggregate
 from eventstore.errors import AccessDenied, EventStoreError, InvalidArgument, StoreRefused, StoreUnavailable
+from eventstore.health import check
 from eventstore.postgres.stores import PostgresEventStore
 
 if find_spec("flask") is None:
@@ -19,6 +20,7 @@ import flask
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response
 
+from eventstore.explorer.lag import Lag
 from eventstore.explorer.pages import Pages
 
 if TYPE_CHECKING:
@@ -50,10 +52,13 @@ class Explorer:
         store: a store on PostgreSQL.
         allowed: called with the request of the framework that it is mounted in: Flask's under WSGI, Django's in
             ``django_view``. What it returns says whether the page is shown; what it raises is a refusal as well.
+        reveal: called as ``allowed`` is, for a request that is allowed. If it returns something true, personal fields
+            are shown as far as the store's ``subject_keys`` can open them. Without it nobody sees more than that they
+            are sealed, and whose they are.
         aggregates: classes whose state the pages show at each version of a stream.
 
     Raises:
-        InvalidArgument: an argument is invalid.
+        InvalidArgument: an argument is invalid, or there is ``reveal``, and the store has no ``subject_keys``.
     """
 
     def __init__(
@@ -61,13 +66,19 @@ class Explorer:
         store: PostgresEventStore,
         *,
         allowed: Allowed | None = None,
+        reveal: Allowed | None = None,
         aggregates: Iterable[type[Aggregate[Any]]] = (),
     ) -> None:
         if not isinstance(store, PostgresEventStore):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"the explorer shows a PostgresEventStore, not a {type(store).__name__}")
         if allowed is not None and not callable(allowed):
             raise InvalidArgument("allowed must be a function that is given the request")
-        self._allowed = allowed
+        if reveal is not None and not callable(reveal):
+            raise InvalidArgument("reveal must be a function that is given the request")
+        if reveal is not None and store.subject_keys is None:
+            raise InvalidArgument("reveal needs the keys of subjects, and this store has none: give it subject_keys=")
+        self._allowed, self._reveal = allowed, reveal
+        self._store, self._lag = store, Lag()
         self._flask = flask.Flask("eventstore.explorer", static_url_path="/static")
         self._flask.url_map.merge_slashes = False  # A redirect would be an answer of another kind.
         self._flask.jinja_env.autoescape = True
@@ -75,7 +86,7 @@ class Explorer:
         self._flask.before_request(self._check)
         self._flask.after_request(_with_headers)
         self._flask.register_error_handler(Exception, _error_page)
-        Pages(store, aggregates).add_to(self._flask)
+        Pages(store, aggregates, self._lag, self._reveals).add_to(self._flask)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._flask.wsgi_app(environ, start_response)
@@ -90,14 +101,22 @@ class Explorer:
         prefix = request.path[: len(request.path) - len(path)]
         environ = {
             **request.META,
-            "SCRIPT_NAME": prefix.rstrip("/"),
-            "PATH_INFO": f"/{path}",
+            "SCRIPT_NAME": prefix.rstrip("/").encode().decode("latin-1"),  # WSGI's way to pass bytes.
+            "PATH_INFO": f"/{path}".encode().decode("latin-1"),
             "wsgi.input": None,
             "CONTENT_LENGTH": "0",
             "eventstore.request": request,
         }
         answer = Response.from_app(self, environ, buffered=True)
         return HttpResponse(answer.get_data(), status=answer.status_code, headers=dict(answer.headers))
+
+    def sample(self) -> None:
+        """Note how far each subscription is behind. The pages about subscriptions draw what was noted.
+
+        They note it themselves each time that they are looked at. Call it every ten seconds or so, in a thread of
+        yours, to see what happened before somebody looked. The newest 1,000 samples are kept in memory.
+        """
+        self._lag.note(check(self._store))
 
     def _check(self) -> None:
         request = flask.request
@@ -107,12 +126,20 @@ class Explorer:
             if not _is_local(request.environ):
                 flask.abort(403, "Without `allowed` the explorer answers only browsers on its own machine.")
             return
-        try:
-            allowed = self._allowed(request.environ.get("eventstore.request", request))
-        except Exception:  # noqa: BLE001 whatever it is, nobody is let in by it
-            allowed = False
-        if not allowed:
+        if not _says_yes(self._allowed):
             flask.abort(403, "You may not look at these pages.")
+
+    def _reveals(self) -> bool:
+        if "reveals" not in flask.g:  # It is asked once for each request.
+            flask.g.reveals = self._reveal is not None and _says_yes(self._reveal)
+        return bool(flask.g.reveals)
+
+
+def _says_yes(asked: Allowed) -> bool:
+    try:
+        return bool(asked(flask.request.environ.get("eventstore.request", flask.request)))
+    except Exception:  # noqa: BLE001 whatever it is, nobody is let in by it
+        return False
 
 
 def _is_local(environ: Mapping[str, Any]) -> bool:

@@ -16,12 +16,16 @@ from eventstore.cli.streams import page_of_streams
 from eventstore.codec.record import EVENT_TYPE, STREAM_ID, Row
 from eventstore.core.lines import json_object
 from eventstore.core.operations import repeated
+from eventstore.core.places import time_of
 from eventstore.core.records import decode_each
 from eventstore.core.subscription_requests import ListParked
-from eventstore.errors import InvalidArgument
+from eventstore.errors import EventStoreError, InvalidArgument
+from eventstore.explorer.lag import Lag
 from eventstore.explorer.reading import NEWEST, PAGE, RANGES, Reading
+from eventstore.explorer.revealing import opened_rows
+from eventstore.explorer.searching import Wanted, part_of
 from eventstore.explorer.values import Line, differences, shown_text, summary, tree
-from eventstore.health import check
+from eventstore.health import Health, check
 from eventstore.names import check_category, check_name
 from eventstore.postgres.stores import PostgresEventStore
 from eventstore.tracing import trace
@@ -34,9 +38,17 @@ _MOST_REPLAYED = 20_000
 class Pages:
     """The views of one explorer."""
 
-    def __init__(self, store: PostgresEventStore, aggregates: Iterable[type[Aggregate[Any]]]) -> None:
+    def __init__(
+        self,
+        store: PostgresEventStore,
+        aggregates: Iterable[type[Aggregate[Any]]],
+        lag: Lag,
+        reveals: Callable[[], bool],
+    ) -> None:
         self._store = store
         self._reading = Reading(store)
+        self._lag = lag
+        self._reveals = reveals
         self._aggregates = {each.category: each for each in aggregates}
 
     def add_to(self, app: flask.Flask) -> None:
@@ -51,6 +63,7 @@ class Pages:
             "/stream": self.stream,
             "/trace": self.trace,
             "/subscriptions": self.subscriptions,
+            "/subscriptions/live": self.live_subscriptions,
             "/subscription": self.subscription,
         }
         for path, view in views.items():
@@ -73,28 +86,25 @@ class Pages:
             categories=Counter(row[STREAM_ID].partition("-")[0] for row in newest).most_common(20),
             types=Counter(row[EVENT_TYPE] for row in newest).most_common(20),
             looked_at=len(newest),
-            rows=newest[:20],
+            rows=self._shown(newest[:20]),
         )
 
     def live(self) -> str:
-        return flask.render_template("live.html", rows=self._reading.rows(0, _HIGHEST, 20, backwards=True))
+        newest = self._reading.rows(0, _HIGHEST, 20, backwards=True)
+        return flask.render_template("live.html", rows=self._shown(newest))
 
     def events(self) -> str:
         category, event_type, since = _argument("category"), _argument("type"), _argument("since")
         before = _number("before", _HIGHEST)
-        earliest = _moment(since)
         rows, following = self._reading.before(
             before,
+            _moment(since),
             categories=None if category is None else [check_category(category)],
             event_types=None if event_type is None else [check_name("type", event_type)],
         )
-        if earliest is not None:
-            recent = [row for row in rows if (happened := _event(row)["happened"]) is None or happened >= earliest]
-            if len(recent) < len(rows):
-                rows, following = recent, None
         return flask.render_template(
             "events.html",
-            rows=rows,
+            rows=self._shown(rows),
             following=following,
             category=category,
             event_type=event_type,
@@ -105,25 +115,41 @@ class Pages:
         row = self._reading.at(min(position, _HIGHEST))
         if row is None:
             flask.abort(404)
+        (row,) = self._shown([row])
         found = json_object(row)
         return flask.render_template(
             "event.html", row=row, event=found, data=tree(found["data"]), metadata=tree(found["metadata"])
         )
 
     def streams(self) -> str:
-        prefix, category, after = _argument("prefix"), _argument("category"), _argument("after")
+        category, event_type = _argument("category"), _argument("type")
+        prefix = _argument("prefix") or ""
+        for what, value in (("the beginning of a stream id", prefix), ("type", event_type)):
+            if value:
+                check_name(what, value)
         if category is not None:
-            prefix = f"{check_category(category)}-{(prefix or '').removeprefix(f'{category}-')}"
-        for value in (prefix, after):
-            if value is not None:
-                check_name("the beginning of a stream id", value)
+            prefix = f"{check_category(category)}-{prefix.removeprefix(f'{category}-')}"
+        since, until = _argument("since"), _argument("until")
+        wanted = Wanted(prefix, event_type, _moment(since), _moment(until))
+        asked = {
+            "prefix": _argument("prefix"),
+            "category": category,
+            "type": event_type,
+            "since": since,
+            "until": until,
+        }
+        if event_type or since or until:
+            part = part_of(self._reading, wanted, _number("upto", _HIGHEST), _number("before", _HIGHEST))
+            following = part.following and {**asked, "upto": part.following[0], "before": part.following[1]}
+            return flask.render_template("found_streams.html", asked=asked, part=part, following=following)
+        after = _argument("after") or ""
+        if after:
+            check_name("after", after)
         found = page_of_streams(
-            self._store, self._store.statements.schema, {"prefix": prefix or "", "after": after or "", "limit": PAGE}
+            self._store, self._store.statements.schema, {"prefix": prefix, "after": after, "limit": PAGE}
         )
-        following = found[-1].stream_id if len(found) == PAGE else None
-        return flask.render_template(
-            "streams.html", streams=found, following=following, prefix=_argument("prefix"), category=category
-        )
+        following = {**asked, "after": found[-1].stream_id} if len(found) == PAGE else None
+        return flask.render_template("streams.html", asked=asked, streams=found, following=following)
 
     def stream(self) -> str:
         stream_id = check_name("stream", _argument("id") or "")
@@ -132,7 +158,7 @@ class Pages:
             flask.abort(404)
         version = min(_number("version", last), last)
         above = max(version - PAGE, 0)
-        rows = self._reading.stream(stream_id, above, version)
+        rows = self._shown(self._reading.stream(stream_id, above, version))
         return flask.render_template(
             "stream.html",
             stream_id=stream_id,
@@ -152,7 +178,7 @@ class Pages:
             return None
         if version > _MOST_REPLAYED:
             return f"The state is shown up to version {_MOST_REPLAYED:,}."
-        rows = self._reading.stream(stream_id, 0, version)
+        rows = self._shown(self._reading.stream(stream_id, 0, version))
         try:
             aggregate = aggregate_type(aggregate_id)
             events = list(decode_each(rows, strict=False))
@@ -173,11 +199,19 @@ class Pages:
         )
 
     def subscriptions(self) -> str:
-        return flask.render_template("subscriptions.html", health=check(self._store))
+        return flask.render_template("subscriptions.html", health=self._health(), lag=self._lag)
+
+    def live_subscriptions(self) -> str:
+        return flask.render_template("live_subscriptions.html", health=self._health(), lag=self._lag)
+
+    def _health(self) -> Health:
+        found = check(self._store)
+        self._lag.note(found)
+        return found
 
     def subscription(self) -> str:
         name = check_name("name", _argument("name") or "")
-        health = check(self._store)
+        health = self._health()
         found = next((each for each in health.subscriptions if each.name == name), None)
         if found is None:
             if health.error is not None:
@@ -185,8 +219,25 @@ class Pages:
             flask.abort(404)
         parked = self._store.carry_out(repeated(ListParked(name)))
         return flask.render_template(
-            "subscription.html", each=found, parked=parked[:200], more=max(len(parked) - 200, 0)
+            "subscription.html",
+            each=found,
+            charts=self._lag.charts(name, 300),
+            parked=parked[:200],
+            more=max(len(parked) - 200, 0),
         )
+
+    def _shown(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows as this request may see them."""
+        keys = self._store.subject_keys
+        if keys is None or not self._reveals():
+            return rows
+        try:
+            opened = opened_rows(self._store, keys, rows)
+        except EventStoreError as error:
+            flask.g.personal = f"Personal fields can't be opened: {error}"
+            return rows
+        flask.g.personal = "Personal fields are shown: you may see them."
+        return opened
 
 
 def _public(aggregate: Aggregate[Any]) -> dict[str, Any]:
@@ -196,11 +247,10 @@ def _public(aggregate: Aggregate[Any]) -> dict[str, Any]:
 def _event(row: Row) -> dict[str, Any]:
     """What a line of a list shows."""
     found = json_object(row)
-    happened = found["timestamp"] if isinstance(found["timestamp"], str) else None
+    happened = time_of(row)
     return {
         **found,
-        "happened": None if happened is None else datetime.fromisoformat(happened),
-        "time": "?" if happened is None else happened.replace("T", " "),
+        "time": "?" if happened is None else happened.isoformat(" "),
         "summary": summary(found["data"]),
     }
 

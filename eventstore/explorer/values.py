@@ -40,7 +40,33 @@ def shown_text(value: object) -> str:
 
 def summary(data: Any) -> str:
     """Data on one line of a list."""
-    return json_of(data, LINE)[:300]
+    return json_of(_without_ciphertext(data), LINE)[:300]
+
+
+def _without_ciphertext(value: Any) -> Any:
+    """Data in which sealed values say that they are sealed, and for whom, without their bytes."""
+    if isinstance(value, list):
+        return [_without_ciphertext(item) for item in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    entries = cast("dict[str, Any]", value)
+    if [*entries] == [_SEALED]:
+        return {_SEALED: _subject(entries[_SEALED])}
+    return {name: _without_ciphertext(item) for name, item in entries.items()}
+
+
+_SEALED = "$sealed"
+
+
+def _subject(sealed: Any) -> str:
+    """Whose a sealed value is, of its JSON: a subject and bytes, unless it is damaged."""
+    match sealed:
+        case [{"$uuid": subject}, _]:
+            return str(subject)
+        case [str(subject), _]:
+            return subject
+        case _:
+            return "?"
 
 
 def tree(value: Any) -> list[Node]:
@@ -63,6 +89,8 @@ def _node(name: str, value: Any, depth: int, left: list[int]) -> Node:
         (first, *more) = entries or ("",)
         if first.startswith("$") and not more:
             kind, value = first[1:], entries[first]
+    if f"${kind}" == _SEALED:
+        return Node(_name(name), kind, f"personal data of {_cut(_subject(value))}", [])
     if isinstance(value, dict):
         entries = cast("dict[str, Any]", value)
         parts = _parts(entries.items(), depth, left)

@@ -1,5 +1,5 @@
 "use strict";
-// The pages work without this: it keeps the newest events up to date, and gives keys to those who like them.
+// The pages work without this: it keeps what is newest up to date, and gives keys to those who like them.
 const live = document.getElementById("live");
 if (live) {
     const look = async () => {
@@ -11,9 +11,10 @@ if (live) {
                 // The server is away; the next look follows.
             }
         }
-        setTimeout(look, 2000);
+        setTimeout(look, pause);
     };
-    setTimeout(look, 2000);
+    const pause = 1000 * Number(live.dataset.seconds);
+    setTimeout(look, pause);
 }
 for (const form of document.querySelectorAll("form[data-submit]")) {
     form.addEventListener("change", () => form.requestSubmit());
