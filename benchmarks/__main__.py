@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from benchmarks import appending, commands, contention, following, loading, network, privacy, sizes
+from benchmarks import (
+    appending,
+    commands,
+    contention,
+    following,
+    loading,
+    network,
+    partitions,
+    privacy,
+    sizes,
+    tenants,
+    upkeep,
+)
 from eventstore.postgres import migrate
 from eventstore.postgres.embedded import EmbeddedServer
 
@@ -26,7 +38,8 @@ def main() -> None:
     parser.add_argument(
         "--large", type=int, default=10_000_000, help="events of the large store (default: %(default)s)"
     )
-    names = "append, network, commands, many, load, snapshot, log, other, large, follow, size, privacy"
+    names = "append, network, commands, many, load, snapshot, log, other, large, follow, size, partitions, tenants,"
+    names += " upkeep, privacy"
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {names}")
     args = parser.parse_args()
     with (
@@ -50,6 +63,9 @@ def main() -> None:
             "large": partial(appending.large_store, pool, args.rounds, args.large),
             "follow": partial(_follow, pool, server.dsn, args.size),
             "size": partial(sizes.on_disk, pool),
+            "partitions": partial(partitions.beside_one_table, pool, args.rounds, args.large),
+            "tenants": partial(tenants.many, pool, server.dsn, args.rounds),
+            "upkeep": partial(upkeep.upkeep, pool, args.large),
             "privacy": partial(privacy.beside_plain, pool, server.dsn, args.rounds, args.size),
         }
         unknown = set(args.groups) - set(groups)

@@ -18,7 +18,37 @@ CREATE TABLE {schema}.events (
     data bytea NOT NULL,
     metadata bytea NOT NULL,
     CONSTRAINT events_stream_version PRIMARY KEY (stream_id, version)
-);
+) {partition_by};
+
+DO $eventstore$
+DECLARE
+    _events regclass := {events};
+    _home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = _events);
+    _table text;
+BEGIN
+    -- With `eventstore migrate --partitions`. A stream is in one of them, so that the primary key holds for the whole log.
+    FOR _number IN 0 .. {partitions} - 1 LOOP
+        _table := format('%s.events_%s', _home, to_char(_number, 'FM00'));
+        EXECUTE format(
+            'CREATE TABLE %s PARTITION OF %s FOR VALUES WITH (MODULUS %s, REMAINDER %s)',
+            _table, _events, {partitions}, _number);
+        EXECUTE format(
+            'COMMENT ON TABLE %s IS %L', _table,
+            'The events of the streams that have this remainder. Use the table events, which has all.');
+    END LOOP;
+    -- Rows never change. So each vacuum has to look at new pages only, and freezes what it finds, which nobody has to do later.
+    -- By default one would come after a fifth of the table is new, and leave rows to be frozen all at once years later.
+    -- docs/postgresql.md has the figures.
+    FOR _table IN
+        SELECT oid::regclass FROM pg_class
+        WHERE relkind = 'r' AND oid IN (SELECT _events UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = _events)
+    LOOP
+        EXECUTE format(
+            'ALTER TABLE %s SET (autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = %s, '
+            'autovacuum_freeze_min_age = 0)', _table, 1000000 / greatest({partitions}, 1));
+    END LOOP;
+END
+$eventstore$;
 
 ALTER SEQUENCE {schema}.event_positions OWNED BY {schema}.events.position;
 

@@ -19,3 +19,18 @@ FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_change();
 
 COMMENT ON TRIGGER append_only ON {schema}.events IS
     'Disable it only by hand, and only for a reason such as a law: ALTER TABLE ... DISABLE TRIGGER append_only.';
+
+DO $eventstore$
+DECLARE
+    _partition regclass;
+BEGIN
+    -- A statement that names a partition does not fire the trigger of the whole table.
+    FOR _partition IN SELECT inhrelid FROM pg_inherits WHERE inhparent = {events}::regclass ORDER BY inhrelid LOOP
+        EXECUTE format(
+            'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT '
+            'EXECUTE FUNCTION %s.refuse_change()',
+            _partition, (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = _partition));
+        EXECUTE format('COMMENT ON TRIGGER append_only ON %s IS %L', _partition, 'As that of the table events.');
+    END LOOP;
+END
+$eventstore$;

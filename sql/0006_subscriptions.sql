@@ -14,7 +14,7 @@ CREATE TABLE {schema}.subscriptions (
     tables text[] NOT NULL DEFAULT ARRAY[]::text[],
     shadow uuid CHECK ((shadow IS NOT NULL) = (partition = -1)),
     CONSTRAINT subscriptions_name_partition PRIMARY KEY (name, partition)
-) WITH (fillfactor = 50);
+);
 
 COMMENT ON TABLE {schema}.subscriptions IS
     'The checkpoints. A worker locks the row of its partition in the transaction that moves the checkpoint. When the worker '

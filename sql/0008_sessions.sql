@@ -20,9 +20,9 @@ DECLARE
     _store bigint := {event_positions}::regclass::oid::bigint;
     _stream bigint := hashtextextended(_stream_id, _store);
     _database oid := (SELECT oid FROM pg_database WHERE datname = current_database());
-    _events oid := (
-        SELECT oid FROM pg_class WHERE relname = 'events'
-            AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = {event_positions}::regclass)
+    -- With its partitions, if it has any.
+    _events oid[] := ARRAY(
+        SELECT {events}::regclass::oid UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = {events}::regclass
     );
     _subscriptions oid := (
         SELECT oid FROM pg_class WHERE relname = 'subscriptions'
@@ -33,7 +33,7 @@ BEGIN
     -- A session that has locked the table, or waits to, is found without reading the table, which would wait as well.
     IF NOT EXISTS (
         SELECT FROM pg_locks
-        WHERE locktype = 'relation' AND database = _database AND relation = _events AND mode = 'AccessExclusiveLock'
+        WHERE locktype = 'relation' AND database = _database AND relation = ANY (_events) AND mode = 'AccessExclusiveLock'
     ) THEN
         -- Leave room below the largest bigint, where a position inserted by hand may be: the next lines add to it.
         BEGIN
@@ -53,7 +53,7 @@ BEGIN
             - ((_highest + 549755813888 - ((classid::bigint & 255) << 32 | objid::bigint)) & 1099511627775) AS registered
         FROM pg_locks
         WHERE database = _database
-            AND (locktype = 'advisory' AND objsubid = 1 OR locktype = 'relation' AND relation = _events)
+            AND (locktype = 'advisory' AND objsubid = 1 OR locktype = 'relation' AND relation = ANY (_events))
     ), holders AS (
         (
             SELECT 'readers' AS holds, pid, virtualtransaction, registered, 0 AS waiting, NULL::timestamptz AS waiting_since

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTINGS = {"max_prepared_transactions": "4"}
-pytest_plugins = ["eventstore.testing.plugin", "archiving", "baskets", "fronts", "keyed_stores", "releases"]
+pytest_plugins = [
+    "eventstore.testing.plugin",
+    "archiving",
+    "baskets",
+    "fronts",
+    "keyed_stores",
+    "other_schemas",
+    "releases",
+]
 
 
 SLOW = {
@@ -44,6 +52,7 @@ SLOW = {
     "test_flask_docs",
     "test_hostile_names",
     "test_memory_histories",
+    "test_partitioned_contract",
     "test_revisions_generated",
     "test_two_releases",
     "test_packaging",

@@ -30,11 +30,11 @@ def events(number: int = 1) -> list[Event]:
 
 
 @pytest.fixture
-def publisher() -> Iterator[EmbeddedServer]:
+def publisher(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
     with EmbeddedServer(
         durable=False, bin_directory=wanted_binaries(), settings={"wal_level": "logical", "wal_sender_timeout": "0"}
     ) as server:
-        migrate(server.dsn, SCHEMA)
+        migrate(server.dsn, SCHEMA, partitions=getattr(request, "param", None))
         yield server
 
 
@@ -45,7 +45,7 @@ def origin(publisher: EmbeddedServer) -> Iterator[PostgresEventStore]:
 
 
 @pytest.fixture
-def subscriber(publisher: EmbeddedServer) -> Iterator[psycopg.Connection]:
+def subscriber(publisher: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
     """A session on a server to which the store is replicated."""
     with psycopg.connect(publisher.dsn, autocommit=True) as connection:
         connection.execute(f"CREATE PUBLICATION store FOR TABLE {PUBLISHED}".encode())
@@ -54,7 +54,7 @@ def subscriber(publisher: EmbeddedServer) -> Iterator[psycopg.Connection]:
         host=unquote(str(where["host"])), port=where["port"], user="postgres", dbname=where["dbname"]
     )
     with EmbeddedServer(durable=False, bin_directory=wanted_binaries()) as server:
-        migrate(server.dsn, SCHEMA)
+        migrate(server.dsn, SCHEMA, partitions=getattr(request, "param", None))
         with psycopg.connect(server.dsn, autocommit=True) as connection:
             connection.execute(f"CREATE SUBSCRIPTION store CONNECTION '{source}' PUBLICATION store".encode())
             yield connection
@@ -99,6 +99,12 @@ def test_a_consumer_of_the_write_ahead_log_meets_positions_out_of_order(
     assert [event.position for event in origin.read_all()] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("publisher", "subscriber"),
+    [(None, None), (None, 3), (3, 3)],
+    indirect=True,
+    ids=["whole", "divided", "both divided"],
+)
 def test_a_replica_refuses_to_read_the_log_and_to_append_until_it_is_promoted(
     origin: PostgresEventStore, replica: PostgresEventStore, subscriber: psycopg.Connection
 ) -> None:

@@ -24,23 +24,7 @@ from eventstore.postgres import Tenants, apply_roles
 from eventstore.postgres.statements import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def prefix(schema: str, dsn: str) -> Iterator[str]:
-    yield f"{schema}_t_"
-    with psycopg.connect(dsn, options="-c client_min_messages=warning") as connection:
-        found = connection.execute(
-            "SELECT nspname FROM pg_namespace WHERE starts_with(nspname::text, %s)", (f"{schema}_t_",)
-        ).fetchall()
-        for (name,) in found:
-            connection.execute(f'DROP SCHEMA "{name}" CASCADE')
-
-
-@pytest.fixture
-def tenants(pool: ConnectionPool, prefix: str) -> Tenants:
-    return Tenants(pool, prefix)
+    pass
 
 
 def event() -> list[Event]:
@@ -143,6 +127,12 @@ def test_all_tenants_are_migrated_and_a_failure_stops_none(tenants: Tenants, poo
         assert isinstance(found["one"].error, SchemaError)
         assert (found["two"].applied, found["two"].error) == (applied, None)
         assert (found["three"].applied, found["three"].error) == ((), None)
+
+
+@pytest.mark.parametrize("at_once", [0, -1, True, "4"])
+def test_a_number_that_can_not_be_migrated_at_once_is_refused(tenants: Tenants, at_once: Any) -> None:
+    with pytest.raises(InvalidArgument, match="at_once"):
+        tenants.migrate(at_once=at_once)
 
 
 def test_a_tenant_is_dropped_only_if_its_name_is_given_twice(tenants: Tenants) -> None:

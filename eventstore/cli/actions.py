@@ -23,7 +23,19 @@ class NoDatabase(EventStoreError):
 def migrate(args: argparse.Namespace) -> int:
     from eventstore.cli import migrating  # noqa: PLC0415
 
-    return migrating.run(dsn(args), args.schema, dry_run=args.dry_run, triggers=not args.without_triggers)
+    return migrating.run(
+        dsn(args),
+        args.schema,
+        dry_run=args.dry_run,
+        triggers=not args.without_triggers,
+        partitions=args.partitions,
+    )
+
+
+def drop(args: argparse.Namespace) -> int:
+    from eventstore.cli import migrating  # noqa: PLC0415
+
+    return migrating.drop(dsn(args), args.schema, is_sure=args.yes)
 
 
 def roles(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from eventstore.postgres.dsn import without_passwords
 DATABASE_COMMANDS = frozenset(
     {
         "archive",
+        "drop",
         "export",
         "find",
         "import",
@@ -53,12 +54,13 @@ def parser_for(*, exact: bool) -> _Parser:
     parser.add_argument("--version", action="version", version=f"eventstore {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    database = _Parser(add_help=False)
-    database.add_argument(
+    server = _Parser(add_help=False)
+    server.add_argument(
         "--dsn",
         help="the database, as postgresql://user@host/name (default: the environment's EVENTSTORE_DSN). Other users of "
         "this machine can see it: put a password into EVENTSTORE_DSN or a file (~/.pgpass, PGPASSFILE) instead",
     )
+    database = _Parser(add_help=False, parents=[server])
     database.add_argument(
         "--schema",
         default="eventstore",
@@ -67,13 +69,28 @@ def parser_for(*, exact: bool) -> _Parser:
 
     demo = _command(commands, "demo", "see an event store at work, with figures measured here", actions.demo)
     _add_demo(demo)
-    server = _command(commands, "server", "run a PostgreSQL for development, until Ctrl-C", actions.server)
-    server.add_argument("directory", type=Path, metavar="DIRECTORY", help="where its data is kept; created if missing")
+    development = _command(commands, "server", "run a PostgreSQL for development, until Ctrl-C", actions.server)
+    development.add_argument(
+        "directory", type=Path, metavar="DIRECTORY", help="where its data is kept; created if missing"
+    )
     migrate = _command(commands, "migrate", "create the schema, or bring it up to date", actions.migrate, database)
     migrate.add_argument("--dry-run", action="store_true", help="only print the SQL that would be run")
     migrate.add_argument(
         "--without-triggers", action="store_true", help="leave out the append-only guard, for engines without triggers"
     )
+    migrate.add_argument(
+        "--partitions",
+        type=arguments.positive,
+        metavar="N",
+        help="divide the events of a new store into so many tables, by stream (default: one table)",
+    )
+    drop = _command(commands, "drop", "drop the schema of a store with all its events", actions.drop, server)
+    drop.description = (
+        "Drop the schema of a store, such as that of a tenant, with all its events and everything else in it, for "
+        "ever. You have to name the schema, and to type its name again."
+    )
+    drop.add_argument("--schema", required=True, help="the schema of the store")
+    drop.add_argument("--yes", action="store_true", help="don't ask for the name again")
     roles = _command(
         commands, "roles", "print the roles of a store with the GRANTs that each needs", actions.roles, database
     )

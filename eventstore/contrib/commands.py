@@ -36,7 +36,9 @@ def run(
             except EventStoreError as error:
                 complain(error)
                 return 1
-        rest = [*action, *where, "--schema", schema, *rest[len(action) :]]
+        if command != "drop":  # Nobody drops the store of the project without naming it.
+            where += ["--schema", schema]
+        rest = [*action, *where, *rest[len(action) :]]
     elif command in _WITH_WORKERS:
         named = rest if command == "run" else rest[:1]
         for name in named:

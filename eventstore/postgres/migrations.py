@@ -6,20 +6,24 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import Connection, Cursor, sql
-from psycopg.rows import tuple_row
+from psycopg.rows import TupleRow, tuple_row
 
-from eventstore.errors import SchemaError
+from eventstore.core.blocking import run
+from eventstore.core.requests import Operation, Request, ask
+from eventstore.errors import InvalidArgument, InvalidOperation, SchemaError
 from eventstore.postgres._sql import sql_directory
 from eventstore.postgres.dsn import checked_dsn
 from eventstore.postgres.failures import translated, unavailable
 from eventstore.postgres.statements import check_schema, for_schema
 
+R = TypeVar("R")
 _OPTIONAL = "append_only"
 """The name of the file that an engine without triggers goes without."""
 LOCK = """
@@ -27,8 +31,24 @@ LOCK = """
         pg_catalog.hashtextextended(pg_catalog.concat('eventstore.migrate '::text, %s::text), 0::bigint))
     """
 """Taken first: migrations of one schema run one after the other."""
+_HAS_MIGRATIONS = """
+    SELECT relname FROM pg_namespace LEFT JOIN pg_class
+    ON relnamespace = pg_namespace.oid AND relname = 'migrations' WHERE nspname = %s
+    """
+_PARTITIONS = """
+    SELECT count(*) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhparent
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relname = 'events' AND nspname = %s
+    """
 _PATH = "pg_catalog, pg_temp"
 """The search_path while the files run: nobody's functions or operators take the place of those that they name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sql(Request[list[TupleRow]]):
+    """A statement for a connection, as it is. Reply: its rows."""
+
+    text: str
+    parameters: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +87,16 @@ def _files_in(directory: Traversable) -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
+MIN_PARTITIONS, MAX_PARTITIONS = 2, 64
+"""A statement that can't tell the stream in advance locks all of them, with their indexes."""
+
+
 def migrate(
-    dsn_or_connection: str | Connection[Any], schema: str = "eventstore", *, triggers: bool = True
+    dsn_or_connection: str | Connection[Any],
+    schema: str = "eventstore",
+    *,
+    triggers: bool = True,
+    partitions: int | None = None,
 ) -> list[str]:
     """Create the schema of a store or bring it up to date, all or nothing. Return the names of the files applied.
 
@@ -84,14 +112,17 @@ def migrate(
         schema: the name of the schema; it need not exist.
         triggers: False leaves out the triggers that keep even the owner from changing events, for an engine without
             triggers.
+        partitions: into how many tables a new store divides its events, by stream: 2 to 64. None: one table, or what
+            the store has. docs/postgresql.md says when it is worth it.
 
     Raises:
         SchemaError: the database is newer than this library, or a file was altered after it was applied.
+        InvalidOperation: the store has another number of partitions, or none.
         StoreUnavailable: the database could not be reached.
         AccessDenied: the role may not create the schema.
-        InvalidArgument: ``schema`` is not a valid name, or the DSN is malformed.
+        InvalidArgument: ``schema`` is not a valid name, ``partitions`` is out of range, or the DSN is malformed.
     """
-    return _migrated(dsn_or_connection, schema, migrations(), triggers=triggers)
+    return _migrated(dsn_or_connection, schema, migrations(), triggers=triggers, partitions=partitions)
 
 
 def migrate_subject_keys(dsn_or_connection: str | Connection[Any], schema: str = "eventstore_keys") -> list[str]:
@@ -103,34 +134,78 @@ def migrate_subject_keys(dsn_or_connection: str | Connection[Any], schema: str =
 
 
 def _migrated(
-    dsn_or_connection: str | Connection[Any], schema: str, files: list[Migration], *, triggers: bool = True
+    dsn_or_connection: str | Connection[Any],
+    schema: str,
+    files: list[Migration],
+    *,
+    triggers: bool = True,
+    partitions: int | None = None,
 ) -> list[str]:
-    with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
-        cursor.execute(LOCK, (schema,))
-        with fixed_search_path(cursor):
-            steps = missing_steps(cursor, schema, triggers=triggers, files=files)
-            for _, text in steps:
-                for statement in statements_in(text):
-                    cursor.execute(statement.encode())
-        return [name for name, _ in steps if name]
+    operation = migration(check_schema(schema), files, triggers=triggers, partitions=partitions)
+    with _cursor(dsn_or_connection, schema) as cursor:
+        return carried_out(cursor, operation)
 
 
-def planned_sql(dsn_or_connection: str | Connection[Any], schema: str = "eventstore", *, triggers: bool = True) -> str:
+def migration(
+    schema: str, files: list[Migration] | None = None, *, triggers: bool = True, partitions: int | None = None
+) -> Operation[list[str]]:
+    """What ``migrate`` does, in a transaction that is open."""
+    check_partitions(partitions)
+    return _migration(schema, migrations() if files is None else files, triggers, partitions)
+
+
+def _migration(
+    schema: str,
+    files: list[Migration],
+    triggers: bool,
+    partitions: int | None,
+) -> Operation[list[str]]:
+    yield from ask(Sql(LOCK, (schema,)))
+    before = yield from _look_up_names_in(_PATH)
+    steps = yield from missing_steps(schema, triggers=triggers, files=files, partitions=partitions)
+    for _, text in steps:
+        for statement in statements_in(text):
+            yield from ask(Sql(statement))
+    yield from _look_up_names_in(before)  # An error fails the transaction, and the setting goes with it.
+    return [name for name, _ in steps if name]
+
+
+def _look_up_names_in(path: str) -> Operation[str]:
+    """Set the search_path for the transaction, and return what it was."""
+    ((before,),) = yield from ask(Sql("SELECT pg_catalog.current_setting('search_path'::text)"))
+    yield from ask(Sql("SELECT pg_catalog.set_config('search_path'::text, %s::text, true)", (path,)))
+    return cast("str", before)
+
+
+def carried_out(cursor: Cursor[TupleRow], operation: Operation[R]) -> R:
+    """Carry out an operation whose requests are SQL, and return its result."""
+    return run(operation, partial(_rows_of, cursor))
+
+
+def _rows_of(cursor: Cursor[TupleRow], request: Any) -> list[TupleRow]:
+    cursor.execute(request.text.encode(), request.parameters or None)
+    return cursor.fetchall() if cursor.description else []
+
+
+def planned_sql(
+    dsn_or_connection: str | Connection[Any],
+    schema: str = "eventstore",
+    *,
+    triggers: bool = True,
+    partitions: int | None = None,
+) -> str:
     """Return the SQL that ``migrate`` would run now, without running it. Raises what ``migrate`` raises."""
-    with _cursor(dsn_or_connection, check_schema(schema)) as cursor, fixed_search_path(cursor):
-        texts = [text for _, text in missing_steps(cursor, schema, triggers=triggers)]
+    check_partitions(partitions)
+    with _cursor(dsn_or_connection, check_schema(schema)) as cursor:
+        texts = [text for _, text in carried_out(cursor, _planned(schema, triggers, partitions))]
     return "\n".join([f"SET LOCAL search_path = {_PATH};", *texts]) if texts else ""
 
 
-@contextmanager
-def fixed_search_path(cursor: Cursor[Any]) -> Generator[None, None, None]:
-    """Look names up in pg_catalog only as long as the block lasts, in the transaction that is open."""
-    cursor.execute("SELECT pg_catalog.current_setting('search_path'::text)")
-    ((before,),) = cursor.fetchall()
-    change = "SELECT pg_catalog.set_config('search_path'::text, %s::text, true)"
-    cursor.execute(change, (_PATH,))
-    yield
-    cursor.execute(change, (before,))  # An error has failed the transaction, and the setting goes with it.
+def _planned(schema: str, triggers: bool, partitions: int | None) -> Operation[list[tuple[str, str]]]:
+    before = yield from _look_up_names_in(_PATH)
+    steps = yield from missing_steps(schema, triggers=triggers, partitions=partitions)
+    yield from _look_up_names_in(before)
+    return steps
 
 
 def statements_in(text: str) -> list[str]:
@@ -176,18 +251,25 @@ def connected(dsn: str) -> Connection[Any]:
 
 
 def missing_steps(
-    cursor: Cursor[Any], schema: str, *, triggers: bool, files: list[Migration] | None = None
-) -> list[tuple[str, str]]:
+    schema: str, *, triggers: bool, files: list[Migration] | None = None, partitions: int | None = None
+) -> Operation[list[tuple[str, str]]]:
     """What is to be run, each with the name of its file; none is named where the file is run every time."""
     first, *files = migrations() if files is None else files
     steps: list[tuple[str, str]] = []
-    exists, recorded = _state(cursor, schema)
+    exists, recorded = yield from _state(schema)
     if not exists:
         steps.append(("", for_schema("CREATE SCHEMA {schema};", schema)))
     if recorded is None:
         steps.append(("", for_schema(first.text, schema)))
     applied = recorded or {}
     _check(applied, files, schema)
+    there = (yield from partitions_of(schema)) if applied and partitions else partitions
+    if there != partitions:
+        raise InvalidOperation(
+            f"the events of schema {schema!r} are in {f'{there} partitions' if there else 'one table'}, and the number "
+            f"of partitions can't be changed to {partitions}: leave it out, or copy the store into a schema that has "
+            f"{partitions} (docs/postgresql.md)"
+        )
     for file in files:
         if file.number not in applied and (triggers or file.name != _OPTIONAL):
             record = sql.SQL(
@@ -199,23 +281,35 @@ def missing_steps(
                 checksum=sql.Literal(file.checksum),
             )
             steps.append(
-                (f"{file.number:04}_{file.name}", f"{for_schema(file.text, schema)}\n{record.as_string(None)}\n")
+                (
+                    f"{file.number:04}_{file.name}",
+                    f"{for_schema(file.text, schema, partitions or 0)}\n{record.as_string(None)}\n",
+                )
             )
     return steps
 
 
-def _state(cursor: Cursor[Any], schema: str) -> tuple[bool, dict[int, str] | None]:
+def check_partitions(partitions: object) -> None:
+    """Raise InvalidArgument for what can't be a number of partitions; None is none."""
+    if partitions is not None and (type(partitions) is not int or not MIN_PARTITIONS <= partitions <= MAX_PARTITIONS):
+        raise InvalidArgument(
+            f"partitions must be a whole number from {MIN_PARTITIONS} to {MAX_PARTITIONS}, not {partitions!r}"
+        )
+
+
+def partitions_of(schema: str) -> Operation[int]:
+    """Into how many partitions the events of a store are divided; 0: they are in one table."""
+    ((count,),) = yield from ask(Sql(_PARTITIONS, (schema,)))
+    return cast("int", count)
+
+
+def _state(schema: str) -> Operation[tuple[bool, dict[int, str] | None]]:
     """Whether the schema exists; and the checksums by number of what was applied, None without a table of it."""
-    cursor.execute(
-        "SELECT relname FROM pg_namespace LEFT JOIN pg_class"
-        " ON relnamespace = pg_namespace.oid AND relname = 'migrations' WHERE nspname = %s",
-        (schema,),
-    )
-    found = cursor.fetchone()
-    if found is None or found[0] is None:
-        return found is not None, None
-    cursor.execute(sql.SQL("SELECT number, checksum FROM {}.migrations").format(sql.Identifier(schema)))
-    return True, dict(cursor.fetchall())
+    found = yield from ask(Sql(_HAS_MIGRATIONS, (schema,)))
+    if not found or found[0][0] is None:
+        return bool(found), None
+    applied = sql.SQL("SELECT number, checksum FROM {}.migrations").format(sql.Identifier(schema))
+    return True, dict((yield from ask(Sql(applied.as_string(None)))))
 
 
 def _check(applied: dict[int, str], files: list[Migration], schema: str) -> None:

@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier, Literal
 
 from eventstore.core.checking import Finding
-from eventstore.postgres.migrations import fixed_search_path, migrate, missing_steps, statements_in
+from eventstore.postgres.migrations import carried_out, migrate, missing_steps, partitions_of, statements_in
 from eventstore.postgres.roles import roles_of, roles_sql
 
 
@@ -78,18 +78,19 @@ def compare_objects(connection: Connection[Any], schema: str, prefix: str) -> It
     """
     with Cursor(connection, row_factory=tuple_row) as cursor, connection.transaction(force_rollback=True):
         cursor.execute("SET LOCAL client_min_messages = error")
-        with fixed_search_path(cursor):
-            cursor.execute(SQL("SELECT name FROM {}.migrations").format(Identifier(schema)))
-            triggers = ("append_only",) in cursor.fetchall()
-            for name, _ in missing_steps(cursor, schema, triggers=triggers):
-                if name:
-                    yield Finding("schema", repr(schema), f"migration {name} was not applied: run `eventstore migrate`")
-            roles = roles_of(prefix)
-            cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (roles.owner,))
-            has_roles = cursor.fetchone() is not None
+        cursor.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+        cursor.execute(SQL("SELECT name FROM {}.migrations").format(Identifier(schema)))
+        triggers = ("append_only",) in cursor.fetchall()
+        for name, _ in carried_out(cursor, missing_steps(schema, triggers=triggers)):
+            if name:
+                yield Finding("schema", repr(schema), f"migration {name} was not applied: run `eventstore migrate`")
+        partitions = carried_out(cursor, partitions_of(schema)) or None
+        roles = roles_of(prefix)
+        cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (roles.owner,))
+        has_roles = cursor.fetchone() is not None
         found = _described(cursor, schema, prefix)
         model = f"eventstore_verify_{uuid4().hex[:12]}"
-        migrate(connection, model, triggers=triggers)
+        migrate(connection, model, triggers=triggers, partitions=partitions)
         if has_roles:
             for statement in statements_in(roles_sql(model)):
                 cursor.execute(statement.encode())

@@ -14,7 +14,11 @@ from eventstore.postgres.statements import check_schema, for_schema
 
 _SUBSCRIBED = """
     SELECT subname FROM pg_catalog.pg_subscription JOIN pg_catalog.pg_subscription_rel ON srsubid = pg_subscription.oid
-    WHERE subenabled AND srrelid = %s::pg_catalog.regclass ORDER BY subname
+    WHERE subenabled AND (
+        srrelid = %(events)s::pg_catalog.regclass
+        OR srrelid IN (SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = %(events)s::pg_catalog.regclass)
+    )
+    ORDER BY subname
     """
 # Nobody inserts, and so nobody draws a position, while this is held.
 _LOCK = "LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE"
@@ -71,7 +75,7 @@ def _promoted(connection: psycopg.Connection[Any], schema: str, *, dry_run: bool
         )
     connection.execute(for_schema(_LOCK, schema).encode())
     events = sql.Identifier(schema, "events").as_string(None)
-    subscribed = connection.execute(_SUBSCRIBED, (events,)).fetchone()
+    subscribed = connection.execute(_SUBSCRIBED, {"events": events}).fetchone()
     if subscribed is not None:
         raise InvalidOperation(
             f"the subscription {subscribed[0]!r} still brings events to schema {schema!r}: stop appending on the other "

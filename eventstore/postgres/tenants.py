@@ -7,18 +7,24 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psycopg
+from psycopg import Cursor
+from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from eventstore.core.deadlines import DEFAULT_TIMEOUT
+from eventstore.core.operations import check_number
+from eventstore.core.requests import Operation, ask
 from eventstore.errors import EventStoreError, InvalidArgument, InvalidOperation
 from eventstore.postgres.connections import Pool
 from eventstore.postgres.failures import translated
-from eventstore.postgres.migrations import migrate
+from eventstore.postgres.migrations import LOCK, Sql, carried_out, check_partitions, migration
 from eventstore.postgres.statements import check_schema
 from eventstore.postgres.stores import PostgresEventStore, PostgresSnapshotStore
 
+R = TypeVar("R")
 _NAME = re.compile(r"[a-z0-9_]+")
 _SCHEMAS = """
     SELECT nspname FROM pg_catalog.pg_namespace JOIN pg_catalog.pg_class ON relnamespace = pg_namespace.oid
@@ -35,6 +41,52 @@ class TenantMigration:
     """The names of the files that were applied; none if the schema was up to date."""
     error: EventStoreError | None
     """Why it failed. None: the schema is up to date."""
+
+
+class TenantSchemas:
+    """Which schemas tenants have, and what is done with them: operations whose requests are SQL."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = check_schema(prefix)
+
+    def of(self, name: str) -> str:
+        """The schema of a tenant. Raises InvalidArgument."""
+        if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
+            raise InvalidArgument(f"the name of a tenant must consist of a-z, 0-9 and _, not {name!r}")
+        return check_schema(f"{self.prefix}{name}")
+
+    def create(self, name: str, partitions: int | None) -> Operation[None]:
+        """Migrate a schema that does not exist."""
+        if not (yield from migration(self.of(name), partitions=partitions)):
+            raise InvalidOperation(f"tenant {name!r} exists already: store({name!r}) returns its store")
+
+    def names(self) -> Operation[list[str]]:
+        """The names of all tenants."""
+        rows = yield from ask(Sql(_SCHEMAS, (self.prefix,)))
+        found = [str(row[0]).removeprefix(self.prefix) for row in rows]
+        return [name for name in found if _NAME.fullmatch(name)]
+
+    def drop(self, name: str, confirm: str) -> Operation[None]:
+        """Drop the schema of a tenant, after it was confirmed."""
+        schema = self.of(name)
+        if confirm != name:
+            raise InvalidArgument(f"confirm must be {name!r}, the name of the tenant that is dropped, not {confirm!r}")
+        if not (yield from drop_schema(schema)):
+            raise InvalidArgument(f"there is no tenant {name!r}")
+
+
+def is_store(schema: str) -> Operation[bool]:
+    """Whether there is a store in a schema."""
+    return (schema,) in (yield from ask(Sql(_SCHEMAS, (schema,))))
+
+
+def drop_schema(schema: str) -> Operation[bool]:
+    """Drop the schema of a store with everything in it. Returns whether there was one."""
+    yield from ask(Sql(LOCK, (schema,)))  # Nobody creates or drops it meanwhile.
+    if not (yield from is_store(schema)):
+        return False
+    yield from ask(Sql(SQL("DROP SCHEMA {} CASCADE").format(Identifier(schema)).as_string(None)))
+    return True
 
 
 class Tenants:
@@ -73,9 +125,8 @@ class Tenants:
         notify: bool = False,
         timeout: float | None = DEFAULT_TIMEOUT,
     ) -> None:
-        check_schema(prefix)
+        self._schemas = TenantSchemas(prefix)
         self._pool = pool
-        self._prefix = prefix
         self._make: Callable[[str], PostgresEventStore] = lambda schema: PostgresEventStore(
             pool, schema, strict=strict, notify=notify, timeout=timeout
         )
@@ -89,54 +140,57 @@ class Tenants:
         Raises:
             InvalidArgument: the name is not made of a-z, 0-9 and _, or is too long for a schema.
         """
-        if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
-            raise InvalidArgument(f"the name of a tenant must consist of a-z, 0-9 and _, not {name!r}")
-        return check_schema(f"{self._prefix}{name}")
+        return self._schemas.of(name)
 
-    def create(self, name: str) -> PostgresEventStore:
+    def create(self, name: str, *, partitions: int | None = None) -> PostgresEventStore:
         """Create the schema of a new tenant and return its store.
+
+        Args:
+            name: the tenant.
+            partitions: as for ``migrate``.
 
         Raises:
             InvalidOperation: the tenant exists.
             Otherwise what ``migrate`` raises.
         """
-        if not self._migrate(self.schema(name)):
-            raise InvalidOperation(f"tenant {name!r} exists already: store({name!r}) returns its store")
+        check_partitions(partitions)
+        self._carry_out(self._schemas.create(name, partitions), self.schema(name))
         return self.store(name)
 
     def names(self) -> list[str]:
         """Return the names of all tenants, sorted. Raises StoreUnavailable, AccessDenied."""
-        try:
-            with self._pool.connection() as connection:
-                rows = connection.execute(_SCHEMAS.encode(), (self._prefix,)).fetchall()
-        except psycopg.Error as error:
-            raise translated(error, broken=False, schema=self._prefix) from error
-        found = [str(row[0]).removeprefix(self._prefix) for row in rows]
-        return [name for name in found if _NAME.fullmatch(name)]
+        return self._carry_out(self._schemas.names(), self._schemas.prefix)
 
-    def migrate(self, names: Iterable[str] | None = None, *, threads: int = 4) -> list[TenantMigration]:
+    def migrate(self, names: Iterable[str] | None = None, *, at_once: int = 4) -> list[TenantMigration]:
         """Bring the schemas of tenants up to date, several at once, and return what became of each.
 
         One that fails does not stop the others. You can repeat it: only what is missing is applied.
 
         Args:
             names: the tenants; None: all.
-            threads: how many to migrate at once. The pool needs as many connections.
+            at_once: how many to migrate at the same time. The pool needs as many connections.
+
+        Raises:
+            InvalidArgument: ``at_once`` is not a whole number of at least 1.
+            Otherwise what ``names`` raises.
         """
+        check_number("at_once", at_once, least=1)
         wanted = self.names() if names is None else [*names]
-        with ThreadPoolExecutor(threads) as executor:
+        with ThreadPoolExecutor(at_once) as executor:
             return [*executor.map(self._migrated, wanted)]
 
     def _migrated(self, name: str) -> TenantMigration:
         try:
-            return TenantMigration(name, tuple(self._migrate(self.schema(name))), None)
+            schema = self.schema(name)
+            return TenantMigration(name, tuple(self._carry_out(migration(schema), schema)), None)
         except EventStoreError as error:
             return TenantMigration(name, (), error)
 
-    def _migrate(self, schema: str) -> list[str]:
+    def _carry_out(self, operation: Operation[R], schema: str) -> R:
+        """In a transaction, whose commit is part of it."""
         try:
-            with self._pool.connection() as connection:
-                return migrate(connection, schema)
+            with self._pool.connection() as connection, connection.transaction():
+                return carried_out(Cursor(connection, row_factory=tuple_row), operation)
         except psycopg.Error as error:  # The pool has none, or the commit failed.
             raise translated(error, broken=False, schema=schema) from error
 
@@ -165,15 +219,6 @@ class Tenants:
         Raises:
             InvalidArgument: ``confirm`` is not the name, or the tenant does not exist.
         """
-        schema = self.schema(name)
-        if confirm != name:
-            raise InvalidArgument(f"confirm must be {name!r}, the name of the tenant that is dropped, not {confirm!r}")
-        if name not in self.names():
-            raise InvalidArgument(f"there is no tenant {name!r}")
-        try:
-            with self._pool.connection() as connection:
-                connection.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(schema)))
-        except psycopg.Error as error:
-            raise translated(error, broken=False, schema=schema) from error
+        self._carry_out(self._schemas.drop(name, confirm), self.schema(name))
         with self._lock:
             self._stores.pop(name, None)

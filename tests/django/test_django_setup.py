@@ -23,6 +23,7 @@ from eventstore import Event, InvalidArgument, SchemaError
 from eventstore import event_types as events_module
 from eventstore.contrib.django import conf, event_store, projection, snapshot_store, subscription
 from eventstore.contrib.django.files import SqlFile
+from eventstore.contrib.django.test import empty_store
 from eventstore.contrib.django.workers import targets, workers
 from eventstore.eventlock import described_program, text_of
 from eventstore.postgres import migrate
@@ -59,6 +60,21 @@ class TestMigrations:
                 apply(SqlFile(f"{file.number:04}_{file.name}"))
         applied = other.execute("SELECT number FROM by_hand.migrations ORDER BY number").fetchall()
         assert applied == [(file.number,) for file in migrations() if file.number]
+
+    def test_a_store_with_partitions_is_only_recorded_and_can_be_emptied(self, other: psycopg.Connection[Any]) -> None:
+        migrate(conf.conninfo("default"), "divided", partitions=3)
+        with override_settings(EVENTSTORE_SCHEMA="divided"):
+            for file in migrations():
+                apply(SqlFile(f"{file.number:04}_{file.name}"))
+            for number in range(9):
+                event_store().append(f"s-{number}", [Event(event_type="T")], 0)
+            empty_store()
+            assert list(event_store().read_all()) == []
+            event_store().append("s", [Event(event_type="T")], 0)
+            for table in ("events", "events_00", "events_01", "events_02"):
+                with pytest.raises(psycopg.errors.RestrictViolation):
+                    other.execute(f"TRUNCATE divided.{table}".encode())
+                other.rollback()
 
     def test_migrations_one_by_one_make_what_eventstore_migrate_makes(self, other: psycopg.Connection[Any]) -> None:
         with override_settings(EVENTSTORE_SCHEMA="one_by_one"):

@@ -14,11 +14,15 @@ _HOLDS_ANYTHING = SQL("""
     SELECT EXISTS (SELECT FROM {0}.events) OR EXISTS (SELECT FROM {0}.snapshots)
         OR EXISTS (SELECT FROM {0}.subscriptions)
 """)
+_TABLES = SQL("""
+    SELECT {events}::regclass::text UNION ALL
+    SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = {events}::regclass
+""")
+"""The table of events, and its partitions."""
+_GUARD = SQL("ALTER TABLE {table} {action} TRIGGER USER")
 _EMPTY = SQL("""
-    ALTER TABLE {0}.events DISABLE TRIGGER USER;
     TRUNCATE {0}.events, {0}.log_mark, {0}.snapshots, {0}.subscriptions, {0}.parked_events,
-        {0}.subject_streams, {0}.archived_streams RESTART IDENTITY;
-    ALTER TABLE {0}.events ENABLE TRIGGER USER;
+        {0}.subject_streams, {0}.archived_streams RESTART IDENTITY
 """)
 
 
@@ -35,7 +39,15 @@ def remove_everything(using: str) -> None:
     """Remove all events, snapshots and checkpoints, whichever database it is."""
     with atomic(using=using):
         if holds_anything(using):
-            event_store(using).connection.cursor().execute(_EMPTY.format(Identifier(conf.setting("SCHEMA"))))
+            schema = Identifier(conf.setting("SCHEMA"))
+            cursor = event_store(using).connection.cursor()
+            events = Literal(f"{schema.as_string(None)}.events")
+            guarded = [SQL(name) for (name,) in cursor.execute(_TABLES.format(events=events)).fetchall()]
+            for action in ("DISABLE", "ENABLE"):
+                for table in guarded:
+                    cursor.execute(_GUARD.format(table=table, action=SQL(action)))
+                if action == "DISABLE":
+                    cursor.execute(_EMPTY.format(schema))
 
 
 def empty_store(using: str | None = None) -> None:

@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 
 from eventstore.contrib.django import conf
 from eventstore.contrib.django.stores import DjangoSnapshotStore
-from eventstore.postgres.migrations import LOCK, migrate, migrations, missing_steps
+from eventstore.postgres.migrations import LOCK, carried_out, migrate, migrations, missing_steps
 from eventstore.postgres.statements import check_schema, for_schema
 
 
@@ -49,7 +49,7 @@ class SqlFile(Operation):
             return
         cursor: Cursor[Any] = Cursor(DjangoSnapshotStore(using, schema).connection, row_factory=tuple_row)
         cursor.execute(LOCK, (schema,))
-        for name, text in missing_steps(cursor, schema, triggers=True):
+        for name, text in carried_out(cursor, missing_steps(schema, triggers=True)):
             if name in {"", self.file}:
                 schema_editor.execute(text, params=None)
 

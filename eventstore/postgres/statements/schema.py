@@ -34,8 +34,17 @@ def check_not_reserved(what: str, name: str) -> None:
         raise InvalidArgument(f"{what} {name!r} must not contain '$eventstore$', which ends a body in SQL")
 
 
-def for_schema(text: str, schema: str) -> str:
-    """SQL text of the package: {schema} becomes an identifier, {event_positions} a text that names the sequence."""
-    positions = sql.Identifier(schema, "event_positions").as_string(None)
+def for_schema(text: str, schema: str, partitions: int = 0) -> str:
+    """SQL text of the package: {schema} becomes an identifier, {event_positions} and {events} texts that name those.
+
+    ``partitions``: for the file that makes the table of events, into how many it is divided; 0: it is one table.
+    """
+    positions, events = (sql.Identifier(schema, name).as_string(None) for name in ("event_positions", "events"))
     template = sql.SQL(cast("LiteralString", text))
-    return template.format(schema=sql.Identifier(schema), event_positions=sql.Literal(positions)).as_string(None)
+    return template.format(
+        schema=sql.Identifier(schema),
+        event_positions=sql.Literal(positions),
+        events=sql.Literal(events),
+        partitions=sql.Literal(partitions),
+        partition_by=sql.SQL("PARTITION BY HASH (stream_id)" if partitions else ""),
+    ).as_string(None)
