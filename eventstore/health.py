@@ -201,11 +201,9 @@ def _newest_migration() -> int:
 
 
 def _problems_of_the_log(found: Examined) -> Iterable[str]:
-    known = _newest_migration()
+    known = _newest_migration()  # A newer schema is well: programs of the last release work with that of the next.
     if found.migration is not None and found.migration < known:
         yield f"the schema is old: it has migration {found.migration}, not {known}: run `eventstore migrate`"
-    elif found.migration is not None and found.migration > known:
-        yield f"the schema is newer than this library: it has migration {found.migration}, not {known}: upgrade it"
     if found.trouble is not None:
         yield cleaned(found.trouble)
 

@@ -275,13 +275,13 @@ def test_a_sequence_behind_the_log_is_a_problem(
     assert "sequence event_positions of this node has not drawn" in found.problems[0]
 
 
-def test_an_old_schema_and_a_new_one_are_problems(
+def test_an_old_schema_is_a_problem_and_that_of_the_next_release_is_none(
     store: PostgresEventStore, other: psycopg.Connection[Any], schema: str
 ) -> None:
     table = sql.SQL("{}.migrations").format(sql.Identifier(schema))
     other.execute(sql.SQL("INSERT INTO {} (number, name, checksum) VALUES (9000, 'later', '')").format(table))
     other.commit()
-    assert "newer than this library" in check(store).problems[0]
+    assert check(store).ok
     other.execute(sql.SQL("DELETE FROM {} WHERE number > 3").format(table))
     other.commit()
     assert "the schema is old: it has migration 3" in check(store).problems[0]

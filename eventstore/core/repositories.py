@@ -25,10 +25,11 @@ from eventstore.versions import ExpectedVersion, StreamVersion
 A = TypeVar("A", bound=Aggregate[Any])
 
 FIRST_WAIT, DOUBLINGS = 0.004, 2
-"""Those who met should not all meet again: the longest wait after a conflict, in seconds, and how often it doubles.
+"""The longest wait after a first conflict, in seconds, and how often it doubles: who met should not all meet again.
 
-Measured with 8 processes on one aggregate, 50 attempts each: two doublings carry out 1.7 times as many commands as eight
-do, and 1.4 times with the server 1 ms away. The unluckiest process takes 2 times as long as the luckiest, not 4 to 7.
+Measured with 8 processes on one aggregate, 50 attempts each: two doublings carry out 1.7 times as many commands as
+eight do, and 1.4 times with the server 1 ms away. The slowest process then takes twice as long as the fastest, and not
+4 to 7 times.
 """
 
 
