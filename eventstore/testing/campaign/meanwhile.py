@@ -77,7 +77,8 @@ class Unrelated:
     def run(self, stop: threading.Event) -> None:
         """Open it, and open it again whenever it was lost."""
         while not stop.is_set():
-            with suppress(psycopg.OperationalError), psycopg.connect(self._dsn, application_name="unrelated") as held:
+            # Lost with the server, or refused while that is read-only.
+            with suppress(psycopg.Error), psycopg.connect(self._dsn, application_name="unrelated") as held:
                 held.execute("INSERT INTO unrelated VALUES (1)")
                 self._stay(held, stop)
             stop.wait(0.05)
