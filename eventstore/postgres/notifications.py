@@ -29,8 +29,9 @@ from eventstore.errors import EventStoreError
 from eventstore.postgres._forks import Forkable, tell_after_forks
 from eventstore.postgres.statements import Statements
 
-NOTIFY_SECONDS = 0.02
-"""Between one notification and the next."""
+NOTIFY_SECONDS = 0.005
+"""Between one notification and the next. At 100 appends a second a handler in another process is called 3 ms after the
+append then, and after 8 ms with 0.02; four threads that append as fast as they can notice no difference (1.04)."""
 IDLE_SECONDS = 5.0
 """After so long without an append the notifying thread ends; the next append starts another."""
 CHECK_SECONDS = 30.0
