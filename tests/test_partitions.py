@@ -283,7 +283,7 @@ DOCUMENTED = re.search(
 def documented(part: int, old: str, new: str) -> str:
     """The SQL of docs/postgresql.md for these schemas."""
     assert DOCUMENTED is not None
-    text = re.findall(r"^```sql\n(.*?)^```$", DOCUMENTED[1], re.DOTALL | re.MULTILINE)[part]
+    text = re.findall(r"^```postgresql\n(.*?)^```$", DOCUMENTED[1], re.DOTALL | re.MULTILINE)[part]
     names = {"eventstore_16": new, "eventstore_before": f"{old}_before", "eventstore": old}
     return re.sub("|".join(rf"\b{name}\b" for name in names), lambda found: names[found[0]], text)
 
