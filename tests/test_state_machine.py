@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -90,6 +92,13 @@ class Forgetful(InMemoryEventStore):
             return error.actual_version or 0
 
 
+def under_another_id(event: Event) -> Event:
+    """The same event, of whatever class."""
+    other = copy.copy(event)
+    vars(other)["event_id"] = uuid4()
+    return other
+
+
 class Doubling(InMemoryEventStore):
     """Does not know again what it has stored."""
 
@@ -98,7 +107,7 @@ class Doubling(InMemoryEventStore):
             {event.event_id for event in self.read(stream_id)} if isinstance(stream_id, str) and stream_id else set()
         )
         if expected_version == -1 and any(event.event_id in known for event in events):
-            return super().append(stream_id, [type(e)(event_type=e.event_type, data=e.data) for e in events], -1)
+            return super().append(stream_id, [under_another_id(event) for event in events], -1)
         return super().append(stream_id, events, expected_version)
 
 
@@ -117,4 +126,4 @@ def test_a_broken_store_is_found(broken: type[InMemoryEventStore]) -> None:
             return {"broken": broken()}
 
     with pytest.raises(AssertionError, match="broken: "):
-        check(Machine, examples=500, phases=[Phase.generate])
+        check(Machine, examples=2000, phases=[Phase.generate])  # Found in some; once in thirty runs not in 500.
