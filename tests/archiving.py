@@ -1,4 +1,4 @@
-"""What the tests of archives share: a store with retired streams, its rows, and the commands."""
+"""What the tests of archives and exports share: a store with retired streams, its rows, and the commands."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import types
 from base64 import b64decode
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -18,19 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstore import Event, PostgresEventStore, Tombstone
-from eventstore.cli import main
 from eventstore.codec.record import Record
 from eventstore.core.exporting import Exported, event_of, line_of
-from eventstore.postgres import migrate
 from eventstore.privacy import InMemorySubjectKeys
 from eventstore.testing.contract.personal import ContractMemberNamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from archiving import Run
     from psycopg_pool import ConnectionPool
 
-Run: TypeAlias = "Callable[..., tuple[int, str, str]]"
 FORMAT = Path(__file__).parents[1] / "docs" / "format.md"
 
 
@@ -49,24 +47,6 @@ def store(pool: ConnectionPool, schema: str) -> PostgresEventStore:
     return store
 
 
-@pytest.fixture
-def run(dsn: str, schema: str, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(command: str, *arguments: object, where: str = schema) -> tuple[int, str, str]:
-        code = main([command, "--dsn", dsn, "--schema", where, *map(str, arguments)])
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def other(dsn: str, schema: str) -> Iterator[str]:
-    name = f"{schema}_other"
-    migrate(dsn, name)
-    yield name
-    with psycopg.connect(dsn, options="-c client_min_messages=warning") as connection:
-        connection.execute(f'DROP SCHEMA "{name}" CASCADE')
-
-
 def lines_of(path: Path) -> list[dict[str, Any]]:
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return [json.loads(line) for line in text.decode().split("\n") if line]
@@ -75,31 +55,31 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
 @pytest.mark.usefixtures("store")
 def test_export_import_export_is_byte_identical(
-    run: Run, other: str, tmp_path: Path, *, suffix: str, pool: ConnectionPool
+    run: Run, other_schema: str, tmp_path: Path, *, suffix: str, pool: ConnectionPool
 ) -> None:
     if suffix.endswith("zst") and sys.version_info < (3, 14):
         pytest.importorskip("zstandard")
     first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
     assert run("export", first) == (0, f"{first}: 7 events, up to position 8\n", "")
-    assert run("import", "--exact", first, where=other) == (0, f"{first}: 7 events imported\n", "")
-    assert run("export", second, where=other)[0] == 0
+    assert run("import", "--exact", first, where=other_schema) == (0, f"{first}: 7 events imported\n", "")
+    assert run("export", second, where=other_schema)[0] == 0
     assert first.read_bytes() == second.read_bytes()
     assert not list(tmp_path.glob("*.part"))
-    assert run("verify", where=other)[0] == 0
+    assert run("verify", where=other_schema)[0] == 0
     with pool.connection() as connection:
         columns = "version, position, timestamp, utc_offset, revision, closing, tombstone, event_id, stream_id, data"
         rows = [
             connection.execute(f"SELECT {columns}, metadata FROM {name}.events ORDER BY position".encode()).fetchall()
-            for name in (other.removesuffix("_other"), other)
+            for name in (other_schema.removesuffix("_other"), other_schema)
         ]
     assert rows[0] == rows[1]
 
 
 @pytest.mark.usefixtures("store")
-def test_a_store_goes_on_after_an_import(run: Run, other: str, tmp_path: Path, pool: ConnectionPool) -> None:
+def test_a_store_goes_on_after_an_import(run: Run, other_schema: str, tmp_path: Path, pool: ConnectionPool) -> None:
     run("export", tmp_path / "e.jsonl")
-    run("import", "--exact", tmp_path / "e.jsonl", where=other)
-    copy = PostgresEventStore(pool, other)
+    run("import", "--exact", tmp_path / "e.jsonl", where=other_schema)
+    copy = PostgresEventStore(pool, other_schema)
     assert copy.append("Cart-1", [Event(event_type="Added")], 4).position == 9
     assert isinstance(copy.read("Cart-2")[-1], Tombstone)
     assert [event.position for event in copy.read_all()] == [1, 2, 3, 4, 6, 7, 8, 9]
@@ -107,7 +87,7 @@ def test_a_store_goes_on_after_an_import(run: Run, other: str, tmp_path: Path, p
 
 @pytest.mark.usefixtures("store")
 def test_an_import_that_was_interrupted_is_continued(
-    run: Run, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, other_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, again = tmp_path / "e.jsonl", tmp_path / "again.jsonl"
     run("export", path)
@@ -124,36 +104,42 @@ def test_an_import_that_was_interrupted_is_continued(
         work(self, batch, **options)
 
     monkeypatch.setattr(exact._Import, "_import", interrupted)
-    assert run("import", "--exact", path, where=other)[0] == 130
-    assert run("import", "--exact", path, where=other)[:2] == (0, f"{path}: 3 events imported; 4 were there already\n")
-    assert run("import", "--exact", path, where=other)[:2] == (0, f"{path}: 0 events imported; 7 were there already\n")
-    run("export", again, where=other)
+    assert run("import", "--exact", path, where=other_schema)[0] == 130
+    assert run("import", "--exact", path, where=other_schema)[:2] == (
+        0,
+        f"{path}: 3 events imported; 4 were there already\n",
+    )
+    assert run("import", "--exact", path, where=other_schema)[:2] == (
+        0,
+        f"{path}: 0 events imported; 7 were there already\n",
+    )
+    run("export", again, where=other_schema)
     assert path.read_bytes() == again.read_bytes()
 
 
 def test_an_import_beside_other_events_keeps_the_order_of_positions(
-    run: Run, store: PostgresEventStore, other: str, tmp_path: Path, pool: ConnectionPool
+    run: Run, store: PostgresEventStore, other_schema: str, tmp_path: Path, pool: ConnectionPool
 ) -> None:
     path = tmp_path / "e.jsonl"
     run("export", path)
-    target = PostgresEventStore(pool, other)
+    target = PostgresEventStore(pool, other_schema)
     target.append("There-1", [Event(event_type="T")], 0)
     for count in ("7 events imported", "0 events imported; 7 were there already"):
-        assert run("import", "--exact", path, where=other)[:2] == (0, f"{path}: {count}\n")
+        assert run("import", "--exact", path, where=other_schema)[:2] == (0, f"{path}: {count}\n")
     found = list(target.read_all())
     assert [event.event_id for event in found[1:]] == [event.event_id for event in store.read_all()]
     assert [event.position for event in found] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert run("verify", where=other)[0] == 0
+    assert run("verify", where=other_schema)[0] == 0
 
 
 @pytest.mark.usefixtures("store")
 def test_an_import_over_other_events_at_the_same_places_is_refused(
-    run: Run, other: str, tmp_path: Path, pool: ConnectionPool
+    run: Run, other_schema: str, tmp_path: Path, pool: ConnectionPool
 ) -> None:
     run("export", tmp_path / "e.jsonl")
-    target = PostgresEventStore(pool, other)
+    target = PostgresEventStore(pool, other_schema)
     target.append("Cart-2", [Event(event_type="T")], 0)
-    code, _, err = run("import", "--exact", tmp_path / "e.jsonl", where=other)
+    code, _, err = run("import", "--exact", tmp_path / "e.jsonl", where=other_schema)
     assert code == 1
     assert "the store holds another event as version 1 of stream 'Cart-2'" in err
     assert len(list(target.read_all())) == 1
@@ -180,9 +166,9 @@ def test_a_part_of_the_log_is_exported(run: Run, tmp_path: Path, arguments: list
 
 
 @pytest.mark.usefixtures("store")
-def test_an_import_of_a_part_of_a_stream_is_refused(run: Run, other: str, tmp_path: Path) -> None:
+def test_an_import_of_a_part_of_a_stream_is_refused(run: Run, other_schema: str, tmp_path: Path) -> None:
     run("export", tmp_path / "e.jsonl", "--since-position", "2")
-    code, _, err = run("import", "--exact", tmp_path / "e.jsonl", where=other)
+    code, _, err = run("import", "--exact", tmp_path / "e.jsonl", where=other_schema)
     assert code == 1
     assert "version 2 of stream 'Cart-1' is neither in the export nor in the store" in err
 
@@ -229,14 +215,14 @@ def module() -> Iterator[types.ModuleType]:
 
 @pytest.mark.usefixtures("store")
 def test_an_export_is_anonymized_by_a_function(
-    run: Run, other: str, tmp_path: Path, module: types.ModuleType, pool: ConnectionPool
+    run: Run, other_schema: str, tmp_path: Path, module: types.ModuleType, pool: ConnectionPool
 ) -> None:
     module.__dict__["hide"] = lambda event: (
         event if event.event_type.startswith("eventstore.") else Event(event_type=event.event_type, data={"hidden": 1})
     )
     assert run("export", tmp_path / "e.jsonl", "--anonymize", "anonymousshop:hide")[0] == 0
-    assert run("import", "--exact", tmp_path / "e.jsonl", where=other)[0] == 0
-    found = PostgresEventStore(pool, other).read("Cart-1")
+    assert run("import", "--exact", tmp_path / "e.jsonl", where=other_schema)[0] == 0
+    found = PostgresEventStore(pool, other_schema).read("Cart-1")
     assert [event.data for event in found] == [{"hidden": 1}] * 4
     assert [event.version for event in found] == [1, 2, 3, 4]
 
@@ -283,25 +269,25 @@ def changed(text: bytes, what: str) -> bytes:
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
 @pytest.mark.usefixtures("store")
 def test_what_is_not_a_whole_export_is_refused_before_anything_is_stored(
-    run: Run, other: str, tmp_path: Path, *, suffix: str, what: str, message: str
+    run: Run, other_schema: str, tmp_path: Path, *, suffix: str, what: str, message: str
 ) -> None:
     path = tmp_path / "e.jsonl"
     run("export", path)
     text = changed(path.read_bytes(), what)
     path = tmp_path / f"wrong.{suffix}"
     path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
-    code, out, err = run("import", "--exact", path, where=other)
+    code, out, err = run("import", "--exact", path, where=other_schema)
     assert (code, out) == (1, "")
     assert message in err
-    assert run("export", tmp_path / "after.jsonl", where=other)[1].endswith(": 0 events, up to position 0\n")
+    assert run("export", tmp_path / "after.jsonl", where=other_schema)[1].endswith(": 0 events, up to position 0\n")
 
 
 @pytest.mark.usefixtures("store")
-def test_a_compressed_export_that_was_cut_off_is_refused(run: Run, other: str, tmp_path: Path) -> None:
+def test_a_compressed_export_that_was_cut_off_is_refused(run: Run, other_schema: str, tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl.gz"
     run("export", path)
     path.write_bytes(path.read_bytes()[:-20])
-    code, _, err = run("import", "--exact", path, where=other)
+    code, _, err = run("import", "--exact", path, where=other_schema)
     assert code == 1
     assert "the file was cut off" in err
 
@@ -313,14 +299,14 @@ def test_a_file_that_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_second_import_at_the_same_time_is_refused(run: Run, other: str, tmp_path: Path, dsn: str) -> None:
+def test_a_second_import_at_the_same_time_is_refused(run: Run, other_schema: str, tmp_path: Path, dsn: str) -> None:
     run("export", tmp_path / "e.jsonl")
     with psycopg.connect(dsn) as connection:
         connection.execute(
             "SELECT pg_advisory_lock(hashtextextended('import', %s::regclass::oid::bigint))",
-            (f"{other}.event_positions",),
+            (f"{other_schema}.event_positions",),
         )
-        code, _, err = run("import", "--exact", tmp_path / "e.jsonl", where=other)
+        code, _, err = run("import", "--exact", tmp_path / "e.jsonl", where=other_schema)
     assert code == 1
     assert "another import into this store is running" in err
 
@@ -363,17 +349,17 @@ def test_the_documentation_lists_the_fields_of_a_line(run: Run, tmp_path: Path) 
 
 
 def test_sealed_data_stays_sealed_and_the_copy_knows_whose_it_is(
-    run: Run, store: PostgresEventStore, other: str, tmp_path: Path, pool: ConnectionPool
+    run: Run, store: PostgresEventStore, other_schema: str, tmp_path: Path, pool: ConnectionPool
 ) -> None:
     keys = InMemorySubjectKeys()
     keyed = PostgresEventStore(pool, store.statements.schema, subject_keys=keys)
     keyed.append("Member-1", [ContractMemberNamed(member="ann", name="Ann Personal")], 0)
     run("export", tmp_path / "e.jsonl")
-    assert run("import", "--exact", tmp_path / "e.jsonl", where=other)[0] == 0
+    assert run("import", "--exact", tmp_path / "e.jsonl", where=other_schema)[0] == 0
     assert b"Personal" not in b"".join(b64decode(line.get("data", "")) for line in lines_of(tmp_path / "e.jsonl"))
-    (found,) = PostgresEventStore(pool, other, subject_keys=keys).read("Member-1")
+    (found,) = PostgresEventStore(pool, other_schema, subject_keys=keys).read("Member-1")
     assert found.data == {"member": "ann", "name": "Ann Personal"}
     with pool.connection() as connection:
-        rows = connection.execute(f"SELECT subject, stream_id FROM {other}.subject_streams".encode()).fetchall()
+        rows = connection.execute(f"SELECT subject, stream_id FROM {other_schema}.subject_streams".encode()).fetchall()
     assert rows == [("ann", "Member-1")]
-    assert run("verify", where=other)[0] == 0
+    assert run("verify", where=other_schema)[0] == 0

@@ -68,7 +68,6 @@ def read_sealed() -> list[Event]:
         (encoding, "_pack", lambda: encoding.encode("T", {"a": 1})),
         (decoding, "_unpack", lambda: decoding.decode(MAP)),
         (typed_json, "_unpacked", lambda: typed_json.to_json(MAP)),
-        (upcasting, "chain_of", None),
         (sealing, "_unpacked", lambda: sealing.opened(MAP, b"", "data", None)),
         (sealing.untyped_msgpack, "unpackb", lambda: sealing.parsed(b"\x92\xa1a\xc4\x01b")),
         (sealing, "decode_value", read_sealed),
@@ -79,15 +78,17 @@ def read_sealed() -> list[Event]:
     ],
 )
 def test_what_a_signal_raises_is_not_taken_for_damage(
-    module: Any, name: str, call: Callable[[], object] | None, monkeypatch: pytest.MonkeyPatch
+    module: Any, name: str, call: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if call is None:
-        monkeypatch.setattr(module, name, lambda _: [interrupted])
-        call = lambda: upcasting.upcast(Held, {}, 1)  # noqa: E731
-    else:
-        monkeypatch.setattr(module, name, interrupted)
+    monkeypatch.setattr(module, name, interrupted)
     with pytest.raises(TimeIsUp):
         call()
+
+
+def test_what_a_signal_raises_in_an_upcaster_is_not_an_error_of_the_upcaster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upcasting, "chain_of", lambda _: [interrupted])
+    with pytest.raises(TimeIsUp):
+        upcasting.upcast(Held, {}, 1)
 
 
 @pytest.mark.parametrize("handle", [interrupted, batched(interrupted)])
