@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from psycopg import sql
+from spare_schemas import SpareSchemas
 
-from eventstore.postgres import Tenants, migrate
+from eventstore.postgres import Tenants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +34,19 @@ def tenants(pool: ConnectionPool, prefix: str) -> Tenants:
     return Tenants(pool, prefix)
 
 
-@pytest.fixture
-def partitioned(pool: ConnectionPool) -> Iterator[str]:
-    """The schema of a store with partitions."""
-    name = f"test_partitions_{secrets.token_hex(4)}"
+@pytest.fixture(scope="session")
+def _spare_partitioned(pool: ConnectionPool) -> Iterator[SpareSchemas]:
+    schemas = SpareSchemas(PARTITIONS)
+    yield schemas
     with pool.connection() as connection:
-        migrate(connection, name, partitions=PARTITIONS)
+        schemas.drop_all(connection)
+
+
+@pytest.fixture
+def partitioned(pool: ConnectionPool, _spare_partitioned: SpareSchemas) -> Iterator[str]:
+    """The schema of a store with partitions."""
+    with pool.connection() as connection:
+        name = _spare_partitioned.take(connection)
     yield name
     with pool.connection() as connection:
-        connection.execute("SET client_min_messages = warning")
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
-        connection.execute("RESET client_min_messages")
+        _spare_partitioned.leave(connection, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -131,13 +132,13 @@ def server() -> Iterator[EmbeddedServer]:
 def test_what_a_killed_server_interrupts_can_be_repeated_and_loses_nothing(
     *,
     server: EmbeddedServer,
-    schema: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     moment: str,
     command: str,
 ) -> None:
+    schema = f"test_{secrets.token_hex(4)}"
     migrate(server.dsn, schema)
     with PostgresEventStore.connect(server.dsn, schema) as store:
         fill(store)

@@ -180,7 +180,7 @@ class TestServersThatAreGone:
         with EmbeddedServer(settings={"listen_addresses": "127.0.0.1"}, durable=False) as server:
             migrate(server.dsn)
             with Proxy(server.dsn) as proxy:
-                store = make(proxy.dsn, timeout=2.5)
+                store = make(proxy.dsn, timeout=1)
                 assert store.append("s", events(), 0) == 1
             with nobody_listens(int(str(conninfo_to_dict(proxy.dsn)["port"]))):
                 proxy.hang_up(b"")

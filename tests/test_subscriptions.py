@@ -32,7 +32,7 @@ from eventstore import (
 from eventstore.core.subscription_requests import PollSubscription
 from eventstore.core.wakeups import WakeUps
 from eventstore.memory.checkpoints import in_partition
-from eventstore.subscriptions import following, handling, outages, retrying, statuses
+from eventstore.subscriptions import following, handling, outages, retrying, statuses, watching
 from eventstore.subscriptions.options import Options, Settings
 
 if TYPE_CHECKING:
@@ -224,7 +224,10 @@ class TestFollowing:
             with pytest.raises(InvalidOperation, match="runs already"):
                 worker.run_until_caught_up()
 
-    def test_a_subscription_that_is_removed_meanwhile_says_so(self, front: Front) -> None:
+    def test_a_subscription_that_is_removed_meanwhile_says_so(
+        self, front: Front, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watching, "PRESENCE", 0.3)  # Those that are idle are asked for three times as often.
         worker = front.subscription("s", Handler(), poll_interval=0.01)
         with pytest.raises(InvalidOperation, match="was removed"), front.running(worker):
             front.store.append("a", events(1), 0)
