@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, cast
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, capabilities
 from psycopg.adapt import AdaptersMap
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 
 from eventstore.core import deadlines
@@ -29,7 +30,14 @@ from eventstore.event import Event
 from eventstore.postgres import transactions
 from eventstore.postgres.arrays import ADAPTERS
 from eventstore.postgres.async_connections import CallersPool, Connections, Loan, OwnPool, Pool
-from eventstore.postgres.failures import Warnings, check_connection, resolve, unavailable
+from eventstore.postgres.failures import (
+    FORGET_PLANS,
+    Warnings,
+    check_connection,
+    plans_are_outdated,
+    resolve,
+    unavailable,
+)
 from eventstore.postgres.notifications import Announcements
 from eventstore.postgres.statements import Statements
 from eventstore.postgres.stores import DEFAULT_SCHEMA, WORKERS_PATIENCE
@@ -74,10 +82,23 @@ async def _execute(connection: AsyncConnection[TupleRow], request: Request[R], s
             await cursor.execute(statement.text, parameters, prepare=bool(parameters), binary=True)
         except OutOfTime as late:
             await _cancel(connection, late)
+        except psycopg.errors.FeatureNotSupported as error:
+            if plans_are_outdated(error) and connection.info.transaction_status == TransactionStatus.IDLE:
+                await _forget_plans(connection)
+            raise
         rows = await cursor.fetchall() if cursor.rownumber is not None else [(cursor.statusmessage,)]
     except psycopg.Error as error:
         return resolve(error, request, statement, statements, broken=connection.broken, session=session)
     return statement.reply(rows)
+
+
+async def _forget_plans(connection: AsyncConnection[Any]) -> None:
+    """Have a session prepare its statements again; where the server says nothing in time, break the connection."""
+    try:
+        await _Cursor(connection).execute(FORGET_PLANS, prepare=False)
+    except OutOfTime as error:
+        connection.pgconn.finish()
+        raise unanswered() from error
 
 
 async def _cancel(connection: AsyncConnection[Any], late: OutOfTime) -> None:

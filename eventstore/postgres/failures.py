@@ -39,6 +39,11 @@ _ACCESS_DENIED = {"28000", "28P01", "3D000", "42501"}
 _WARNING = "01000"
 _PREPARED_ELSEWHERE = {"26000", "42P05"}
 """invalid_sql_statement_name, duplicate_prepared_statement."""
+_OTHER_TYPE = "0A000", "RevalidateCachedQuery"
+"""feature_not_supported, and the server's function that says so: "cached plan must not change result type", in the
+language of the server."""
+FORGET_PLANS = "DEALLOCATE ALL"
+"""psycopg reads the answer, and forgets as well."""
 _NOT_YET = "ES001"
 """What functions of sql/ raise on a standby that will have what was asked for in a moment."""
 _NOT_HERE = "55000"
@@ -88,7 +93,7 @@ def translated(
     if broken or sqlstate in _SHUTTING_DOWN:
         lost = f"the connection to the server was lost: {message}"
         return ConnectionLost(lost, sqlstate=sqlstate, sessions=[session])
-    if sqlstate == _NOT_YET:
+    if sqlstate == _NOT_YET or plans_are_outdated(error):
         return ConnectionLost(message, sqlstate=sqlstate)  # Whoever asks again gets it.
     if sqlstate in _SCHEMA_MISSING:
         usual = f"`eventstore migrate --schema {schema}`, or eventstore.postgres.migrate"
@@ -98,6 +103,15 @@ def translated(
     if isinstance(error, psycopg.DataError):
         return InvalidArgument(message)
     return _refusal(error, message, schema)
+
+
+def plans_are_outdated(error: psycopg.Error) -> bool:
+    """Whether a session refuses a prepared statement, which would return another type than when it was prepared.
+
+    The schema was dropped and made again: nothing was carried out, and the session refuses such statements until they
+    are prepared again. At the end of a transaction that failed, the driver has all prepared again anyway.
+    """
+    return (error.sqlstate, error.diag.source_function) == _OTHER_TYPE
 
 
 def _refusal(error: psycopg.Error, message: str, schema: str) -> EventStoreError:

@@ -13,16 +13,9 @@ from eventstore.core.subscription_requests import (
     PollSubscription,
     Register,
 )
-from eventstore.errors import (
-    AppendOutcomeUnknown,
-    InvalidOperation,
-    StoreUnavailable,
-    SubscriptionFailed,
-)
+from eventstore.errors import AppendOutcomeUnknown, InvalidOperation, StoreUnavailable, SubscriptionFailed
 from eventstore.subscriptions.handling import HandlingFailed, InTransaction
-from eventstore.subscriptions.outages import (
-    Patience,
-)
+from eventstore.subscriptions.outages import Patience
 from eventstore.subscriptions.retrying import RetriedBatches
 from eventstore.subscriptions.unknown import is_of_a_newer_release
 from eventstore.subscriptions.watching import Waiter, WaitForNews
