@@ -62,7 +62,7 @@ SLOW = {
     "test_testing",
     "test_workers",
 }
-"""Modules that take three quarters of the time: they start programs and servers, or try thousands of values."""
+"""Modules that take more than half of the time: they start programs and servers, or try thousands of values."""
 
 
 CITUS = os.environ.get("EVENTSTORE_TEST_CITUS_DSN")

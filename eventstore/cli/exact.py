@@ -136,7 +136,7 @@ class _Import:
                 progress.advance(len(batch))
 
     def _holds(self, position: int, event_id: UUID) -> bool:
-        """Whether the export has an event at the same position: an import that was interrupted goes on there."""
+        """Whether the export has an event at the same position: an import that was interrupted continues there."""
         with opened(self._path, "rb") as lines:
             lines.readline()
             for each in _events(lines, self._path):

@@ -108,8 +108,8 @@ def translated(
 def plans_are_outdated(error: psycopg.Error) -> bool:
     """Whether a session refuses a prepared statement, which would return another type than when it was prepared.
 
-    The schema was dropped and made again: nothing was carried out, and the session refuses such statements until they
-    are prepared again. At the end of a transaction that failed, the driver has all prepared again anyway.
+    The schema was dropped and created again. Nothing was carried out, and the session refuses such statements until
+    they are prepared again. At the end of a transaction that failed, the driver has all prepared again anyway.
     """
     return (error.sqlstate, error.diag.source_function) == _OTHER_TYPE
 
