@@ -42,8 +42,9 @@ _PREPARED_ELSEWHERE = {"26000", "42P05"}
 _OTHER_TYPE = "0A000", "RevalidateCachedQuery"
 """feature_not_supported, and the server's function that says so: "cached plan must not change result type", in the
 language of the server."""
-FORGET_PLANS = "DEALLOCATE ALL"
-"""psycopg reads the answer, and forgets as well."""
+FORGET_PLANS = "ROLLBACK"
+"""Where no transaction is open, only psycopg heeds it: it forgets what it has prepared, and sends DEALLOCATE ALL.
+psycopg 3.3.0 does not notice a DEALLOCATE ALL of ours."""
 _NOT_YET = "ES001"
 """What functions of sql/ raise on a standby that will have what was asked for in a moment."""
 _NOT_HERE = "55000"
