@@ -21,7 +21,7 @@ from eventstore.codec.upcasting import revision_of
 from eventstore.codec.values import copied
 from eventstore.context import in_context
 from eventstore.errors import InvalidArgument, UnknownEventType
-from eventstore.event import Event, detached
+from eventstore.event import Event, detached, mark_used, was_asked_for_its_place
 from eventstore.event_types import ignore_types
 from eventstore.names import check_category, check_name, check_names
 from eventstore.versions import StreamVersion
@@ -145,10 +145,17 @@ class Aggregate(Generic[A]):
         for base in reversed(cls.__mro__):  # Not only aggregates: what a mixin declares counts as well.
             if base in Aggregate.__mro__:
                 continue
+            if base.__dict__.get("__slots__"):
+                raise InvalidArgument(
+                    f"{cls.__qualname__}: an aggregate can't have slots, as {base.__qualname__} has: snapshots "
+                    "and copies would lack what they hold"
+                )
             for name in (base.__dict__.keys() | own_annotations(base).keys() - {"id"}) & _RESERVED:
                 raise InvalidArgument(
                     f"{cls.__qualname__}: nothing of it can be called {name!r}, every aggregate has that already"
                 )
+            for name in base.__dict__.keys() & cls._defaults.keys():
+                del cls._defaults[name]  # A method or property that hides it; a default of its own is added again.
             cls._defaults |= _own_defaults(base)
             cls._handlers |= _own_handlers(base)
         early_marks(cls)
@@ -227,14 +234,17 @@ class Aggregate(Generic[A]):
         """
         if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] untyped callers
             raise InvalidArgument(f"only events can be recorded, not {type(event).__name__}")
-        event = in_context(event)
+        recorded, event = event, in_context(event)
         # The state may come to share a list with the event, and change it; what happened does not change.
         kept = detached(event)
+        mark_used(recorded)
         try:
             self.apply(event)
         except BaseException:
             self._diverged = True
             raise
+        if was_asked_for_its_place(event):
+            self._diverged = True  # A replay tells it another one.
         self._pending_events.append(kept)
 
     @classmethod
@@ -292,7 +302,7 @@ class Aggregate(Generic[A]):
         made._version, made._event_id = self._version, self._event_id
         made._subjects, made._unopened = set(self._subjects), self._unopened
         state = {name: value for name, value in self.__dict__.items() if name not in _INTERNAL}
-        made.__dict__.update(copied(state, {}))
+        made.__dict__.update(copied(state, {id(self): made}))  # What refers to its aggregate refers to the copy.
         return made
 
     def snapshot_state(self) -> dict[str, Any]:

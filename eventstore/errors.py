@@ -6,11 +6,22 @@ The message of an error says what happened, and then what to do. Its attributes 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 
 class EventStoreError(Exception):
     """The root of all errors: ``except EventStoreError`` catches everything that this library raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is unpickled by calling its class with what it says, and most of these take other arguments.
+        return _without_init, (type(self), self.args), self.__dict__
+
+
+def _without_init(cls: type[EventStoreError], args: tuple[Any, ...]) -> EventStoreError:
+    made = cls.__new__(cls, *args)
+    made.args = args  # That of an OSError is left to its __init__.
+    return made
 
 
 class InvalidArgument(EventStoreError, ValueError):

@@ -38,7 +38,7 @@ ENVELOPE = frozenset(ENVELOPE_READERS)
 
 _RESERVED = (
     ENVELOPE
-    | {"data", "_data", "_fields", "_record", "_id_given", "_caused", "aggregate_id", "sealed", "tags"}
+    | {"data", "_data", "_fields", "_record", "_id_given", "_used", "_caused", "aggregate_id", "sealed", "tags"}
     | {"_sealed", "_subjects", "_personal_metadata"}
 )
 """What a class of events can't define. `tags` is for later versions of the library."""
@@ -283,6 +283,19 @@ def detached(event: Event) -> Event:
     copy = object.__new__(type(event))
     object.__setattr__(copy, "__dict__", copied(event.__dict__, {}))  # The class may be frozen.
     return copy
+
+
+_PLACE = frozenset({"stream_id", "version", "position"})
+
+
+def was_asked_for_its_place(event: Event) -> bool:
+    """Whether somebody asked an event that is not stored yet for its stream, version or position."""
+    return not _PLACE.isdisjoint(event.__dict__)
+
+
+def mark_used(event: Event) -> None:
+    """Note that a stream may have an event with this id already."""
+    event.__dict__["_used"] = True
 
 
 _ADDED: dict[str, Any] = {

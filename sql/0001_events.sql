@@ -58,11 +58,11 @@ CREATE INDEX events_closing ON {schema}.events ((stream_id || ''), version) WHER
 
 -- What follows the key in the msgpack map: an id begins with its length, so that whoever looks for its bytes finds no other's.
 CREATE INDEX events_correlation_id ON {schema}.events
-    (substring(metadata FROM position('\xae636f7272656c6174696f6e5f6964'::bytea IN metadata) + 15 FOR 40))
-    WHERE position('\xae636f7272656c6174696f6e5f6964'::bytea IN metadata) > 0;
+    (substring(metadata FROM position(E'\\xae636f7272656c6174696f6e5f6964'::bytea IN metadata) + 15 FOR 40))
+    WHERE position(E'\\xae636f7272656c6174696f6e5f6964'::bytea IN metadata) > 0;
 CREATE INDEX events_causation_id ON {schema}.events
-    (substring(metadata FROM position('\xac636175736174696f6e5f6964'::bytea IN metadata) + 13 FOR 40))
-    WHERE position('\xac636175736174696f6e5f6964'::bytea IN metadata) > 0;
+    (substring(metadata FROM position(E'\\xac636175736174696f6e5f6964'::bytea IN metadata) + 13 FOR 40))
+    WHERE position(E'\\xac636175736174696f6e5f6964'::bytea IN metadata) > 0;
 
 COMMENT ON SEQUENCE {schema}.event_positions IS
     'Draws positions. CACHE 1 is part of the protocol: a transaction that registered with last_value n draws only numbers above '

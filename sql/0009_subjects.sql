@@ -20,6 +20,11 @@ DECLARE
     _locked integer := coalesce(nullif(current_setting(_setting, true), ''), '0')::integer + cardinality(_subjects);
     _noted text := set_config(_setting, _locked::text, true);
 BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE 'personal data can be appended in READ COMMITTED transactions only'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'A transaction with an older snapshot does not see that a subject was forgotten meanwhile.';
+    END IF;
     IF _locked <= 256 THEN
         -- A subject is forgotten by an append to the stream that is named after it, which takes this lock for itself.
         PERFORM pg_advisory_xact_lock_shared(

@@ -528,3 +528,26 @@ def test_a_recorded_event_stays_as_it_was_recorded() -> None:
     bag._record(AggregatesAdded(item=2))
     given.append(3)
     assert [event.data for event in bag.pending] == [{"items": [1]}, {"item": 2}]
+
+
+def test_an_aggregate_with_slots_is_refused() -> None:
+    class Slotted:
+        __slots__ = ("balance",)
+
+    with pytest.raises(InvalidArgument, match="an aggregate can't have slots"):
+        type("SlottedAccount", (Slotted, Aggregate), {})
+    with pytest.raises(InvalidArgument, match="an aggregate can't have slots"):
+        type("SlottedAccount", (Aggregate,), {"__slots__": ("balance",)})
+
+
+def test_a_method_hides_the_default_of_a_base_class() -> None:
+    class Plain(Aggregate["Plain"]):
+        status: Any = "new"
+        kept: int = 1
+
+    class Asking(Plain):
+        def status(self) -> str:
+            return "asked"
+
+    assert Asking("1").status() == "asked"
+    assert (Asking("1").kept, Plain("1").status) == (1, "new")

@@ -485,3 +485,54 @@ def test_in_your_own_transaction_nothing_is_cached(
     connection.rollback()
     assert accounts._operations._from_cache("1") is None
     assert accounts.load("1").balance == 5
+
+
+class AccountsLedger:
+    def __init__(self, account: Account) -> None:
+        self.account = account
+
+
+class WithLedger(Aggregate["WithLedger"]):
+    balance: int = 0
+
+    def __init__(self, id: UUID | str) -> None:  # noqa: A002 it is called that everywhere
+        super().__init__(id)
+        self.ledger = AccountsLedger(self)  # type: ignore[arg-type] any account
+
+    @handles(AccountsDeposited)
+    def _deposited(self, event: AccountsDeposited) -> None:
+        self.ledger.account.balance += event.amount
+
+
+def test_what_refers_to_its_aggregate_refers_to_the_copy_that_a_program_gets() -> None:
+    accounts = Repository(InMemoryEventStore(), WithLedger, cache=10)
+    account = WithLedger("1")
+    account._record(AccountsDeposited(amount=5))
+    accounts.save(account)
+    for balance in (10, 15):
+        updated = accounts.update("1", lambda account: account._record(AccountsDeposited(amount=5)))
+        assert updated.ledger.account is updated
+        assert updated.balance == balance
+    loaded = accounts.load("1")
+    assert loaded.ledger.account is loaded
+    assert loaded.balance == 15
+
+
+class AccountsPlaced(Aggregate["AccountsPlaced"]):
+    last: tuple[str, int] = ("", 0)
+
+    def apply(self, event: Event) -> None:
+        self.last = (event.stream_id, event.version)
+
+
+def test_a_handler_that_asks_for_an_events_place_never_sees_another_one_later(store: EventStore) -> None:
+    accounts = Repository(store, AccountsPlaced, InMemorySnapshotStore(), snapshot_frequency=1, cache=10)
+    plain = Repository(store, AccountsPlaced)
+    account = AccountsPlaced("1")
+    account._record(Event(event_type="T"))
+    accounts.save(account)
+    for _ in range(2):
+        accounts.update("1", lambda account: account._record(Event(event_type="T")))
+        assert accounts.load("1").last == plain.load("1").last == ("AccountsPlaced-1", plain.load("1").version)
+        accounts.clear_cache()
+        assert accounts.load("1").last == plain.load("1").last

@@ -14,20 +14,23 @@ import types
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from enum import Enum
-from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_type_hints
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from eventstore import (
+    ConcurrencyError,
     DeserializationError,
     DuplicateType,
     Event,
+    EventAlreadyStored,
     EventStoreError,
     InMemoryEventStore,
     InvalidArgument,
     SerializationError,
+    SubscriptionBehind,
     UnknownEventType,
     register_type,
 )
@@ -37,6 +40,9 @@ from eventstore.codec.record import Record
 from eventstore.core.records import decode_events, encode_events
 from eventstore.event import ENVELOPE, new_event_id
 from eventstore.event_types import event_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass
@@ -797,3 +803,26 @@ def test_a_clock_before_1970_makes_ids_as_well(monkeypatch: pytest.MonkeyPatch) 
     first, second = Event(event_type="T"), Event(event_type="T")
     assert first.event_id != second.event_id
     assert first.event_id.version == 7
+
+
+def test_every_error_of_the_library_can_be_pickled_and_copied() -> None:
+    def below(cls: type[EventStoreError]) -> Iterator[type[EventStoreError]]:
+        yield cls
+        for each in cls.__subclasses__():
+            yield from below(each)
+
+    errors = [
+        ConcurrencyError("Order-1", 1, 2),
+        EventAlreadyStored("Order-1", 1, 7),
+        UnknownEventType("T", "the event", "register it"),
+        SerializationError("T", "items[0]", "it is a socket"),
+        SubscriptionBehind("mails", 7, 5, 1.0),
+    ]
+    for error in errors:
+        for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):  # noqa: S301 its own
+            assert type(again) is type(error)
+            assert (str(again), vars(again)) == (str(error), vars(error))
+    for cls in below(EventStoreError):
+        made = cls.__new__(cls, "what it says")
+        made.args = ("what it says",)
+        assert str(pickle.loads(pickle.dumps(made))) == str(made)  # noqa: S301 its own

@@ -595,3 +595,18 @@ def test_a_session_forgets_with_its_commit_where_the_keys_are_in_its_database(
         pytest.raises(InvalidOperation, match="does not see its commit"),
     ):
         events.bind(connection).forget("bob")
+
+
+def test_a_session_has_one_listener_however_many_stores_it_serves(dsn: str, pool: Any, schema: str) -> None:
+    announced: list[None] = []
+    store = PostgresEventStore(pool, schema)
+    wake, engine = store.announce, sqlalchemy.create_engine(dsn.replace("postgresql://", "postgresql+psycopg://"))
+    store.announce = lambda: (announced.append(None), wake())[1]  # type: ignore[method-assign] counted
+    with Session(engine) as session:
+        for number in range(5):
+            SessionEventStore(store, session).append(f"s{number}", [Event(event_type="T")], 0)
+            SessionEventStore(store, session).append(f"s{number}", [Event(event_type="T")], 1)
+            session.commit()
+        session.commit()
+    engine.dispose()
+    assert len(announced) == 5

@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+from keyed_stores import AsyncKeyed, Keyed
 
 from eventstore import (
     DeserializationError,
@@ -27,9 +29,6 @@ from eventstore.codec import decode
 from eventstore.codec.sealing import Cipher, associated_data, opened, subjects_in
 from eventstore.context import causing
 from eventstore.privacy import InMemorySubjectKeys, Personal, Sealed, Subject, SubjectForgotten
-
-if TYPE_CHECKING:
-    from keyed_stores import Keyed
 
 
 @register_type
@@ -461,3 +460,72 @@ def test_personal_metadata_of_the_block_around_an_append_is_sealed_as_well(keyed
         keyed.store.append("Customer-1", [event], 0)
     assert keyed.store.read("Customer-1")[0].metadata == {"ip": "192.0.2.9", "job": "import"}
     assert keyed.without_keys.read("Customer-1")[0].metadata == {"ip": "0.0.0.0", "job": "import"}  # noqa: S104
+
+
+@pytest.mark.parametrize("keyed", ["postgres"], indirect=True)
+@pytest.mark.parametrize("level", ["REPEATABLE_READ", "SERIALIZABLE"])
+def test_an_old_snapshot_can_not_record_a_subject_that_was_forgotten_meanwhile(
+    keyed: Keyed, dsn: str, level: str
+) -> None:
+    customer = uuid4()
+    keyed.store.append("Customer-1", [registered(customer)], 0)
+    with psycopg.connect(dsn) as connection:
+        connection.isolation_level = psycopg.IsolationLevel[level]
+        connection.execute("SELECT 1")
+        keyed.without_keys.append(f"eventstore.subjects-{customer}", [SubjectForgotten(subject=str(customer))], 0)
+        bound = keyed.store.bind(connection)
+        with pytest.raises(InvalidOperation, match="in READ COMMITTED transactions only"):
+            bound.append("Customer-1", [registered(customer)], 1)
+        connection.rollback()
+    assert len(keyed.store.read("Customer-1")) == 1
+
+
+def test_only_the_stream_of_a_subject_can_say_that_it_is_forgotten(keyed: Keyed) -> None:
+    customer = uuid4()
+    keyed.store.append("Customer-1", [registered(customer)], 0)
+    forged = Event(event_type="eventstore.SubjectForgotten", data={"subject": str(customer)})
+    for stream_id, event in (
+        ("Any-1", forged),
+        ("eventstore.subjects-other", forged),
+        (f"eventstore.subjects-{customer}", Event(event_type="T")),
+    ):
+        with pytest.raises(InvalidArgument, match=r"holds the eventstore\.SubjectForgotten of"):
+            keyed.store.append(stream_id, [event], ExpectedVersion.ANY)
+        with pytest.raises(InvalidArgument, match=r"holds the eventstore\.SubjectForgotten of"):
+            keyed.without_keys.append_many([(stream_id, [event], ExpectedVersion.ANY)])
+    assert not keyed.store.read("Customer-1")[0].sealed
+
+
+@pytest.mark.parametrize("keyed", ["postgres"], indirect=True)
+def test_whoever_writes_past_the_library_destroys_no_key(keyed: Keyed) -> None:
+    customer = uuid4()
+    keyed.store.append("Customer-1", [registered(customer)], 0)
+    keyed.store.append("Any-1", [Event(event_type="T", data={"subject": str(customer)})], 0)
+    schema = keyed.store.statements.schema
+    with keyed.store.connections.pool().connection() as connection:
+        connection.execute(f"ALTER TABLE {schema}.events DISABLE TRIGGER append_only".encode())
+        connection.execute(
+            f"UPDATE {schema}.events SET event_type = 'eventstore.SubjectForgotten' WHERE stream_id = 'Any-1'".encode()
+        )
+    assert len(list(keyed.store.read_all())) == 2
+    assert keyed.keys.get(str(customer)) is not None
+
+
+def test_an_inline_projection_handles_a_forgetting_in_its_transaction(keyed: Keyed) -> None:
+    customer = uuid4()
+    seen: list[str] = []
+
+    def note(event: Event, transaction: Any) -> None:  # noqa: ARG001 a handler's
+        seen.append(event.event_type)
+
+    async def note_async(event: Event, transaction: Any) -> None:
+        note(event, transaction)
+
+    store = keyed.front.inline(note_async if isinstance(keyed, AsyncKeyed) else note)
+    store.append("Customer-1", [registered(customer)], 0)
+    store.forget(customer)
+    store.forget(customer)
+    with store.transaction() as transaction:
+        transaction.forget("somebody else")
+    assert seen == ["PrivacyRegistered", "eventstore.SubjectForgotten", "eventstore.SubjectForgotten"]
+    assert keyed.store.read("Customer-1")[0].sealed

@@ -6,7 +6,7 @@ import dataclasses
 import random
 import signal
 import weakref
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -511,3 +511,48 @@ def test_one_is_taken_by_a_load_that_had_to_replay_more_than_the_frequency(
     taken = snapshot_in(snapshots, "old")
     assert taken is not None
     assert taken.version == 25
+
+
+class SnapshotsLineAdded(Event):
+    sku: str
+
+
+class SnapshotsQuantityChanged(Event):
+    sku: str
+    quantity: int
+
+
+@dataclass
+class SnapshotsLine:
+    sku: str
+    quantity: int
+
+
+class SharedLines(Aggregate["SharedLines"]):
+    """What it holds, it holds at two places."""
+
+    lines: list[SnapshotsLine] = field(default_factory=list)
+    by_sku: dict[str, SnapshotsLine] = field(default_factory=dict)
+
+    @handles(SnapshotsLineAdded)
+    def _added(self, event: SnapshotsLineAdded) -> None:
+        line = self.by_sku[event.sku] = SnapshotsLine(event.sku, 1)
+        self.lines.append(line)
+
+    @handles(SnapshotsQuantityChanged)
+    def _changed(self, event: SnapshotsQuantityChanged) -> None:
+        self.by_sku[event.sku].quantity = event.quantity
+
+
+def test_no_snapshot_divides_what_a_state_holds_at_two_places(
+    store: EventStore, snapshots: SnapshotStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository = Repository(store, SharedLines, snapshots, snapshot_frequency=1)
+    shared = SharedLines("1")
+    shared._record(SnapshotsLineAdded(sku="teapot"))
+    repository.save(shared)
+    assert "it holds one SnapshotsLine at two places" in caplog.text
+    repository.update("1", lambda lines: lines._record(SnapshotsQuantityChanged(sku="teapot", quantity=10)))
+    loaded = repository.load("1")
+    assert loaded.lines == [SnapshotsLine("teapot", 10)]
+    assert loaded.lines[0] is loaded.by_sku["teapot"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from fronts import AsyncFront, Front
+from psycopg.conninfo import make_conninfo
 
-from eventstore import Event, ExpectedVersion, InvalidArgument, tracing
+from eventstore import Event, ExpectedVersion, InvalidArgument, PostgresEventStore, tracing
 from eventstore.context import causing
+from eventstore.postgres import migrate
 from eventstore.tracing import Trace, async_trace, trace
 
 ANY = ExpectedVersion.ANY
@@ -115,3 +118,19 @@ def test_a_store_that_answers_no_requests_is_refused() -> None:
     wrong: Any = object()
     with pytest.raises(InvalidArgument, match="object has no traces"):
         trace(wrong, "c")
+
+
+def test_a_schema_is_made_and_read_whatever_the_sessions_take_a_backslash_for(dsn: str, schema: str) -> None:
+    there = make_conninfo(dsn, options="-c standard_conforming_strings=off")
+    name = f"{schema}_backslash"
+    with psycopg.connect(dsn, options="-c client_min_messages=warning") as connection:
+        try:
+            migrate(there, name)
+            with PostgresEventStore.connect(there, name) as store:
+                store.append("s", [Event(event_type="T", metadata={"correlation_id": "c"})], 0)
+                assert len(trace(store, "c").events) == 1
+            indexes = "SELECT replace(indexdef, %s, '') FROM pg_indexes WHERE schemaname = %s ORDER BY 1"
+            made, usual = (connection.execute(indexes, (each, each)).fetchall() for each in (name, schema))
+            assert made == usual
+        finally:
+            connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE".encode())

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 from fronts import Front
 from waiting import eventually
 
-from eventstore import Event, ExpectedVersion, InMemoryEventStore, PostgresEventStore, Subscription
+from eventstore import (
+    AsyncPostgresEventStore,
+    AsyncSubscription,
+    Event,
+    ExpectedVersion,
+    InMemoryEventStore,
+    PostgresEventStore,
+    Subscription,
+)
 from eventstore.core.blocking import run
 from eventstore.core.requests import ReadLog, SafePosition
 from eventstore.core.subscription_requests import Attend, Heartbeat, PollSubscription
@@ -210,3 +221,19 @@ def test_attending_moves_only_checkpoints_that_are_where_they_were(pool: Any, sc
         assert reply == {"a": 3, "b": 6, "c": 9}
         positions = {name: Subscription(store, name, lambda _: None).status().position for name in ("a", "b", "c")}
         assert positions == {"a": 9, "b": 6, "c": 9}
+
+
+def test_a_store_that_was_followed_is_freed(dsn: str, schema: str) -> None:
+    async def followed() -> ref[Any]:
+        store = AsyncPostgresEventStore.connect(dsn, schema)
+        await AsyncSubscription(store, "a", print, event_types="none").run_until_caught_up()
+        await store.close()
+        return ref(store)
+
+    freed = [asyncio.run(followed())]
+    for store in (InMemoryEventStore(), PostgresEventStore.connect(dsn, schema)):
+        Subscription(store, "s", print, event_types="none").run_until_caught_up()
+        freed.append(ref(store))
+    del store
+    gc.collect()
+    assert [each() for each in freed] == [None, None, None]

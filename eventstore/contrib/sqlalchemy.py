@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 import sqlalchemy
@@ -96,13 +98,9 @@ class SessionEventStore(_SessionClient, BatchStore):
         self.strict = store.strict
         self.timeout = store.timeout
         self.subject_keys = store.subject_keys
-        self._announces = False
 
     def _end_appends(self, appends: Iterable[tuple[str, StreamVersion, Sequence[Event]]]) -> None:  # noqa: ARG002 the base's
-        if not self._announces:
-            self._announces = True
-            commit = "after_commit" if isinstance(self._host, Session) else "commit"
-            sqlalchemy_event.listen(self._host, commit, self._committed)
+        _announce_after_commit(self._host, self._store)
 
     @property
     def categories(self) -> dict[str, type[Any]]:
@@ -117,11 +115,27 @@ class SessionEventStore(_SessionClient, BatchStore):
         with self._host.begin_nested():
             yield self  # Whose statements go through session.connection(): before that, no SAVEPOINT is sent.
 
-    def _committed(self, _: object) -> None:
-        self._store.announce()
-
     def bind(self, connection: Any) -> EventStore:  # noqa: ARG002 the interface's
         raise bound_already()
+
+
+_announced: WeakKeyDictionary[Session | sqlalchemy.Connection, set[PostgresEventStore]] = WeakKeyDictionary()
+"""The stores whose followers are to be woken at the next commit of each."""
+
+
+def _announce_after_commit(host: Session | sqlalchemy.Connection, store: PostgresEventStore) -> None:
+    """Wake the followers of a store once a session commits, which has one listener for all stores that it serves."""
+    stores = _announced.get(host)
+    if stores is None:
+        stores = _announced[host] = set()
+        commit = "after_commit" if isinstance(host, Session) else "commit"
+        sqlalchemy_event.listen(host, commit, partial(_announce, stores))
+    stores.add(store)
+
+
+def _announce(stores: set[PostgresEventStore], _: object) -> None:
+    while stores:
+        stores.pop().announce()
 
 
 class SessionSnapshotStore(_SessionClient, RequestSnapshotStore):

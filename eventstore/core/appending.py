@@ -8,6 +8,7 @@ from uuid import UUID
 from eventstore.codec.sealing import Keys
 from eventstore.codec.showing import represented
 from eventstore.core import deadlines
+from eventstore.core.forgetting import check_stream
 from eventstore.core.operations import ConnectionLost, attempts, check_number
 from eventstore.core.personal_data import subjects_of
 from eventstore.core.records import encode_events, given_ids
@@ -89,6 +90,7 @@ def append(
 
 def _marked(request: Append, events: Sequence[Event]) -> Append | AppendMark:
     """The request for an append: another one for an event that closes or retires its stream."""
+    check_stream(request.stream_id, events)
     tombstone = TOMBSTONE in request.records.event_types
     closing = len(events) == 1 and "_closing" in events[0].__dict__
     if tombstone and len(events) > 1:
@@ -146,6 +148,8 @@ def append_many(appends: Appends, *, in_transaction: bool = False) -> Operation[
     )
     if TOMBSTONE in request.records.event_types:
         raise InvalidArgument(_NOT_ALONE)
+    for stream_id, added, _ in appends:
+        check_stream(stream_id, added)
     replies = yield from _answered(request, request.stream_ids, in_transaction=in_transaction)
     refused = [reply for reply in replies if isinstance(reply, _REFUSALS)]
     return {

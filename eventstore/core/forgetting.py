@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from eventstore import codec
-from eventstore.codec.record import DATA, EVENT_TYPE, METADATA, POSITION, Row
+from eventstore.codec.record import DATA, EVENT_TYPE, METADATA, POSITION, STREAM_ID, Row
 from eventstore.codec.sealing import Keys, subjects_in
 from eventstore.core.requests import Call, DeleteSnapshotsOf, Operation, ReadStream, ask
 from eventstore.core.subject_keys import AnySubjectKeys, ciphers
@@ -43,6 +43,18 @@ class Forgotten(NamedTuple):
 
     subject: str
     reason: str
+
+
+def check_stream(stream_id: str, events: Iterable[Event]) -> None:
+    """Raise InvalidArgument for a SubjectForgotten outside of its subject's stream, and for other events in there."""
+    in_there = stream_id.startswith(SUBJECTS)
+    for event in events:
+        forgets = event.event_type == SubjectForgotten.event_type
+        if forgets != in_there or (forgets and stream_id != f"{SUBJECTS}{event.data.get('subject')}"):
+            raise InvalidArgument(
+                f"{event.event_type} can't be appended to {stream_id!r}: a stream that begins with {SUBJECTS!r} holds "
+                f"the {SubjectForgotten.event_type} of its subject, which store.forget() appends"
+            )
 
 
 def no_keys(what: str) -> InvalidOperation:
@@ -113,7 +125,8 @@ def keys_of(rows: Sequence[Row], keys: AnySubjectKeys, *, committed: bool) -> Op
             subjects |= subjects_in(row[METADATA])
         if committed and row[EVENT_TYPE] == SubjectForgotten.event_type:
             values = codec.decode(row[DATA], lenient=True)
-            forgotten[str(values.get("subject"))] = str(values.get("reason", ""))
+            if row[STREAM_ID] == f"{SUBJECTS}{values.get('subject')}":  # Only there does a store look for it.
+                forgotten[str(values["subject"])] = str(values.get("reason", ""))
     if forgotten:
         yield from _complete(keys, forgotten)
     return (yield from ciphers(keys, sorted(subjects), create=False)) if subjects else {}

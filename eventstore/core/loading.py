@@ -120,6 +120,8 @@ class Loading(Generic[A]):
         if self._cache is None:
             return
         kept = self._cache.take(aggregate.id)
+        if aggregate._diverged:
+            return  # A replay may lead elsewhere.
         if kept is None and not before:
             kept = self._type(aggregate.id)
         if kept is None or kept.version != before:

@@ -32,7 +32,7 @@ from eventstore.errors import (
     SerializationError,
     UnknownEventType,
 )
-from eventstore.event import ENVELOPE, Event
+from eventstore.event import ENVELOPE, Event, mark_used
 from eventstore.event_types import event_class, is_ignored
 from eventstore.observing import current_headers
 
@@ -46,13 +46,13 @@ MAX_BATCH_BYTES = 256 * 1024 * 1024
 """The largest append, encoded: well below what one message to the server may have."""
 
 _OWN = frozenset(
-    {*ENVELOPE, "event_type", "_record", "_id_given", "_caused", "_closing", "_data", "_sealed", "_subjects"}
+    {*ENVELOPE, "event_type", "_record", "_id_given", "_used", "_caused", "_closing", "_data", "_sealed", "_subjects"}
     | {"__orig_class__"}
 )
 """What an event may have as attributes beside its fields; the last one is what ``Boxed[int](...)`` leaves behind."""
 
-_NEW_ID = frozenset({"_record", "_id_given"})
-"""An event whose id is new has neither as an attribute."""
+_NEW_ID = frozenset({"_record", "_id_given", "_used"})
+"""An event whose id is new has none of them as an attribute."""
 
 
 class _Place(TypedDict):
@@ -97,8 +97,16 @@ def encode_events(events: Iterable[Event], keys: Keys | None = None) -> NewRecor
 
 
 def given_ids(events: Iterable[Event]) -> list[bytes]:
-    """The ids of events that may stand in a stream already: those that somebody gave, and those that were read."""
-    return [event.event_id.bytes for event in events if not _NEW_ID.isdisjoint(event.__dict__)]
+    """The ids of events that may stand in a stream already: given by somebody, read, or used before.
+
+    The next time, all of them are.
+    """
+    found: list[bytes] = []
+    for event in events:
+        if not _NEW_ID.isdisjoint(event.__dict__):
+            found.append(event.event_id.bytes)
+        mark_used(event)
+    return found
 
 
 def _encode_event(

@@ -16,7 +16,7 @@ from eventstore.codec.registry import described_fields, registered_class, regist
 from eventstore.codec.sealing import Keys
 from eventstore.codec.values import IMMUTABLE
 from eventstore.core.sealed_snapshots import opened_state, sealed_attributes
-from eventstore.errors import SnapshotError
+from eventstore.errors import SerializationError, SnapshotError
 from eventstore.signals import raised_by_a_signal
 from eventstore.store import Snapshot
 from eventstore.versions import StreamVersion
@@ -32,8 +32,8 @@ def snapshot_of(aggregate: Aggregate[Any], keys: Keys | None = None) -> Snapshot
     cls = type(aggregate)
     class_schema = cls.class_schema()  # First: it registers the types that the class mentions.
     attributes = aggregate.snapshot_state()
-    held = {cast("str", registered_name(each)): _fingerprint(each) for each in _registered_types(attributes)}
     what = f"snapshot of {cls.category} {aggregate.id}"
+    held = {cast("str", registered_name(each)): _fingerprint(each) for each in _registered_types(what, attributes)}
     content: dict[str, Any] = {"attributes": attributes, "initial": _initial(cls(aggregate.id)), "types": held}
     if keys:
         event_id = cast("UUID", aggregate._event_id).bytes
@@ -92,13 +92,22 @@ def _initial(aggregate: Aggregate[Any]) -> str:
     return _digest(f"{name}: {kind}" for name, kind in attributes)
 
 
-def _registered_types(value: Any) -> Iterable[type]:
-    """The Enums and dataclasses whose instances stand in a value, however deep."""
+def _registered_types(what: str, value: Any) -> Iterable[type]:
+    """The Enums and dataclasses whose instances stand in a value, however deep.
+
+    Raises SerializationError if it holds an object that changes at two places: from a snapshot they would come back as
+    two, and an event that changes the one would leave the other as it was.
+    """
     found: dict[type, None] = {}
     unseen: list[Any] = [value]
+    met: dict[int, Any] = {}
     while unseen:
         current = unseen.pop()
         kind = cast("type[Any]", type(current))
+        if _changes(kind):
+            if id(current) in met:
+                raise SerializationError(what, "", f"it holds one {kind.__name__} at two places, as one object")
+            met[id(current)] = current
         if kind is dict:
             unseen += (each for pair in current.items() for each in pair if type(each) not in IMMUTABLE)
         elif kind in {list, tuple, set, frozenset}:
@@ -107,6 +116,14 @@ def _registered_types(value: Any) -> Iterable[type]:
             found[kind] = None
             unseen += _fields_of(current)
     return found
+
+
+def _changes(kind: type[Any]) -> bool:
+    """Whether objects of a type change."""
+    if kind in {dict, list, set}:
+        return True
+    parameters = kind.__dict__.get("__dataclass_params__")
+    return parameters is not None and not parameters.frozen
 
 
 def _fields_of(value: Any) -> Iterator[Any]:

@@ -15,8 +15,7 @@ from eventstore.subscriptions.watching import Waiter, Watch
 class AsyncWatching:
     """As Watching, in one event loop."""
 
-    def __init__(self, store: AsyncFollowableStore) -> None:
-        self._carry_out = store.carry_out
+    def __init__(self) -> None:
         self._watch = Watch()
         self._loop = asyncio.get_running_loop()
         self._leader: asyncio.Event | None = None
@@ -33,7 +32,9 @@ class AsyncWatching:
         if self._leader is not None:
             self._leader.set()
 
-    async def wait(self, waiter: Waiter, pokes: asyncio.Event, stopping: Callable[[], bool]) -> int | None:
+    async def wait(
+        self, store: AsyncFollowableStore, waiter: Waiter, pokes: asyncio.Event, stopping: Callable[[], bool]
+    ) -> int | None:
         """As Watching.wait."""
         waiter.wake = pokes.set
         if self._watch.join(waiter):
@@ -45,7 +46,7 @@ class AsyncWatching:
                     pokes.clear()
                     continue
                 try:
-                    await self._look(waiter, pokes, stopping)
+                    await self._look(store, waiter, pokes, stopping)
                 finally:
                     self._leader = None
         finally:
@@ -55,7 +56,9 @@ class AsyncWatching:
                 heir.wake()
         return waiter.news
 
-    async def _look(self, waiter: Waiter, pokes: asyncio.Event, stopping: Callable[[], bool]) -> None:
+    async def _look(
+        self, store: AsyncFollowableStore, waiter: Waiter, pokes: asyncio.Event, stopping: Callable[[], bool]
+    ) -> None:
         self._leader = pokes
         while not (waiter.woken or stopping()):
             if not self._hinted:
@@ -66,7 +69,7 @@ class AsyncWatching:
                     return
             self._hinted = False
             try:
-                await self._carry_out(self._watch.look())
+                await store.carry_out(self._watch.look())
             except EventStoreError:
                 self._watch.alarm_all()
 
@@ -81,5 +84,5 @@ def watching(store: AsyncFollowableStore) -> AsyncWatching:
     of_store = _watchings.setdefault(store, WeakKeyDictionary())
     loop = asyncio.get_running_loop()
     if loop not in of_store:
-        of_store[loop] = AsyncWatching(store)
+        of_store[loop] = AsyncWatching()
     return of_store[loop]

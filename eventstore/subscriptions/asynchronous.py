@@ -170,7 +170,9 @@ class _Following:
             case Elsewhere(wanted):
                 return await self._read_from.carry_out(repeated(wanted))
             case WaitForNews(waiter):
-                return await watching(self._store).wait(waiter, self._hints, lambda: self._follower.stopping)
+                return await watching(self._store).wait(
+                    self._store, waiter, self._hints, lambda: self._follower.stopping
+                )
             case Wait(seconds):
                 return await self._wait(seconds)
             case Rest(seconds):

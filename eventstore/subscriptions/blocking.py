@@ -193,7 +193,7 @@ class _Following:
             case Elsewhere(wanted):
                 return self._read_from.carry_out(repeated(wanted))
             case WaitForNews(waiter):
-                return watching(self._store).wait(waiter, self._hints, lambda: self._follower.stopping)
+                return watching(self._store).wait(self._store, waiter, self._hints, lambda: self._follower.stopping)
             case Wait(seconds):
                 self._wait(seconds)
                 return None

@@ -10,8 +10,10 @@ from uuid import UUID
 
 from eventstore.context import handling
 from eventstore.core import asynchronous, blocking
+from eventstore.core.forgetting import SUBJECTS
 from eventstore.core.requests import Call, Operation, ask
 from eventstore.event import Event
+from eventstore.names import check_subject
 from eventstore.store import AsyncEventStore, Categories, EventStore, EventTypes
 from eventstore.subscriptions.asynchronous import AsyncProjection
 from eventstore.subscriptions.batches import takes_batches
@@ -31,17 +33,42 @@ def _append(
     before = yield from ask(Call(lambda: transaction.append(stream_id, [], ExpectedVersion.ANY)))
     after = yield from ask(Call(lambda: transaction.append(stream_id, events, expected_version)))
     if after > before:
-        stored = yield from ask(Call(lambda: transaction.read(stream_id, before, after)))
-        for projection in projections:
-            if takes_batches(projection.handler) and (wanted := [each for each in stored if projection.wants(each)]):
-                handle: Callable[[Any, Any], object] = projection.handler
-                yield from ask(Call(partial(handle, wanted, transaction)))
-        for event in stored:
-            for projection in projections:
-                if not takes_batches(projection.handler) and projection.wants(event):
-                    with handling(event):  # The driver makes the call, and waits for it, where it drives this.
-                        yield from ask(Call(partial(projection.handler, event, transaction)))
+        yield from _handle(transaction, projections, stream_id, before, after)
     return after
+
+
+def _forget(
+    transaction: EventStore | AsyncEventStore,
+    projections: Sequence[Projection[Any] | AsyncProjection[Any]],
+    subject: UUID | str | int,
+    reason: str,
+) -> Operation[StreamVersion]:
+    """In a transaction: forget a subject, and give the event that says so to the projections."""
+    version: StreamVersion = yield from ask(Call(lambda: transaction.forget(subject, reason)))
+    if not version.repeated:
+        stream_id = f"{SUBJECTS}{check_subject('subject', subject)}"
+        yield from _handle(transaction, projections, stream_id, version - 1, version)
+    return version
+
+
+def _handle(
+    transaction: EventStore | AsyncEventStore,
+    projections: Sequence[Projection[Any] | AsyncProjection[Any]],
+    stream_id: str,
+    before: int,
+    after: int,
+) -> Operation[None]:
+    """Give the events of a stream after a version, and up to another one, to the projections that want them."""
+    stored = yield from ask(Call(lambda: transaction.read(stream_id, before, after)))
+    for projection in projections:
+        if takes_batches(projection.handler) and (wanted := [each for each in stored if projection.wants(each)]):
+            handle: Callable[[Any, Any], object] = projection.handler
+            yield from ask(Call(partial(handle, wanted, transaction)))
+    for event in stored:
+        for projection in projections:
+            if not takes_batches(projection.handler) and projection.wants(event):
+                with handling(event):  # The driver makes the call, and waits for it, where it drives this.
+                    yield from ask(Call(partial(projection.handler, event, transaction)))
 
 
 def inline(store: EventStore, *projections: Projection[Any]) -> EventStore:
@@ -73,6 +100,11 @@ class _Inline(EventStore):
     @property
     def categories(self) -> dict[str, type[Any]]:
         return self._store.categories
+
+    @property
+    def connection(self) -> Any:
+        """Of a transaction on PostgreSQL, as of the transaction itself."""
+        return self._store.connection  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] memory has none
 
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._store.when_committed(callback)
@@ -123,7 +155,8 @@ class _Inline(EventStore):
         )
 
     def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
-        return self._store.forget(subject, reason)
+        with self._store.transaction() as transaction:
+            return blocking.run(_forget(transaction, self._projections, subject, reason))
 
     @contextmanager
     def transaction(self) -> Generator[EventStore, None, None]:
@@ -146,6 +179,11 @@ class _AsyncInline(AsyncEventStore):
     @property
     def categories(self) -> dict[str, type[Any]]:
         return self._store.categories
+
+    @property
+    def connection(self) -> Any:
+        """Of a transaction on PostgreSQL, as of the transaction itself."""
+        return self._store.connection  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] memory has none
 
     def when_committed(self, callback: Callable[[], object]) -> None:
         self._store.when_committed(callback)
@@ -196,7 +234,8 @@ class _AsyncInline(AsyncEventStore):
         )
 
     async def forget(self, subject: UUID | str | int, reason: str = "") -> StreamVersion:
-        return await self._store.forget(subject, reason)
+        async with self._store.transaction() as transaction:
+            return await asynchronous.run(_forget(transaction, self._projections, subject, reason))
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncEventStore]:
         return self._transaction()

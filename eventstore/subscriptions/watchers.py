@@ -17,9 +17,8 @@ from eventstore.subscriptions.watching import Waiter, Watch
 class Watching:
     """The followers of one store that wait. The first of them looks for all; when it leaves, the next one does."""
 
-    def __init__(self, store: FollowableStore) -> None:
+    def __init__(self) -> None:
         self.process = os.getpid()
-        self._carry_out = store.carry_out
         self._watch = Watch()
         self._lock = threading.Lock()
         self._lead = threading.Lock()
@@ -33,7 +32,9 @@ class Watching:
         if leader is not None:
             poke(leader)
 
-    def wait(self, waiter: Waiter, pokes: SimpleQueue[None], stopping: Callable[[], bool]) -> int | None:
+    def wait(
+        self, store: FollowableStore, waiter: Waiter, pokes: SimpleQueue[None], stopping: Callable[[], bool]
+    ) -> int | None:
         """Wait until there is something for a follower, or it is stopped; the reply to WaitForNews.
 
         ``pokes`` is the follower's own: something is put there to have it look around.
@@ -49,7 +50,7 @@ class Watching:
                     pokes.get()
                     continue
                 try:
-                    self._look(waiter, pokes, stopping)
+                    self._look(store, waiter, pokes, stopping)
                 finally:
                     self._leader = None
                     self._lead.release()
@@ -61,7 +62,9 @@ class Watching:
                 heir.wake()
         return waiter.news
 
-    def _look(self, waiter: Waiter, pokes: SimpleQueue[None], stopping: Callable[[], bool]) -> None:
+    def _look(
+        self, store: FollowableStore, waiter: Waiter, pokes: SimpleQueue[None], stopping: Callable[[], bool]
+    ) -> None:
         self._leader = pokes
         while not (waiter.woken or stopping()):
             if not self._hinted:
@@ -71,7 +74,7 @@ class Watching:
                     return
             self._hinted = False
             try:
-                self._carry_out(self._watch.look())
+                store.carry_out(self._watch.look())
             except EventStoreError:
                 self._watch.alarm_all()
 
@@ -93,5 +96,5 @@ def watching(store: FollowableStore) -> Watching:
         with _making:
             found = _watchings.get(store)
             if found is None or found.process != os.getpid():
-                found = _watchings[store] = Watching(store)
+                found = _watchings[store] = Watching()
     return found

@@ -167,7 +167,7 @@ def _filtered(request: ReadLog) -> Parameters:
 def _related(key: str) -> str:
     """The events whose metadata has a value in one of several ranges after a key: the expression is the index's."""
     packed = key_of_map(key)
-    place = f"position('\\x{packed.hex()}'::bytea IN metadata)"
+    place = f"position(E'\\\\x{packed.hex()}'::bytea IN metadata)"
     value = f"substring(metadata FROM {place} + {len(packed)} FOR {INDEXED_BYTES})"
     return f"""
         SELECT found.* FROM unnest(%b::bytea[], %b::bytea[]) AS wanted (least, below) CROSS JOIN LATERAL (
