@@ -380,3 +380,11 @@ def test_a_narrow_terminal_is_not_broken(clock: list[float], monkeypatch: pytest
     clock[0] += 1
     shown.advance()
     assert len(terminal.screen()) <= 19
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes the streams")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_command_whose_output_is_closed_does_its_work(dsn: str, schema: str, closed: str) -> None:
+    command = f'exec "{sys.executable}" -m eventstore verify --dsn "$1" --schema "$2" {closed}'
+    done = subprocess.run(["sh", "-c", command, "sh", dsn, schema], capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -127,8 +127,16 @@ class TestWithData:
         monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
         assert run("forget", "ann")[0] == 0
 
+    def test_a_subject_of_which_nothing_is_known_is_not_forgotten_by_mistake(self, run: Run) -> None:
+        code, printed, complaint = run("forget", "anne", "--yes")
+        assert (code, printed) == (1, "")
+        assert "nothing is known of the subject 'anne', so nothing was forgotten" in complaint
+        assert run("show", "anne")[0] == 1
+        assert run("forget", "anne", "--yes", "--unknown")[0] == 0
+        assert run("show", "anne")[0] == 0
+
     def test_subjects_are_listed_page_by_page(self, run: Run) -> None:
-        run("forget", "bob", "--yes")
+        run("forget", "bob", "--yes", "--unknown")
         assert [line.split()[:2] for line in run("list")[1].splitlines()] == [["ann", "has"], ["bob", "forgotten"]]
         assert [json.loads(line)["subject"] for line in run("list", "--json", "--after", "ann")[1].splitlines()] == [
             "bob"
@@ -163,7 +171,7 @@ def test_rotate_needs_a_key_encryption_key(run: Run, monkeypatch: pytest.MonkeyP
 def test_nothing_but_rotate_needs_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVENTSTORE_KEY_ENCRYPTION_KEY")
     assert run("list") == (0, "", "")
-    assert run("forget", "ann", "--yes")[0] == 0
+    assert run("forget", "ann", "--yes", "--unknown")[0] == 0
 
 
 def test_migrate_makes_the_schema_of_the_keys(run: Run, keys_schema: str) -> None:

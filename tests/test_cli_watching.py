@@ -201,3 +201,16 @@ def test_trace_prints_each_event_below_its_cause(store: PostgresEventStore, run:
 
 def test_trace_says_that_there_is_nothing(run: Run, schema: str) -> None:
     assert run("trace", "x") == (1, "", f"eventstore: nothing in schema {schema!r} is, or belongs to, 'x'\n")
+
+
+def test_tail_says_that_the_log_was_restored_below_what_it_has_shown(
+    store: PostgresEventStore, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append("Order-1", [event(number) for number in range(3)], 0)
+    ends = iter([3, 3, 2])
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(watching, "_rows", lambda *_: [])
+    monkeypatch.setattr(PostgresEventStore, "carry_out", lambda *_: next(ends))
+    code, printed, complaint = run("tail", "--follow", "--limit", "0")
+    assert (code, printed) == (1, "")
+    assert "the log ends at 2, and was shown up to 3: it was restored, or created again" in complaint

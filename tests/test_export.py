@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventstore import Event, PostgresEventStore, Tombstone
+from eventstore import Event, ExpectedVersion, PostgresEventStore, Tombstone
 from eventstore.codec.record import Record
 from eventstore.core.exporting import Exported, event_of, line_of
 from eventstore.privacy import InMemorySubjectKeys
@@ -195,6 +195,46 @@ def test_an_interrupted_export_of_other_events_is_not_continued(run: Run, tmp_pa
     code, _, err = run("export", path, "--category", "Cart")
     assert code == 1
     assert "an interrupted export of other events: remove it" in err
+
+
+@pytest.mark.usefixtures("store")
+def test_an_interrupted_export_of_another_store_or_of_other_data_is_not_continued(
+    run: Run, other_schema: str, pool: ConnectionPool, tmp_path: Path, module: types.ModuleType
+) -> None:
+    module.__dict__["same"] = lambda event: event
+    path = tmp_path / "e.jsonl"
+    run("export", tmp_path / "whole.jsonl")
+    begun = b"".join((tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)[:4])
+    (tmp_path / "e.jsonl.part").write_bytes(begun)
+    code, _, err = run("export", path, "--anonymize", "anonymousshop:same")
+    assert code == 1
+    assert "an interrupted export of other events: remove it" in err
+    for path in (tmp_path / "e.jsonl", tmp_path / "other.jsonl"):
+        path.with_name(f"{path.name}.part").unlink(missing_ok=True)
+        path.with_name(f"{path.name}.part").write_bytes(begun)
+        code, _, err = run("export", path, where=other_schema)
+        assert code == 1
+        assert "an interrupted export of another store: remove it" in err
+        PostgresEventStore(pool, other_schema).append("s", [Event(event_type="T")], ExpectedVersion.ANY)
+
+
+@pytest.mark.usefixtures("store")
+def test_an_export_is_continued_from_the_attempt_that_came_furthest(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eventstore.cli import exporting  # noqa: PLC0415
+
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "e.jsonl"
+    run("export", whole)
+    lines = whole.read_bytes().splitlines(keepends=True)
+    path.with_name("e.jsonl.old").write_bytes(b"".join(lines[:2]))
+    path.with_name("e.jsonl.part").write_bytes(b"".join(lines[:5]))
+    written: list[bytes] = []
+    line_of = exporting.line_of
+    monkeypatch.setattr(exporting, "line_of", lambda each: (written.append(b""), line_of(each))[1])
+    assert run("export", path)[0] == 0
+    assert len(written) == len(lines) - 1 - 5
+    assert path.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.usefixtures("store")

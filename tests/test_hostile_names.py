@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from eventstore import Event, PostgresEventStore, SchemaError
+from eventstore.cli import main
 from eventstore.names import MAX_NAME_BYTES
 from eventstore.postgres import migrate
 from eventstore.postgres.statements import MAX_SCHEMA_BYTES, for_schema
@@ -95,3 +97,40 @@ def test_stores_live_side_by_side_in_schemas_of_such_names(pool: ConnectionPool)
             assert [event.data for event in store.read_all()] == [{"number": number}] * 2
             assert [event.event_type for event in store.read_all(categories="s")] == ["U"]
             assert [event.stream_id for event in store.read_all(event_types=["T"])] == ["s"]
+
+
+def test_the_command_line_finds_the_store_that_it_is_told(
+    pool: ConnectionPool, dsn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A percent sign in the name is no parameter, and two are not one."""
+    names = ["a%b", "a%%b", "a%%%%b", "a%sb", "a%(after)sb"]
+    with pool.connection() as connection, ExitStack() as stack:
+        connection.execute("SET client_min_messages = warning")
+        stack.callback(connection.execute, "RESET client_min_messages")
+        for name in [*names, *(f"{each}2" for each in names)]:
+            migrate(connection, name)
+            stack.callback(connection.execute, for_schema("DROP SCHEMA {schema} CASCADE", name).encode())
+        rows = tmp_path / "rows.csv"
+        rows.write_text("id,type,at\n7,T,2024-01-01T00:00:00Z\n")
+        columns = ["--category", "Row", "--stream", "id", "--type", "type", "--timestamp", "at"]
+        for number, name in enumerate(names):
+            place = ["--dsn", dsn, "--schema", name]
+            PostgresEventStore(pool, name).append(f"Cart-{number}", [Event(event_type="T")], 0)
+            assert main(["import", *place, str(rows), *columns]) == 0
+            PostgresEventStore(pool, name).retire(f"Cart-{number}", reason="done")
+            file, archive = str(tmp_path / f"{number}.jsonl"), str(tmp_path / f"archive{number}")
+            capsys.readouterr()
+            assert main(["streams", *place]) == 0
+            assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == [f"Cart-{number}", "Row-7"]
+            assert main(["verify", *place]) == 0
+            assert "3 events" in capsys.readouterr().out
+            assert main(["export", *place, file]) == 0
+            assert main(["import", "--exact", "--dsn", dsn, "--schema", f"{name}2", file]) == 0
+            assert [each.stream_id for each in PostgresEventStore(pool, f"{name}2").read_all()] == [
+                f"Cart-{number}", "Row-7", f"Cart-{number}",
+            ]  # fmt: skip
+            moved = ["--category", "Cart", "--retired-for", "0d", "--to", archive]
+            assert main(["archive", *place, *moved]) == 0
+            assert main(["restore", *place, archive]) == 0
+            assert len(list(PostgresEventStore(pool, name).read_all())) == 3
+            assert main(["status", *place]) == 0

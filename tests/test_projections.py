@@ -299,6 +299,15 @@ class TestRebuild:
         model.projection().rebuild(from_position=store.read("s-0")[2].position)
         assert model.counts() == {"s-1": 3}
 
+    def test_a_rebuild_from_above_the_log_is_refused_before_the_tables_are_empty(
+        self, store: PostgresEventStore, model: ReadModel
+    ) -> None:
+        fill(store, 2, 3)
+        model.projection().run_until_caught_up()
+        with pytest.raises(InvalidArgument, match="the log ends at 6"):
+            model.projection().rebuild(from_position=7)
+        assert model.counts() == {"s-0": 3, "s-1": 3}
+
     @pytest.mark.not_on_citus("there is no snapshot for statements on several nodes")
     def test_readers_never_see_a_rebuild_half_done(
         self, store: PostgresEventStore, model: ReadModel, dsn: str, schema: str

@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg import ServerCursor
 from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed
 
 from eventstore.archives.manifest import MANIFEST, Manifest, is_ours
 from eventstore.archives.places import Place, place_at
@@ -25,6 +25,7 @@ from eventstore.cli.store_connection import StoreConnection
 from eventstore.codec.showing import cleaned
 from eventstore.errors import ArchiveError, EventStoreError, InvalidOperation
 from eventstore.names import check_category, check_name
+from eventstore.postgres.statements.schema import in_parameterized
 
 _STREAMS = 1000
 """How many are deleted in one transaction."""
@@ -264,5 +265,5 @@ class _Move:
         return self._store.rows(self._statement(statement), self._wanted.parameters)
 
     def _statement(self, statement: SQL) -> Composed:
-        schema = Identifier(self._store.schema)
+        schema = in_parameterized(self._store.schema)
         return statement.format(schema=schema, columns=COLUMNS, wanted=self._wanted.streams.format(schema=schema))

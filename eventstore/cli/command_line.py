@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None, *, subject_keys: object = None) -> i
 
     ``subject_keys`` are the keys of personal data, where a framework knows them.
     """
+    _open_closed_output()
     # Whoever meets a lost connection says so; the pool's own log lines would only come on top. And nobody who looks at
     # pages has to know of requests that wait for a moment.
     for name in ("psycopg", "waitress.queue"):
@@ -49,6 +50,13 @@ def main(argv: Sequence[str] | None = None, *, subject_keys: object = None) -> i
         complain(error)
         return _FAILED
     return code
+
+
+def _open_closed_output() -> None:
+    """Put something in place of a closed stream. Else a socket takes its number, and gets what others print there."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 def _give_up_output() -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from eventstore.cli.compressed import opened
 from eventstore.cli.copying import copy_into
@@ -105,16 +105,22 @@ def _checked(path: Path) -> int:
     return digest.events
 
 
+def _names(schema: str) -> dict[str, Composable]:
+    return {
+        "schema": Identifier(schema),
+        "sequence": Literal(Identifier(schema, "event_positions").as_string(None)),
+    }
+
+
 class _Import:
     """One run, on a connection in autocommit mode."""
 
     def __init__(self, connection: Connection[Any], schema: str, path: Path) -> None:
         self._connection = connection
         self._path = path
-        self._names = {
-            "schema": Identifier(schema),
-            "sequence": Literal(Identifier(schema, "event_positions").as_string(connection)),
-        }
+        self._names = _names(schema)
+        self._escaped = _names(schema.replace("%", "%%"))
+        """In a statement that has parameters, a percent sign is the beginning of one."""
         self.count = 0
         self.there = 0
 
@@ -196,7 +202,7 @@ class _Import:
         }
         if found:
             subjects, streams = zip(*sorted(found), strict=True)
-            self._connection.execute(_SUBJECTS.format(**self._names), (list(subjects), list(streams)))
+            self._connection.execute(_SUBJECTS.format(**self._escaped), (list(subjects), list(streams)))
 
     def _check(self, first: int, last: int) -> None:
         """Refuse what would not be whole streams."""
@@ -206,13 +212,13 @@ class _Import:
                     f"version {version - 1} of stream {stream_id!r} is neither in the export nor in the store: import "
                     "an export of whole streams"
                 )
-            self._connection.execute(_ARCHIVED.format(**self._names), (stream_id, version, f"import of {self._path}"))
+            self._connection.execute(_ARCHIVED.format(**self._escaped), (stream_id, version, f"import of {self._path}"))
         for stream_id, _ in self._rows(_AFTER_TOMBSTONE, (first, last)):
             raise InvalidOperation(f"stream {stream_id!r} is retired, and the export has events after its tombstone")
 
     def _rows(self, statement: SQL, parameters: Any = None) -> list[Any]:
         with Cursor(self._connection, row_factory=tuple_row) as cursor:
-            cursor.execute(statement.format(**self._names), parameters)
+            cursor.execute(statement.format(**(self._names if parameters is None else self._escaped)), parameters)
             return cursor.fetchall()
 
 

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
+from uuid import UUID
 
 import psycopg
 from psycopg import Cursor
 from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from eventstore.cli.compressed import opened
 from eventstore.cli.copying import COLUMNS, exported
 from eventstore.cli.modules import object_named
 from eventstore.cli.progress import Progress
+from eventstore.codec.record import Record
 from eventstore.codec.showing import cleaned
 from eventstore.core.exporting import Digest, Exported, ExportError, event_of, first_line, line_of
 from eventstore.core.records import decode_each, encode_events
@@ -27,6 +29,7 @@ from eventstore.event import Event
 from eventstore.postgres import PostgresEventStore
 from eventstore.postgres.failures import translated
 from eventstore.postgres.migrations import connected
+from eventstore.postgres.statements.schema import in_parameterized
 
 _PAGE = 2000
 _ROWS = SQL("""
@@ -39,6 +42,8 @@ _ROWS = SQL("""
         AND (%(until)b::timestamptz IS NULL OR timestamp < %(until)b)
     ORDER BY position LIMIT %(limit)b
 """)
+
+_EVENT_ID = SQL("SELECT event_id FROM {schema}.events WHERE position = %s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +70,17 @@ def export(dsn: str, schema: str, path: Path, filters: Filters, anonymize: str |
     if path.exists():
         raise InvalidArgument(f"{path} exists: choose another name, or remove it")
     part, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old")
-    if part.exists() and not old.exists():  # Else an attempt to continue was interrupted as well.
-        part.replace(old)
+    if part.exists() and (not old.exists() or part.stat().st_size > old.stat().st_size):
+        part.replace(old)  # Else an attempt to continue was interrupted before it had taken over what was there.
     digest = Digest()
     try:
         with opened(part, "wb", like=path) as file:
-            begin = first_line(filters.described())
+            begin = first_line(filters.described(), anonymize)
             _write(file, digest, begin)
             if old.exists():
-                _copy(old, path, file, digest, begin)
+                last = _copy(old, path, file, digest, begin)
+                if last is not None and not _holds(dsn, schema, last):
+                    raise ExportError(old, 0, "an interrupted export of another store: remove it")
             for page in _exported(dsn, schema, filters, max(filters.since_position, digest.position)):
                 for each in _changed(page, change) if change is not None else page:
                     _write(file, digest, line_of(each))
@@ -95,20 +102,31 @@ def _write(file: IO[bytes], digest: Digest, line: bytes) -> None:
     file.write(line)
 
 
-def _copy(old: Path, path: Path, file: IO[bytes], digest: Digest, begin: bytes) -> None:
-    """Take over the whole lines of an export that was interrupted, up to where it was cut off."""
-    first = begin
+def _copy(old: Path, path: Path, file: IO[bytes], digest: Digest, begin: bytes) -> Record | None:
+    """Take over the whole lines of an export that was interrupted, and return the last event of them."""
+    first, record = begin, None
     with suppress(ExportError, InvalidArgument), opened(old, "rb", like=path) as lines:
         first = lines.readline()
         for line in lines if first == begin else ():
             if not line.endswith(b"\n") or line.startswith(b'{"end"'):
-                return
+                break
             record = event_of(line).record
             _write(file, digest, line)
             digest.events += 1
             digest.position = record.position
     if first.endswith(b"\n") and first != begin:
-        raise ExportError(old, 1, "an interrupted export of other events: remove it, or export to another name")
+        raise ExportError(old, 1, "an interrupted export of other events: remove it, or choose another name")
+    return record
+
+
+def _holds(dsn: str, schema: str, record: Record) -> bool:
+    """Whether the store has an event at its position."""
+    with connected(dsn) as connection:
+        try:
+            there = connection.execute(_EVENT_ID.format(schema=in_parameterized(schema)), (record.position,)).fetchone()
+        except psycopg.Error as error:
+            raise translated(error, broken=connection.broken, schema=schema) from error
+    return there == (UUID(bytes=record.event_id),)
 
 
 def _exported(dsn: str, schema: str, filters: Filters, after: int) -> Iterator[list[Exported]]:
@@ -121,7 +139,9 @@ def _exported(dsn: str, schema: str, filters: Filters, after: int) -> Iterator[l
     with connected(dsn) as connection, Progress("exporting", total=max(upto - after, 1)) as progress:
         connection.autocommit = True
         try:
-            for page in _pages(connection, _ROWS.format(schema=Identifier(schema), columns=COLUMNS), wanted, after):
+            for page in _pages(
+                connection, _ROWS.format(schema=in_parameterized(schema), columns=COLUMNS), wanted, after
+            ):
                 yield page
                 reached = page[-1].record.position
                 progress.advance(len(page), reached - after)

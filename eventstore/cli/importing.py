@@ -23,6 +23,7 @@ from eventstore.codec.showing import cleaned
 from eventstore.errors import ConcurrencyError, InvalidArgument, SerializationError
 from eventstore.postgres import PostgresEventStore
 from eventstore.postgres.failures import translated
+from eventstore.postgres.statements.schema import in_parameterized
 from eventstore.postgres.stores import PostgresTransaction
 
 _BUFFER_ROWS = 1_000
@@ -153,7 +154,7 @@ class _Import:
             first.setdefault(row.stream_id, row.number)
             last[row.stream_id] = row.number
         wanted = {"streams": list(first), "first": list(first.values()), "last": list(last.values())}
-        schema, connection = Identifier(self._schema), transaction.connection
+        schema, connection = in_parameterized(self._schema), transaction.connection
         table = Identifier(self._schema, "events").as_string(None)
         try:
             with psycopg.Cursor(connection) as cursor:

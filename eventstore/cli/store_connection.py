@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from eventstore.errors import InvalidOperation
 from eventstore.postgres.failures import translated
 from eventstore.postgres.migrations import connected
+from eventstore.postgres.statements.schema import in_parameterized
 
 _LOCKED = SQL("""
     SELECT pg_catalog.pg_try_advisory_lock(
@@ -39,7 +40,8 @@ class StoreConnection:
     def rows(self, statement: SQL | Composed, parameters: Any = None) -> list[Any]:
         """The reply to a statement, in which ``schema`` stands for the schema."""
         if isinstance(statement, SQL):
-            statement = statement.format(schema=Identifier(self.schema))
+            schema = Identifier(self.schema) if parameters is None else in_parameterized(self.schema)
+            statement = statement.format(schema=schema)
         with Cursor(self.connection, row_factory=tuple_row) as cursor:
             cursor.execute(statement, parameters)
             return cursor.fetchall()

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from eventstore.cli.telling import complain
 from eventstore.codec.showing import cleaned, cleaned_json
 from eventstore.postgres import PostgresEventStore
 from eventstore.postgres.failures import translated
+from eventstore.postgres.statements.schema import in_parameterized
 
 _PAGE = 1000
 _STREAMS = SQL("""
@@ -78,7 +79,7 @@ def rows_of(store: PostgresEventStore, schema: str, statement: SQL, wanted: dict
         connection = transaction.connection
         try:
             with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-                cursor.execute(statement.format(schema=Identifier(schema)), wanted)
+                cursor.execute(statement.format(schema=in_parameterized(schema)), wanted)
                 return cursor.fetchall()
         except psycopg.Error as error:
             raise translated(error, broken=connection.broken, schema=schema) from error

@@ -57,6 +57,9 @@ def add(commands: _Commands, database: argparse.ArgumentParser) -> None:
     forget.add_argument("--reason", default="", metavar="TEXT", help="why, for the log and the key store")
     forget.add_argument("--dry-run", action="store_true", help="only print what holds its data, or has seen it")
     forget.add_argument("--yes", action="store_true", help="don't ask for confirmation")
+    forget.add_argument(
+        "--unknown", action="store_true", help="also if nothing is known of it, so that it can never be recorded"
+    )
     listing.add_argument("--after", default="", metavar="SUBJECT", help="only subjects after this one")
     listing.add_argument("--limit", type=arguments.count, metavar="N", help="at most N subjects")
     for each in (show, forget, rotate, listing):
@@ -99,7 +102,15 @@ def _forget(args: argparse.Namespace, dsn: str) -> int:
     with subjects.opened(args, dsn) as (store, keys):
         if args.dry_run:
             return subjects.traces(store, keys, args.subject, as_json=args.json)
-        return subjects.forget(store, keys, args.subject, args.reason, is_sure=args.yes, as_json=args.json)
+        return subjects.forget(
+            store,
+            keys,
+            args.subject,
+            args.reason,
+            is_sure=args.yes,
+            may_be_unknown=args.unknown,
+            as_json=args.json,
+        )
 
 
 def _rotate(args: argparse.Namespace, dsn: str) -> int:

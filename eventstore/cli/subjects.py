@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, cast
 
 import psycopg
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from eventstore.cli.modules import object_named
 from eventstore.cli.subject_commands import keys_dsn
@@ -24,6 +24,7 @@ from eventstore.names import check_subject
 from eventstore.postgres import PostgresEventStore
 from eventstore.postgres.failures import translated
 from eventstore.postgres.migrations import migrate_subject_keys
+from eventstore.postgres.statements.schema import in_parameterized
 from eventstore.postgres.subject_keys import PostgresSubjectKeys
 
 _KEY, _FORMER = "EVENTSTORE_KEY_ENCRYPTION_KEY", "EVENTSTORE_FORMER_KEY_ENCRYPTION_KEYS"
@@ -152,11 +153,24 @@ def traces(store: PostgresEventStore, keys: SubjectKeys, subject: str, *, as_jso
 
 
 def forget(
-    store: PostgresEventStore, keys: SubjectKeys, subject: str, reason: str, *, is_sure: bool, as_json: bool
+    store: PostgresEventStore,
+    keys: SubjectKeys,
+    subject: str,
+    reason: str,
+    *,
+    is_sure: bool,
+    may_be_unknown: bool,
+    as_json: bool,
 ) -> int:
     """Forget a subject. Asks first, on a terminal."""
     subject = check_subject("SUBJECT", subject)
     streams = store.execute(SubjectStreams(subject))
+    if not (streams or may_be_unknown or keys.record(subject)):
+        complain(
+            f"nothing is known of the subject {subject!r}, so nothing was forgotten: look for the right text with "
+            "`eventstore subjects list`, or say --unknown to have it forgotten before it is recorded"
+        )
+        return 1
     what = f"the subject {subject!r}, whose personal data is in {len(streams):,} stream(s)"
     if not is_sure:
         if not sys.stdin.isatty():
@@ -216,7 +230,7 @@ def _records(keys: SubjectKeys, after: str) -> Iterator[KeyRecord]:
 def _traces(store: PostgresEventStore, subject: str) -> _Traces:
     with store.transaction() as transaction:
         connection = transaction.connection
-        schema = Identifier(store.statements.schema)
+        schema = in_parameterized(store.statements.schema)
         streams = transaction.execute(SubjectStreams(subject))
         try:
             with psycopg.Cursor(connection) as cursor:

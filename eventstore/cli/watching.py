@@ -18,7 +18,7 @@ from eventstore.core.blocking import pages_of
 from eventstore.core.lines import json_line
 from eventstore.core.operations import LogReader
 from eventstore.core.places import begin_of, end_of_log, is_since, time_of
-from eventstore.errors import DeserializationError, StoreUnavailable
+from eventstore.errors import DeserializationError, InvalidOperation, StoreUnavailable
 from eventstore.postgres import PostgresEventStore
 from eventstore.tracing import trace as trace_of
 
@@ -79,12 +79,17 @@ def _follow(store: PostgresEventStore, which: Which, after: int, show: Callable[
         sys.stdout.flush()
         try:
             end = store.carry_out(end_of_log())
+            if end < after:
+                raise InvalidOperation(
+                    f"the log ends at {end}, and was shown up to {after}: it was restored, or created again. Run this "
+                    "command again"
+                )
             for row in _rows(store, which.pages(after, end, None, backwards=False)):
                 show(row)
                 after = row[POSITION]
                 if stopped.is_set():
                     return
-            after, said = max(after, end), False
+            after, said = end, False
         except StoreUnavailable as error:
             if not said:
                 complain(f"{error}; the next attempt follows")

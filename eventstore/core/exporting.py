@@ -54,9 +54,10 @@ class Digest:
         return _line({"end": end})
 
 
-def first_line(filters: dict[str, Any]) -> bytes:
-    """The line that begins an export, of what these filters let through."""
-    return _line({"format": FORMAT, "version": VERSION, "filters": filters})
+def first_line(filters: dict[str, Any], anonymized: str | None = None) -> bytes:
+    """The line that begins an export, of what these filters let through. ``anonymized`` names what changed it."""
+    begin = {"format": FORMAT, "version": VERSION, "filters": filters}
+    return _line(begin if anonymized is None else begin | {"anonymized": anonymized})
 
 
 def line_of(exported: Exported) -> bytes:

@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from eventstore.codec.record import POSITION, STREAM_ID, VERSION, Row
 from eventstore.core.checking import CheckedRow, Finding, check_snapshot
+from eventstore.postgres.statements.schema import in_parameterized
 from eventstore.store import Snapshot
 
 PAGE = 1000
@@ -97,6 +98,7 @@ class Checks:
     def __init__(self, connection: Connection[Any], schema: str) -> None:
         self._connection = connection
         self._schema = Identifier(schema)
+        self._escaped = in_parameterized(schema)
 
     def is_standby(self) -> bool:
         """Whether the server can't be written to, as it follows another one."""
@@ -110,7 +112,7 @@ class Checks:
         """The events above a position, or of one stream, page by page."""
         page = _LOG if stream_id is None else _STREAM
         order = "position" if stream_id is None else "version"
-        statement = _ROWS.format(schema=self._schema, page=page.format(schema=self._schema), order=Identifier(order))
+        statement = _ROWS.format(schema=self._escaped, page=page.format(schema=self._escaped), order=Identifier(order))
         # From the beginning, positions that can't be are to be found as well.
         place = {"position": after + 1 if after else _LOWEST, "stream_id": stream_id or "", "version": 0}
         while rows := self._rows(statement, {**place, "upto": upto, "limit": PAGE}):
@@ -131,7 +133,7 @@ class Checks:
     def snapshots(self, stream_id: str | None) -> Iterator[tuple[Snapshot, Finding | None]]:
         """Each snapshot, with what is wrong with it beside its stream."""
         place = {"type": "", "id": "", "class": ""}
-        statement = _SNAPSHOTS.format(schema=self._schema)
+        statement = _SNAPSHOTS.format(schema=self._escaped)
         while rows := self._rows(statement, {**place, "stream_id": stream_id, "limit": PAGE}):
             for aggregate_type, aggregate_id, class_schema, version, event_id, state, checksum, there in rows:
                 taken = Snapshot(
@@ -142,9 +144,9 @@ class Checks:
 
     def replayed_rows(self, stream_id: str, upto: int) -> Iterator[Row]:
         """The events of which a load up to a version is made, page by page."""
-        rows = self._rows(_LOADED_FROM.format(schema=self._schema), {"stream_id": stream_id, "upto": upto})
+        rows = self._rows(_LOADED_FROM.format(schema=self._escaped), {"stream_id": stream_id, "upto": upto})
         place = {"position": 0, "stream_id": stream_id, "version": rows[0][0] - 1}
-        statement = _PLAIN.format(page=_STREAM.format(schema=self._schema))
+        statement = _PLAIN.format(page=_STREAM.format(schema=self._escaped))
         while page := self._rows(statement, {**place, "limit": PAGE}):
             for row in page:
                 if row[VERSION] > upto:

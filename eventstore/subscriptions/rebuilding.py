@@ -14,6 +14,7 @@ from eventstore.codec.showing import cleaned
 from eventstore.core.checkpoints import REBUILD
 from eventstore.core.logs import subscription_log as _log
 from eventstore.core.operations import check_number, repeated
+from eventstore.core.places import end_of_log
 from eventstore.core.requests import Call, Operation, ask
 from eventstore.core.subscription_requests import (
     AbandonRebuild,
@@ -108,6 +109,7 @@ class Rebuild:
     def run(self) -> Operation[None]:
         """Raises SubscriptionFailed, and InvalidOperation for what makes a rebuild impossible."""
         name = self._follower.name
+        yield from self._check_first()
         yield from self._follower.register()
         found = yield from ask(BeginRebuild(name, self._follower.tables, self._first))
         if found is None:
@@ -140,6 +142,12 @@ class Rebuild:
             else:
                 patience.reset()
         self._tell(self._position)
+
+    def _check_first(self) -> Operation[None]:
+        if self._first and self._first > (end := (yield from end_of_log())):
+            raise InvalidArgument(
+                f"from_position is {self._first}, and the log ends at {end}: a rebuild from there would leave nothing"
+            )
 
     def _open_archives(self) -> Operation[None]:
         """Let the follower read archives beside the log. Raises unless they are those that it needs."""

@@ -34,6 +34,11 @@ def check_not_reserved(what: str, name: str) -> None:
         raise InvalidArgument(f"{what} {name!r} must not contain '$eventstore$', which ends a body in SQL")
 
 
+def in_parameterized(schema: str) -> sql.Identifier:
+    """The name of a schema in a statement that has parameters: a percent sign would be read as the beginning of one."""
+    return sql.Identifier(schema.replace("%", "%%"))
+
+
 def for_schema(text: str, schema: str, partitions: int = 0) -> str:
     """SQL text of the package: {schema} becomes an identifier, {event_positions} and {events} texts that name those.
 

@@ -63,6 +63,7 @@ class IdempotencyContract(Topic):
             store.append("s", events(2), 0)
 
     @needs("idempotency")
+    @needs("idempotency")
     @pytest.mark.parametrize("expected", [*MODES, 0, 3])
     def test_a_part_of_an_append_with_others_is_stored_already(self, store: EventStore, expected: int) -> None:
         first, second = events(2), events(1)
@@ -98,6 +99,7 @@ class IdempotencyContract(Topic):
         store.append("s", batch, 0)
         assert store.append("s", batch[:2], 0) == 2
 
+    @needs("idempotency")
     def test_an_event_is_not_stored_at_a_second_place_of_its_stream(self, store: EventStore) -> None:
         first, second = events(2)
         store.append("s", [first, second], 0)
